@@ -1,0 +1,91 @@
+// HNSW (Malkov and Yashunin, TPAMI 2020): a hierarchy of neighbour graphs,
+// searched greedily from the top and with a pool of ef candidates at level 0.
+//
+// Built in one go over the rows of a sealed segment, by a deterministic
+// algorithm whose result does not depend on the number of threads nor (beyond
+// one point of recall) on the order of the rows; then immutable.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "index/index.h"
+#include "src/base/cancel.h"
+#include "src/base/types.h"
+#include "src/base/vector_set.h"
+
+namespace vicinal {
+
+struct HnswParams {
+  // Links per node above level 0; level 0 has 2 m. 4..64. Larger: higher
+  // recall per ef on hard data, more memory and build time.
+  uint32_t m = 16;
+  // Candidate pool while building. 16..2000. Larger: better graph, slower
+  // build.
+  uint32_t ef_construction = 200;
+  // Seed of the levels and the build order.
+  uint64_t seed = 1;
+};
+
+// A finished graph as one block of bytes, laid out as documented in hnsw.cc;
+// written to and mapped from a section of a segment file.
+//
+// Builds the graph over `vectors` (the metric is kL2, kInnerProduct or
+// kCosine). progress counts rows. Cancelled: the token was set.
+// InvalidArgument: params out of range. cancel and progress may be null.
+absl::StatusOr<std::string> BuildHnswGraph(VectorSetView vectors, Metric metric,
+                                           const HnswParams& params,
+                                           size_t num_threads,
+                                           const CancelToken* cancel,
+                                           Progress* progress);
+
+// ef that reached a recall, measured when the segment was sealed.
+struct RecallPoint {
+  float recall = 0;  // measured mean recall@k
+  uint32_t k = 0;
+  uint32_t ef = 0;
+};
+
+class HnswIndex final : public Index {
+ public:
+  // Borrows both. DataLoss: the bytes are not a graph over these vectors;
+  // every count, level and link is checked, so a hostile file cannot make a
+  // search read out of bounds.
+  static absl::StatusOr<std::unique_ptr<HnswIndex>> Open(
+      VectorSetView vectors, Metric metric, absl::string_view graph);
+
+  absl::Status Search(const void* query, const SearchParams& params,
+                      const Filter& filter, const StopCondition& stop,
+                      TopK* out, SearchStats* stats) const override;
+  size_t num_rows() const override { return vectors_.num_rows; }
+  size_t memory_bytes() const override;
+
+  // Measures recall@k over a grid of ef, k in {1, 10, 100}, with a seeded
+  // sample of the rows as queries (each excluded from its own answer) against
+  // exact search. A second or two for 60,000 x 784. cancel may be null.
+  absl::StatusOr<std::vector<RecallPoint>> Calibrate(
+      size_t num_threads, const CancelToken* cancel) const;
+
+  // Number of nodes that a walk over level-0 links from the entry points
+  // reaches; equals num_rows() (connected by construction).
+  size_t CountReachable() const;
+
+ private:
+  HnswIndex() = default;
+  VectorSetView vectors_;
+  Metric metric_ = Metric::kL2;
+};
+
+// The smallest ef whose measured recall@k reaches `recall_target`,
+// interpolated in k; the largest measured when none does. Empty table: a
+// conservative formula.
+size_t EfForRecall(const std::vector<RecallPoint>& table, size_t k,
+                   double recall_target);
+
+}  // namespace vicinal

@@ -1,0 +1,48 @@
+// An Index is a searchable structure over the rows of one vector field of one
+// segment. Life: built or opened, then const; every method is safe from any
+// number of threads. It borrows the vectors: the caller keeps them alive.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "src/base/bitmap.h"
+#include "src/base/cancel.h"
+#include "src/base/top_k.h"
+
+namespace vicinal {
+
+// Validated at the edge; an index trusts them.
+struct SearchParams {
+  // Results wanted, >= 1. Larger k costs time and, below ef, nothing else.
+  size_t k = 10;
+  // Size of the candidate pool of a graph search; raised to k when smaller.
+  // Larger: higher recall, slower, about linearly.
+  size_t ef = 64;
+};
+
+// Work done by one search; added to what is there.
+struct SearchStats {
+  uint64_t distance_computations = 0;
+  uint64_t expanded_nodes = 0;
+};
+
+class Index {
+ public:
+  virtual ~Index() = default;
+
+  // The k nearest rows accepted by `filter`, pushed into *out (whose k is
+  // params.k); always min(k, accepted rows) of them. `query` holds dim
+  // elements of the field's type. Cancelled / DeadlineExceeded: `stop` said
+  // so; *out then holds what was found. stats may be null.
+  virtual absl::Status Search(const void* query, const SearchParams& params,
+                              const Filter& filter, const StopCondition& stop,
+                              TopK* out, SearchStats* stats) const = 0;
+
+  virtual size_t num_rows() const = 0;
+  // Bytes of the structure itself, without the vectors it borrows.
+  virtual size_t memory_bytes() const = 0;
+};
+
+}  // namespace vicinal

@@ -1,0 +1,80 @@
+// Bitmaps over the RowIds of one segment.
+#pragma once
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "src/base/types.h"
+
+namespace vicinal {
+
+// A fixed-size bitmap that one thread fills; const and thread-safe afterwards.
+class Bitmap {
+ public:
+  explicit Bitmap(size_t num_bits)
+      : num_bits_(num_bits), words_((num_bits + 63) / 64) {}
+
+  size_t num_bits() const { return num_bits_; }
+  void Set(RowId row) { words_[row / 64] |= uint64_t{1} << (row % 64); }
+  bool Test(RowId row) const {
+    return (words_[row / 64] >> (row % 64)) & 1;
+  }
+  size_t Count() const {
+    size_t count = 0;
+    for (uint64_t word : words_) count += std::popcount(word);
+    return count;
+  }
+
+ private:
+  size_t num_bits_;
+  std::vector<uint64_t> words_;
+};
+
+// Tombstones: one writer sets bits while any number of readers test them.
+// A bit is never cleared.
+class AtomicBitmap {
+ public:
+  explicit AtomicBitmap(size_t num_bits)
+      : num_bits_(num_bits),
+        words_(new std::atomic<uint64_t>[(num_bits + 63) / 64]()) {}
+
+  size_t num_bits() const { return num_bits_; }
+  // Returns true when the bit was clear before.
+  bool Set(RowId row) {
+    const uint64_t bit = uint64_t{1} << (row % 64);
+    const bool was_clear =
+        (words_[row / 64].fetch_or(bit, std::memory_order_release) & bit) == 0;
+    if (was_clear) count_.fetch_add(1, std::memory_order_relaxed);
+    return was_clear;
+  }
+  bool Test(RowId row) const {
+    return (words_[row / 64].load(std::memory_order_acquire) >> (row % 64)) & 1;
+  }
+  size_t Count() const { return count_.load(std::memory_order_relaxed); }
+
+ private:
+  size_t num_bits_;
+  std::unique_ptr<std::atomic<uint64_t>[]> words_;
+  std::atomic<size_t> count_ = 0;
+};
+
+// Which rows of a segment a search may return. An index never sees payloads.
+struct Filter {
+  const Bitmap* allowed = nullptr;        // null: every row
+  size_t num_allowed = 0;                 // exact cardinality when allowed set
+  const AtomicBitmap* deleted = nullptr;  // null: nothing was deleted
+
+  bool Accepts(RowId row) const {
+    return (allowed == nullptr || allowed->Test(row)) &&
+           (deleted == nullptr || !deleted->Test(row));
+  }
+  bool AcceptsAll() const {
+    return allowed == nullptr && (deleted == nullptr || deleted->Count() == 0);
+  }
+};
+
+}  // namespace vicinal
