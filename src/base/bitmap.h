@@ -20,9 +20,7 @@ class Bitmap {
 
   size_t num_bits() const { return num_bits_; }
   void Set(RowId row) { words_[row / 64] |= uint64_t{1} << (row % 64); }
-  bool Test(RowId row) const {
-    return (words_[row / 64] >> (row % 64)) & 1;
-  }
+  bool Test(RowId row) const { return (words_[row / 64] >> (row % 64)) & 1; }
   size_t Count() const {
     size_t count = 0;
     for (uint64_t word : words_) count += std::popcount(word);

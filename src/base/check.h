@@ -21,21 +21,21 @@ template <typename A, typename B>
 
 }  // namespace vicinal
 
-#define VICINAL_CHECK(cond)                                  \
-  do {                                                       \
-    if (__builtin_expect(!(cond), 0)) {                      \
-      ::vicinal::CheckFailed(__FILE__, __LINE__, #cond);     \
-    }                                                        \
+#define VICINAL_CHECK(cond)                              \
+  do {                                                   \
+    if (__builtin_expect(!(cond), 0)) {                  \
+      ::vicinal::CheckFailed(__FILE__, __LINE__, #cond); \
+    }                                                    \
   } while (false)
 
-#define VICINAL_CHECK_OP_(op, a, b)                                       \
-  do {                                                                    \
-    const auto& vicinal_a_ = (a);                                         \
-    const auto& vicinal_b_ = (b);                                         \
-    if (__builtin_expect(!(vicinal_a_ op vicinal_b_), 0)) {               \
-      ::vicinal::CheckOpFailed(__FILE__, __LINE__, #a " " #op " " #b,     \
-                               vicinal_a_, vicinal_b_);                   \
-    }                                                                     \
+#define VICINAL_CHECK_OP_(op, a, b)                                   \
+  do {                                                                \
+    const auto& vicinal_a_ = (a);                                     \
+    const auto& vicinal_b_ = (b);                                     \
+    if (__builtin_expect(!(vicinal_a_ op vicinal_b_), 0)) {           \
+      ::vicinal::CheckOpFailed(__FILE__, __LINE__, #a " " #op " " #b, \
+                               vicinal_a_, vicinal_b_);               \
+    }                                                                 \
   } while (false)
 
 #define VICINAL_CHECK_EQ(a, b) VICINAL_CHECK_OP_(==, a, b)

@@ -15,4 +15,9 @@ inline uint32_t Crc32c(absl::string_view bytes) {
   return ExtendCrc32c(0, bytes);
 }
 
+namespace internal {
+// The table-driven twin for machines without the instruction; equal results.
+uint32_t ExtendCrc32cPortable(uint32_t crc, absl::string_view bytes);
+}  // namespace internal
+
 }  // namespace vicinal

@@ -21,8 +21,8 @@ class Random {
   }
   // Uniform in [0, n); n > 0. Lemire's multiply-shift.
   uint64_t Uniform(uint64_t n) {
-    return static_cast<uint64_t>(
-        (static_cast<unsigned __int128>(Next()) * n) >> 64);
+    return static_cast<uint64_t>((static_cast<unsigned __int128>(Next()) * n) >>
+                                 64);
   }
   // Uniform in [0, 1).
   double UniformDouble() {
@@ -32,8 +32,7 @@ class Random {
   double Gaussian() {
     const double u = 1.0 - UniformDouble();
     const double v = UniformDouble();
-    return std::sqrt(-2.0 * std::log(u)) *
-           std::cos(2.0 * std::numbers::pi * v);
+    return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
   }
 
  private:

@@ -6,12 +6,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define VICINAL_RETURN_IF_ERROR(expr)                     \
-  do {                                                    \
-    if (absl::Status vicinal_status_ = (expr);            \
-        !vicinal_status_.ok()) {                          \
-      return vicinal_status_;                             \
-    }                                                     \
+#define VICINAL_RETURN_IF_ERROR(expr)                                   \
+  do {                                                                  \
+    if (absl::Status vicinal_status_ = (expr); !vicinal_status_.ok()) { \
+      return vicinal_status_;                                           \
+    }                                                                   \
   } while (false)
 
 #define VICINAL_CONCAT_INNER_(a, b) a##b
