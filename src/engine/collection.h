@@ -1,0 +1,138 @@
+// One collection: its schema, its points in storage and its segments in
+// memory.
+//
+// Thread-safe. Writes go through the database's one committer, which gives
+// them their order; searches take an immutable view (an atomic shared_ptr to
+// the segment list) and no lock. A write is durable and visible to every
+// search that starts after its call returned.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "src/base/cancel.h"
+#include "src/engine/operations.h"
+#include "src/engine/point_batch.h"
+#include "src/engine/query.h"
+#include "src/engine/schema.h"
+#include "storage/record_store.h"
+
+namespace vicinal {
+
+// Identifies a frame of an ingest stream, so that a repeated one is not
+// applied twice: frames of a stream are numbered 1, 2, ... without gaps.
+struct StreamFrame {
+  std::string stream_id;
+  uint64_t frame = 0;
+};
+
+struct WriteOptions {
+  Durability durability = Durability::kFsynced;
+  // true: any bad item refuses the whole batch (InvalidArgument; item_errors
+  // are then in the result given to the callback). false: the others are
+  // written.
+  bool atomic = true;
+  // Set for frames of a stream; committed in the same batch.
+  std::optional<StreamFrame> stream_frame;
+};
+
+// Status is not OK: nothing was written; item_errors may say why.
+struct WriteOutcome {
+  absl::Status status;
+  WriteResult result;
+};
+using WriteCallback = std::function<void(WriteOutcome)>;
+
+struct PointSelection {
+  bool payload = false;
+  // Field numbers to return; empty: none.
+  std::vector<size_t> vectors;
+};
+
+enum class SegmentState : uint8_t { kGrowing = 1, kSealing = 2, kSealed = 3 };
+
+struct SegmentStats {
+  uint64_t number = 0;  // 0 while in memory only
+  SegmentState state = SegmentState::kGrowing;
+  uint64_t num_rows = 0;
+  uint64_t num_deleted = 0;
+  uint64_t vector_bytes = 0;  // raw vectors, in memory or mapped
+  uint64_t index_bytes = 0;   // links and the like
+  uint64_t file_bytes = 0;    // 0 while in memory only
+};
+
+struct CollectionStats {
+  uint64_t num_points = 0;      // live
+  uint64_t num_indexed = 0;     // live rows of sealed segments
+  Sequence sequence = 0;        // last committed
+  std::vector<SegmentStats> segments;
+  bool degraded = false;        // an index file is being rebuilt
+};
+
+class Collection {
+ public:
+  virtual ~Collection() = default;
+
+  virtual const CollectionSchema& schema() const = 0;
+
+  // Replaces or inserts points. The batch's memory may be freed when the call
+  // returns (it is encoded first). `done` runs on the committer's thread:
+  // it must be quick and must not call back into the collection.
+  // ResourceExhausted: too much data waits for its index, or the disk is
+  // full; FailedPrecondition: the store is read-only after an I/O error, or
+  // a stream frame is out of order; NotFound: the collection was dropped.
+  virtual void UpsertAsync(const PointBatch& batch, WriteOptions options,
+                           WriteCallback done) = 0;
+  virtual void DeleteAsync(std::vector<PointId> ids, WriteOptions options,
+                           WriteCallback done) = 0;
+  // The same, waiting for the outcome.
+  WriteOutcome Upsert(const PointBatch& batch, WriteOptions options = {});
+  // num_written counts the points that existed; others are no error.
+  WriteOutcome Delete(std::vector<PointId> ids, WriteOptions options = {});
+
+  // Last frame of an ingest stream that was committed; 0: none.
+  virtual absl::StatusOr<uint64_t> LastFrame(
+      absl::string_view stream_id) const = 0;
+
+  // One element per id, in order; nullopt where there is no such point.
+  virtual absl::StatusOr<std::vector<std::optional<StoredPoint>>> Get(
+      const std::vector<PointId>& ids, const PointSelection& selection,
+      const StopCondition& stop = {}) const = 0;
+  // Points in id order from the first id > after, one consistent snapshot for
+  // the whole walk. visit gets pages of at most page_size points and returns
+  // false to stop.
+  virtual absl::Status Scroll(
+      const std::optional<PointId>& after, size_t page_size,
+      const PointSelection& selection, const StopCondition& stop,
+      const std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>&
+          visit) const = 0;
+  virtual uint64_t Count() const = 0;  // live points
+
+  // One result per query, in order. Uses the calling thread and the
+  // database's query pool. InvalidArgument: unknown vector name or a query
+  // of the wrong size (the edge checks both first).
+  virtual absl::StatusOr<std::vector<SearchResult>> Search(
+      const std::vector<Query>& queries, const StopCondition& stop) const = 0;
+  // Payloads and vectors of found versions, one element per hit; nullopt
+  // where that version was replaced or deleted meanwhile.
+  virtual absl::StatusOr<std::vector<std::optional<StoredPoint>>> Fetch(
+      const std::vector<Hit>& hits, const PointSelection& selection) const = 0;
+
+  // Seals everything written so far and merges until at most `max_segments`
+  // sealed segments are left (one, unless a segment would pass the size
+  // limit). Runs in the background; returns its operation.
+  virtual absl::StatusOr<std::shared_ptr<Operation>> Optimize(
+      size_t max_segments) = 0;
+
+  virtual CollectionStats stats() const = 0;
+};
+
+}  // namespace vicinal

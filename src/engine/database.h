@@ -1,0 +1,91 @@
+// The collections under one path. One process at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "src/base/clock.h"
+#include "src/engine/collection.h"
+#include "src/engine/limits.h"
+#include "src/engine/operations.h"
+#include "src/engine/schema.h"
+#include "storage/record_store.h"
+
+namespace vicinal {
+
+struct DatabaseOptions {
+  Limits limits;
+  // Threads of one index build; 0: one per core. Builds run one at a time at
+  // low priority.
+  size_t build_threads = 0;
+  // Threads that help a search over several segments or queries; 0: one per
+  // core. A lone query uses its caller's thread only, when one segment
+  // holds (nearly) everything.
+  size_t query_threads = 0;
+  // A growing segment is sealed when its vectors pass this size; until then
+  // it is scanned exactly. Larger: fewer builds, slower fresh searches.
+  size_t growing_segment_bytes = size_t{16} << 20;
+  // A growing segment that nobody wrote to for this long is sealed too, when
+  // it is worth an index (at least 1,000 rows).
+  int64_t idle_seal_ms = 5'000;
+  // Merges stop at this size (bytes of vectors of one segment).
+  size_t max_segment_bytes = size_t{8} << 30;
+  // Writes wait (streams) or are refused (unary) while more bytes than this
+  // wait for their index.
+  size_t max_unindexed_bytes = size_t{2} << 30;
+  RecordStoreOptions store;
+  const Clock* clock = &Clock::Real();
+  // Tests only: called at named points of background work ("build:start",
+  // "build:before_file", "build:before_manifest", "build:before_swap",
+  // "build:after_swap", ...); may block or kill the process.
+  std::function<void(absl::string_view point)> test_hook;
+};
+
+struct DatabaseStats {
+  RecordStoreStats store;
+  size_t num_collections = 0;
+  uint64_t resident_bytes = 0;  // of the process
+  absl::Status write_health;    // OK, or why no writes are taken
+};
+
+// Thread-safe.
+class Database {
+ public:
+  // Errors as RecordStore::Open. A damaged index file never fails the open:
+  // its collection answers exactly from storage while the file is rebuilt.
+  static absl::StatusOr<std::unique_ptr<Database>> Open(
+      const std::string& path, const DatabaseOptions& options);
+  // Finishes the commits under way, cancels builds.
+  virtual ~Database() = default;
+
+  // AlreadyExists; InvalidArgument (see ValidateSchema); ResourceExhausted:
+  // too many collections.
+  virtual absl::StatusOr<std::shared_ptr<Collection>> CreateCollection(
+      CollectionSchema schema) = 0;
+  virtual absl::StatusOr<std::shared_ptr<Collection>> GetCollection(
+      absl::string_view name) const = 0;  // NotFound
+  virtual std::vector<std::shared_ptr<Collection>> ListCollections()
+      const = 0;  // by name
+  // Changes the index parameters used by later builds (m, ef_construction);
+  // the rest of a schema is fixed. NotFound; InvalidArgument.
+  virtual absl::StatusOr<std::shared_ptr<Collection>> UpdateIndexParams(
+      absl::string_view name, absl::string_view vector_name,
+      const HnswParams& params) = 0;
+  // Gone when it returns OK; searches under way finish. NotFound.
+  virtual absl::Status DropCollection(absl::string_view name) = 0;
+
+  virtual OperationRegistry& operations() = 0;
+  virtual DatabaseStats stats() const = 0;
+  // Leaves read-only mode after the cause (a full disk) was mended.
+  virtual absl::Status Resume() = 0;
+  virtual const DatabaseOptions& options() const = 0;
+};
+
+}  // namespace vicinal

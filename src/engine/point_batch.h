@@ -1,0 +1,61 @@
+// Points on their way in and out, by columns.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "src/base/point_id.h"
+#include "src/base/types.h"
+
+namespace vicinal {
+
+// One named vector of several points: little-endian elements, row-major.
+// Borrows the bytes: the caller keeps them until the call that takes the
+// batch returns (or its callback ran).
+struct VectorColumn {
+  std::string name;
+  size_t dim = 0;
+  ElementType type = ElementType::kFloat32;
+  absl::string_view data;  // num_present * dim * ElementSize(type) bytes
+  // Which points have this vector, ascending; empty: every point has it.
+  std::vector<uint32_t> present;
+};
+
+// n points; an upsert replaces the whole point. When an id stands twice, the
+// last one wins.
+struct PointBatch {
+  std::vector<PointId> ids;                    // n
+  std::vector<VectorColumn> vectors;           // at most one per name
+  std::vector<absl::string_view> payloads;     // empty, or n JSON objects;
+                                               // an empty one: no payload
+};
+
+// Why one item of a batch was refused; the others are not affected.
+struct ItemError {
+  size_t index = 0;    // in the batch
+  std::string field;   // e.g. "vectors[0].data[17][3]"
+  absl::Status status;
+};
+
+struct WriteResult {
+  Sequence sequence = 0;  // of the commit; 0 when nothing was written
+  size_t num_written = 0;
+  std::vector<ItemError> item_errors;  // by index
+};
+
+// One point on its way out.
+struct StoredPoint {
+  PointId id;
+  Sequence sequence = 0;  // of the write that stored it
+  // By field number; empty bytes: the point has no such vector or it was not
+  // asked for. Elements of the field's type, as they were upserted.
+  std::vector<std::string> vectors;
+  std::string payload;  // JSON text; empty: none, or not asked for
+};
+
+}  // namespace vicinal

@@ -1,0 +1,70 @@
+// A search as a tree of stages. Leaves retrieve candidates by one vector;
+// inner stages combine (fuse) or rescore (rerank) what their children found.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "index/index.h"
+#include "src/base/point_id.h"
+#include "src/base/types.h"
+
+namespace vicinal {
+
+struct Query;
+
+// The k nearest points by one named vector.
+struct RetrieveStage {
+  std::string vector_name;
+  // dim elements of the field's type (converted at the edge); for cosine
+  // fields not yet normalised.
+  std::string query;
+  size_t k = 10;
+  bool exact = false;              // scan instead of the index
+  std::optional<size_t> ef;        // overrides recall_target
+  double recall_target = 0.95;     // (0, 1]; mean recall@k to aim at; 1: exact
+};
+
+// Reciprocal rank fusion (Cormack et al., SIGIR 2009): score of a point is
+// the sum over inputs of weight / (rank_constant + rank), rank from 1.
+struct FuseStage {
+  std::vector<Query> inputs;      // 1..
+  std::vector<double> weights;    // empty: all 1; else one per input, >= 0
+  double rank_constant = 60;
+  size_t k = 10;
+};
+
+// Exact scores of the input's points by one named vector; points without it
+// are dropped.
+struct RerankStage {
+  std::unique_ptr<Query> input;
+  std::string vector_name;
+  std::string query;  // as in RetrieveStage
+  size_t k = 10;
+};
+
+struct Query {
+  std::variant<RetrieveStage, FuseStage, RerankStage> stage;
+};
+
+struct Hit {
+  PointId id;
+  Ordinal ordinal = 0;    // of the version that was found
+  // Distance (smaller is closer) for retrieve and rerank; for fuse minus the
+  // fused score.
+  float distance = 0;
+};
+
+// Nearest first; ties by id.
+struct SearchResult {
+  std::vector<Hit> hits;
+  bool exact = false;       // every stage was exact
+  Sequence sequence = 0;    // writes up to this one were visible
+  SearchStats stats;
+};
+
+}  // namespace vicinal
