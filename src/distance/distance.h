@@ -29,7 +29,7 @@ struct DistanceOps {
 };
 
 struct DistanceKernels {
-  const char* name;  // "scalar", "avx2" or "avx512"
+  const char* name;       // "scalar", "avx2" or "avx512"
   DistanceOps ops[3][4];  // [metric - 1][element type - 1]
 
   const DistanceOps& For(Metric metric, ElementType type) const {

@@ -1,0 +1,155 @@
+#include "src/distance/distance.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "src/base/types.h"
+#include "src/distance/kernels.h"
+
+namespace vicinal {
+namespace {
+
+using kernels::KernelTable;
+
+// One instruction set that this CPU can run.
+struct Tier {
+  const KernelTable* table;
+  DistanceKernels kernels;
+};
+
+Tier MakeTier(const char* name, const KernelTable& table) {
+  Tier tier = {&table, {name, {}}};
+  for (int metric = 0; metric < 3; ++metric) {
+    for (int type = 0; type < 4; ++type) {
+      const kernels::OpsEntry& ops = table.ops[metric][type];
+      tier.kernels.ops[metric][type] = {ops.one, ops.gather, ops.scan};
+    }
+  }
+  return tier;
+}
+
+// Slowest first. __builtin_cpu_supports also asks XGETBV whether the operating
+// system saves the wide registers.
+const std::vector<Tier>& Tiers() {
+  static const std::vector<Tier>* const tiers = [] {
+    auto* list = new std::vector<Tier>;
+    list->push_back(MakeTier("scalar", kernels::kScalarTable));
+#ifdef VICINAL_X86_KERNELS
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c")) {
+      list->push_back(MakeTier("avx2", kernels::kAvx2Table));
+      if (__builtin_cpu_supports("avx512f") &&
+          __builtin_cpu_supports("avx512bw") &&
+          __builtin_cpu_supports("avx512dq") &&
+          __builtin_cpu_supports("avx512vl")) {
+        list->push_back(MakeTier("avx512", kernels::kAvx512Table));
+      }
+    }
+#endif
+    return list;
+  }();
+  return *tiers;
+}
+
+const Tier* FindTier(absl::string_view name) {
+  for (const Tier& tier : Tiers()) {
+    if (name == tier.kernels.name) return &tier;
+  }
+  return nullptr;
+}
+
+// Seconds for one pass of squared L2 over rows that fit the first-level cache.
+double TimeOnce(const Tier& tier, const std::vector<float>& block, size_t dim) {
+  constexpr int kPasses = 4;
+  const size_t num_rows = block.size() / dim - 1;
+  float out[16];
+  const auto start = std::chrono::steady_clock::now();
+  for (int pass = 0; pass < kPasses; ++pass) {
+    tier.kernels.ops[0][0].scan(block.data(), block.data() + dim,
+                                dim * sizeof(float), num_rows, dim, out);
+  }
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+      .count();
+}
+
+// A CPU that splits 512-bit operations, or slows its clock for them, may run
+// AVX2 faster; so both are timed, well below a millisecond in all. The choice
+// cannot change a result: the tables agree bit for bit.
+const Tier& FastestTier() {
+  const std::vector<Tier>& tiers = Tiers();
+  if (tiers.size() < 3) return tiers.back();
+  constexpr size_t kDim = 512;
+  constexpr int kRounds = 24;  // the first ones also wake the vector units
+  const std::vector<float> block(9 * kDim, 1.0f);
+  double avx2 = std::numeric_limits<double>::infinity();
+  double avx512 = avx2;
+  for (int round = 0; round < kRounds; ++round) {
+    avx2 = std::min(avx2, TimeOnce(tiers[1], block, kDim));
+    avx512 = std::min(avx512, TimeOnce(tiers[2], block, kDim));
+  }
+  return avx512 <= avx2 ? tiers[2] : tiers[1];
+}
+
+const Tier& ChooseTier() {
+  const char* forced = std::getenv("VICINAL_SIMD");
+  if (forced != nullptr && *forced != '\0') {
+    if (const Tier* tier = FindTier(forced)) return *tier;
+    std::fprintf(stderr,
+                 "VICINAL_SIMD=%s is not one of scalar, avx2, avx512 or this "
+                 "CPU cannot run it; ignored.\n",
+                 forced);
+  }
+  return FastestTier();
+}
+
+const Tier& ActiveTier() {
+  static const Tier& tier = ChooseTier();
+  return tier;
+}
+
+}  // namespace
+
+const DistanceKernels& ActiveKernels() { return ActiveTier().kernels; }
+
+const DistanceKernels* FindKernels(absl::string_view name) {
+  const Tier* tier = FindTier(name);
+  return tier == nullptr ? nullptr : &tier->kernels;
+}
+
+float NormalizeInto(const float* row, size_t dim, float* out) {
+  const KernelTable& table = *ActiveTier().table;
+  const float norm2 = table.sum_squares(row, dim);
+  if (norm2 >= 0x1p-100f && norm2 <= std::numeric_limits<float>::max()) {
+    const float norm = std::sqrt(norm2);
+    table.divide(row, dim, norm, out);
+    return norm;
+  }
+  // Squares overflowed or lost bits below the smallest float: bring the
+  // largest element to [1, 2) first, which is exact.
+  float largest = 0;
+  for (size_t i = 0; i < dim; ++i)
+    largest = std::max(largest, std::abs(row[i]));
+  if (largest == 0) {
+    std::fill_n(out, dim, 0.0f);
+    return 0;
+  }
+  const int exponent = std::ilogb(largest);
+  for (size_t i = 0; i < dim; ++i) out[i] = std::scalbn(row[i], -exponent);
+  const float norm = std::sqrt(table.sum_squares(out, dim));
+  table.divide(out, dim, norm, out);
+  return std::scalbn(norm, exponent);
+}
+
+bool AllFinite(const float* values, size_t n) {
+  return ActiveTier().table->all_finite(values, n);
+}
+
+}  // namespace vicinal
