@@ -52,8 +52,12 @@ struct RecallPoint {
   uint32_t ef = 0;
 };
 
+struct HnswState;
+
 class HnswIndex final : public Index {
  public:
+  ~HnswIndex() override;
+
   // Borrows both. DataLoss: the bytes are not a graph over these vectors;
   // every count, level and link is checked, so a hostile file cannot make a
   // search read out of bounds.
@@ -77,9 +81,22 @@ class HnswIndex final : public Index {
   size_t CountReachable() const;
 
  private:
-  HnswIndex() = default;
-  VectorSetView vectors_;
-  Metric metric_ = Metric::kL2;
+  HnswIndex(VectorSetView vectors, Metric metric,
+            std::unique_ptr<const HnswState> state);
+
+  // The best-first walk when every row may be returned.
+  absl::Status WalkAll(const void* query, size_t ef, const StopCondition& stop,
+                       TopK* out, SearchStats* stats) const;
+  // The same through rows that the filter rejects; *complete is false when
+  // the walk was given up because a scan is cheaper, or found too few.
+  absl::Status WalkFiltered(const void* query, size_t ef, size_t num_accepted,
+                            const Filter& filter, const StopCondition& stop,
+                            TopK* out, SearchStats* stats,
+                            bool* complete) const;
+
+  const VectorSetView vectors_;
+  const Metric metric_;
+  const std::unique_ptr<const HnswState> state_;
 };
 
 // The smallest ef whose measured recall@k reaches `recall_target`,

@@ -1,0 +1,190 @@
+#include "index/cell_order.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <span>
+#include <tuple>
+
+#include "absl/status/status.h"
+#include "index/kmeans.h"
+#include "src/base/half.h"
+#include "src/base/status_macros.h"
+#include "src/distance/distance.h"
+
+namespace vicinal {
+namespace {
+
+constexpr size_t kMinCells = 1;
+constexpr size_t kMaxCells = 1024;
+constexpr size_t kSamplePerCell = 32;
+constexpr size_t kIterations = 8;
+constexpr size_t kRowBlock = 64;
+
+// Cells of about sqrt(n) rows.
+size_t NumCells(size_t num_rows) {
+  return std::clamp<size_t>(std::lround(std::sqrt(num_rows)), kMinCells,
+                            kMaxCells);
+}
+
+uint64_t Mix(uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+  return z ^ (z >> 31);
+}
+
+// Four independent lanes, so that multiplications overlap.
+uint64_t HashBytes(const std::byte* bytes, size_t size, uint64_t seed) {
+  constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15ULL;
+  uint64_t lanes[4] = {seed, seed + 1, seed + 2, seed + 3};
+  size_t at = 0;
+  for (; at + 32 <= size; at += 32) {
+    for (size_t l = 0; l < 4; ++l) {
+      uint64_t word;
+      std::memcpy(&word, bytes + at + 8 * l, 8);
+      lanes[l] = std::rotl((lanes[l] ^ word) * kMultiplier, 29);
+    }
+  }
+  for (; at < size; ++at) {
+    lanes[at % 4] = (lanes[at % 4] ^ static_cast<uint64_t>(bytes[at]) ^ 0x100) *
+                    kMultiplier;
+    lanes[at % 4] = std::rotl(lanes[at % 4], 29);
+  }
+  return Mix(lanes[0] ^ Mix(lanes[1] ^ Mix(lanes[2] ^ Mix(lanes[3]))));
+}
+
+// The row as floats, of unit length under the cosine.
+void ToFloats(VectorSetView vectors, Metric metric, size_t row, float* out) {
+  const std::byte* in = vectors.row(row);
+  const size_t dim = vectors.dim;
+  switch (vectors.type) {
+    case ElementType::kFloat32:
+      std::memcpy(out, in, dim * sizeof(float));
+      break;
+    case ElementType::kFloat16:
+      for (size_t i = 0; i < dim; ++i) {
+        uint16_t half;
+        std::memcpy(&half, in + 2 * i, 2);
+        out[i] = HalfToFloat(half);
+      }
+      break;
+    case ElementType::kInt8:
+      for (size_t i = 0; i < dim; ++i) out[i] = static_cast<int8_t>(in[i]);
+      break;
+    case ElementType::kUint8:
+      for (size_t i = 0; i < dim; ++i) out[i] = static_cast<uint8_t>(in[i]);
+      break;
+  }
+  if (metric == Metric::kCosine) NormalizeInto(out, dim, out);
+}
+
+// Rank of each centroid in a chain that goes from one to the nearest that is
+// left.
+std::vector<uint32_t> ChainRanks(MatrixView centroids) {
+  const DistanceOps& ops = OpsFor(Metric::kL2, ElementType::kFloat32);
+  const size_t n = centroids.num_rows;
+  std::vector<uint32_t> rank(n);
+  std::vector<bool> used(n);
+  std::vector<float> distances(n);
+  size_t at = 0;
+  for (size_t i = 0; i < n; ++i) {
+    rank[at] = i;
+    used[at] = true;
+    ops.scan(centroids.row(at).data(), centroids.data,
+             centroids.stride * sizeof(float), n, centroids.dim,
+             distances.data());
+    float best = std::numeric_limits<float>::infinity();
+    size_t next = at;
+    for (size_t j = 0; j < n; ++j) {
+      if (used[j] || (next != at && distances[j] >= best)) continue;
+      best = distances[j];
+      next = j;
+    }
+    at = next;
+  }
+  return rank;
+}
+
+// The rows by a hash of their bytes: an order that does not depend on theirs.
+std::vector<std::pair<uint64_t, RowId>> HashOrder(VectorSetView vectors,
+                                                  uint64_t seed,
+                                                  size_t num_threads) {
+  const auto n = static_cast<int64_t>(vectors.num_rows);
+  const size_t size = vectors.dim * ElementSize(vectors.type);
+  std::vector<std::pair<uint64_t, RowId>> order(n);
+#pragma omp parallel for num_threads(num_threads) \
+    schedule(static) if (num_threads > 1)
+  for (int64_t i = 0; i < n; ++i) {
+    order[i] = {HashBytes(vectors.row(i), size, seed), static_cast<RowId>(i)};
+  }
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<RowId>> CellOrder(VectorSetView vectors,
+                                             Metric metric, uint64_t seed,
+                                             size_t num_threads,
+                                             const CancelToken* cancel) {
+  const size_t n = vectors.num_rows;
+  const size_t dim = vectors.dim;
+  num_threads = std::max<size_t>(1, num_threads);
+  if (n == 0) return std::vector<RowId>();
+  const std::vector<std::pair<uint64_t, RowId>> order =
+      HashOrder(vectors, seed, num_threads);
+  const size_t num_cells = NumCells(n);
+  const size_t num_samples = std::min(n, num_cells * kSamplePerCell);
+  std::vector<float> sample(num_samples * dim);
+  for (size_t i = 0; i < num_samples; ++i) {
+    ToFloats(vectors, metric, order[i].second, &sample[i * dim]);
+  }
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::vector<float> centroid_values,
+      TrainKMeans({sample.data(), num_samples, dim, dim}, num_cells,
+                  kIterations, num_threads, cancel));
+  const MatrixView centroids{centroid_values.data(), num_cells, dim, dim};
+
+  std::vector<CellAssignment> cells(n);
+  const auto num_blocks = static_cast<int64_t>((n + kRowBlock - 1) / kRowBlock);
+#pragma omp parallel num_threads(num_threads) if (num_threads > 1)
+  {
+    std::vector<float> rows(kRowBlock * dim);
+#pragma omp for schedule(static)
+    for (int64_t block = 0; block < num_blocks; ++block) {
+      if (cancel != nullptr && cancel->cancelled()) continue;
+      const size_t first = block * kRowBlock;
+      const size_t count = std::min(kRowBlock, n - first);
+      for (size_t i = 0; i < count; ++i) {
+        ToFloats(vectors, metric, first + i, &rows[i * dim]);
+      }
+      AssignCells(rows.data(), count, centroids, &cells[first]);
+    }
+  }
+  if (cancel != nullptr && cancel->cancelled()) {
+    return absl::CancelledError("cell order cancelled");
+  }
+
+  // Within a cell, rows that lean to the same neighbour cell lie together.
+  const std::vector<uint32_t> rank = ChainRanks(centroids);
+  std::vector<RowId> rows(n);
+  std::vector<uint32_t> position(n);
+  for (size_t i = 0; i < n; ++i) {
+    rows[i] = order[i].second;
+    position[order[i].second] = i;
+  }
+  std::sort(rows.begin(), rows.end(), [&](RowId a, RowId b) {
+    const CellAssignment& x = cells[a];
+    const CellAssignment& y = cells[b];
+    return std::make_tuple(rank[x.nearest], rank[x.second], x.nearest_distance,
+                           position[a]) <
+           std::make_tuple(rank[y.nearest], rank[y.second], y.nearest_distance,
+                           position[b]);
+  });
+  return rows;
+}
+
+}  // namespace vicinal

@@ -1,0 +1,194 @@
+#include "index/hnsw.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "index/flat.h"
+#include "index/hnsw_graph.h"
+#include "index/hnsw_search.h"
+#include "src/base/status_macros.h"
+#include "src/distance/distance.h"
+
+namespace vicinal {
+namespace {
+
+constexpr size_t kExpansionsPerCheck = 64;
+// Distances that a walk computes for each place of its pool; measured 8-16 on
+// the data sets of docs/BENCHMARKS.md.
+constexpr double kDistancesPerEf = 12;
+
+size_t NumAccepted(const Filter& filter, size_t num_rows) {
+  size_t accepted = filter.allowed != nullptr ? filter.num_allowed : num_rows;
+  if (filter.deleted != nullptr) {
+    // An upper bound when both are set: deleted rows may be allowed or not.
+    const size_t deleted = filter.deleted->Count();
+    accepted = std::min(accepted, num_rows - std::min(num_rows, deleted));
+  }
+  return accepted;
+}
+
+// A scratch taken for one search.
+class ScratchLease {
+ public:
+  explicit ScratchLease(HnswScratchPool* pool)
+      : pool_(*pool), scratch_(pool->Take()) {}
+  ~ScratchLease() {
+    scratch_->visited.Clear();
+    pool_.Return(std::move(scratch_));
+  }
+  ScratchLease(const ScratchLease&) = delete;
+  ScratchLease& operator=(const ScratchLease&) = delete;
+
+  HnswScratch* get() { return scratch_.get(); }
+
+ private:
+  HnswScratchPool& pool_;
+  std::unique_ptr<HnswScratch> scratch_;
+};
+
+// Polls `stop` every kExpansionsPerCheck expansions; counts them.
+class ExpansionGate {
+ public:
+  explicit ExpansionGate(const StopCondition& stop) : stop_(stop) {}
+  bool operator()() {
+    if (expanded_ % kExpansionsPerCheck == 0) {
+      status_ = stop_.Check();
+      if (!status_.ok()) return false;
+    }
+    ++expanded_;
+    return true;
+  }
+  uint64_t expanded() const { return expanded_; }
+  const absl::Status& status() const { return status_; }
+
+ private:
+  const StopCondition& stop_;
+  absl::Status status_;
+  uint64_t expanded_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<HnswIndex>> HnswIndex::Open(
+    VectorSetView vectors, Metric metric, absl::string_view graph) {
+  auto state = std::make_unique<HnswState>();
+  VICINAL_ASSIGN_OR_RETURN(state->graph,
+                           ParseHnswGraph(graph, vectors.num_rows));
+  state->graph_bytes = graph.size();
+  state->ops = &OpsFor(metric, vectors.type);
+  return std::unique_ptr<HnswIndex>(
+      new HnswIndex(vectors, metric, std::move(state)));
+}
+
+HnswIndex::HnswIndex(VectorSetView vectors, Metric metric,
+                     std::unique_ptr<const HnswState> state)
+    : vectors_(vectors), metric_(metric), state_(std::move(state)) {}
+
+HnswIndex::~HnswIndex() = default;
+
+size_t HnswIndex::memory_bytes() const { return state_->graph_bytes; }
+
+absl::Status HnswIndex::Search(const void* query, const SearchParams& params,
+                               const Filter& filter, const StopCondition& stop,
+                               TopK* out, SearchStats* stats) const {
+  SearchStats work;
+  const size_t n = vectors_.num_rows;
+  const size_t accepted = NumAccepted(filter, n);
+  const size_t ef = std::max(params.ef, params.k);
+  const size_t wanted = std::min(params.k, accepted);
+  // A walk meets accepted rows at the rate accepted / n, so it costs about
+  // kDistancesPerEf ef n / accepted distances; a scan costs `accepted`.
+  const bool scan =
+      static_cast<double>(accepted) * accepted <= kDistancesPerEf * ef * n;
+  absl::Status status;
+  bool complete = false;
+  if (!scan) {
+    status = filter.AcceptsAll() ? WalkAll(query, ef, stop, out, &work)
+                                 : WalkFiltered(query, ef, accepted, filter,
+                                                stop, out, &work, &complete);
+    complete = filter.AcceptsAll() ? out->size() >= wanted : complete;
+  }
+  if (status.ok() && !complete) {
+    // The walk ended short, or a scan is cheaper. Rows found so far would be
+    // pushed twice: start over.
+    out->TakeSorted();
+    status = FlatIndex(vectors_, metric_)
+                 .Search(query, params, filter, stop, out, &work);
+  }
+  if (stats != nullptr) {
+    stats->distance_computations += work.distance_computations;
+    stats->expanded_nodes += work.expanded_nodes;
+  }
+  return status;
+}
+
+absl::Status HnswIndex::WalkAll(const void* query, size_t ef,
+                                const StopCondition& stop, TopK* out,
+                                SearchStats* stats) const {
+  const HnswLevel& level0 = state_->graph.levels[0];
+  const QueryScorer score{state_->ops, vectors_, query};
+  ScratchLease scratch(&state_->scratches);
+  scratch.get()->Reserve(level0.num_nodes, level0.stride);
+  const HnswStep start = Descend(state_->graph, 0, score, scratch.get(),
+                                 &stats->distance_computations);
+  ExpansionGate gate(stop);
+  PoolWalk(level0, score, start, std::min(ef, vectors_.num_rows), scratch.get(),
+           &stats->distance_computations, [&] { return gate(); });
+  stats->expanded_nodes += gate.expanded();
+  const CandidatePool& pool = scratch.get()->pool;
+  for (size_t i = 0; i < std::min(out->k(), pool.size()); ++i) {
+    out->Push({pool.distance(i), pool.slot(i)});
+  }
+  return gate.status();
+}
+
+absl::Status HnswIndex::WalkFiltered(const void* query, size_t ef,
+                                     size_t num_accepted, const Filter& filter,
+                                     const StopCondition& stop, TopK* out,
+                                     SearchStats* stats, bool* complete) const {
+  const HnswLevel& level0 = state_->graph.levels[0];
+  const QueryScorer score{state_->ops, vectors_, query};
+  ScratchLease lease(&state_->scratches);
+  HnswScratch& scratch = *lease.get();
+  scratch.Reserve(level0.num_nodes, level0.stride);
+  uint64_t num_distances = 0;
+  const HnswStep start =
+      Descend(state_->graph, 0, score, &scratch, &num_distances);
+  ExpansionGate gate(stop);
+  FilteredPoolWalk(
+      level0, score, start, std::min(ef, vectors_.num_rows), &scratch,
+      &num_distances, [&](uint32_t slot) { return filter.Accepts(slot); },
+      // Past that many distances the scan would have been cheaper.
+      [&] { return num_distances <= num_accepted && gate(); });
+  stats->distance_computations += num_distances;
+  stats->expanded_nodes += gate.expanded();
+  for (size_t i = 0; i < std::min(out->k(), scratch.pool.size()); ++i) {
+    out->Push({scratch.pool.distance(i), scratch.pool.slot(i)});
+  }
+  *complete = num_distances <= num_accepted &&
+              out->size() >= std::min(out->k(), num_accepted);
+  return gate.status();
+}
+
+size_t HnswIndex::CountReachable() const {
+  const HnswGraph& graph = state_->graph;
+  if (graph.levels.empty()) return 0;
+  const HnswLevel& level0 = graph.levels[0];
+  std::vector<bool> seen(level0.num_nodes);
+  std::vector<uint32_t> queue = {graph.levels.back().RowOf(graph.entry)};
+  seen[queue[0]] = true;
+  for (size_t head = 0; head < queue.size(); ++head) {
+    const uint32_t* links = level0.LinksOf(queue[head]);
+    for (size_t i = 0; i < level0.stride && links[i] != kNoLink; ++i) {
+      if (seen[links[i]]) continue;
+      seen[links[i]] = true;
+      queue.push_back(links[i]);
+    }
+  }
+  return queue.size();
+}
+
+}  // namespace vicinal
