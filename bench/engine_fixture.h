@@ -1,0 +1,28 @@
+// A collection filled with a data set, for benchmarks of the engine and of the
+// server around it. Point ids are row numbers.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "bench/dataset.h"
+#include "src/engine/collection.h"
+#include "src/engine/database.h"
+
+namespace vicinal::bench {
+
+// One unnamed f32 vector with an HNSW index.
+absl::StatusOr<std::shared_ptr<Collection>> CreateBenchCollection(
+    Database* database, absl::string_view name, const Dataset& dataset,
+    size_t m, size_t ef_construction);
+
+absl::Status UpsertAll(Collection* collection, const FloatMatrix& rows);
+
+// Returns when one sealed segment holds everything.
+absl::Status OptimizeAndWait(Collection* collection);
+
+}  // namespace vicinal::bench
