@@ -289,24 +289,65 @@ float One(const void* query, const void* row, size_t dim) {
   return out;
 }
 
+// A gather asks for the first lines of rows this far ahead; the hardware
+// follows within a row. Measured on random rows of a 188 MB table (Zen 5):
+// 128-d f32 30 -> 28 ns a row, 784-d no difference, while prefetching whole
+// rows is slower. Summing four rows at once matters more: 784-d 145 -> 97 ns.
+constexpr size_t kRowsAhead = 16;
+constexpr size_t kLinesAhead = 4;
+
+VICINAL_INLINE void PrefetchRow(const uint8_t* row, size_t num_lines) {
+  for (size_t line = 0; line < num_lines; ++line) {
+    _mm_prefetch(row + line * kLineBytes, _MM_HINT_T0);
+  }
+}
+
+// The rows after the last full group, n < kGroup, still side by side.
+template <int kMetric, class E>
+VICINAL_INLINE void LastDistances(const uint8_t* query, double query_norm2,
+                                  const uint8_t* const* rows, size_t n,
+                                  size_t dim, float* out) {
+  if (n == 1) {
+    Distances<kMetric, E, 1>(query, query_norm2, {rows[0]}, dim, out);
+  }
+  if constexpr (kGroup<kMetric> > 2) {
+    if (n == 2) {
+      Distances<kMetric, E, 2>(query, query_norm2, {rows[0], rows[1]}, dim,
+                               out);
+    }
+    if (n == 3) {
+      Distances<kMetric, E, 3>(query, query_norm2, {rows[0], rows[1], rows[2]},
+                               dim, out);
+    }
+  }
+}
+
 template <int kMetric, class E>
 void Gather(const void* query, const void* base, size_t stride_bytes,
             const uint32_t* rows, size_t n, size_t dim, float* out) {
   constexpr int kRows = kGroup<kMetric>;
   const auto* q = static_cast<const uint8_t*>(query);
   const auto* b = static_cast<const uint8_t*>(base);
+  const size_t row_lines = (dim * E::kSize + kLineBytes - 1) / kLineBytes;
+  const size_t num_lines = row_lines < kLinesAhead ? row_lines : kLinesAhead;
+  for (size_t i = 0; i < n && i < kRowsAhead; ++i) {
+    PrefetchRow(b + rows[i] * stride_bytes, num_lines);
+  }
   const double query_norm2 = QueryNorm2<kMetric, E>(q, dim);
+  const uint8_t* group[kRows];
   size_t i = 0;
   for (; i + kRows <= n; i += kRows) {
-    const uint8_t* group[kRows];
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) group[r] = b + rows[i + r] * stride_bytes;
+    for (int r = 0; r < kRows; ++r) {
+      group[r] = b + rows[i + r] * stride_bytes;
+      if (i + r + kRowsAhead < n) {
+        PrefetchRow(b + rows[i + r + kRowsAhead] * stride_bytes, num_lines);
+      }
+    }
     Distances<kMetric, E, kRows>(q, query_norm2, group, dim, out + i);
   }
-  for (; i < n; ++i) {
-    Distances<kMetric, E, 1>(q, query_norm2, {b + rows[i] * stride_bytes}, dim,
-                             out + i);
-  }
+  for (size_t r = 0; r < n - i; ++r) group[r] = b + rows[i + r] * stride_bytes;
+  LastDistances<kMetric, E>(q, query_norm2, group, n - i, dim, out + i);
 }
 
 template <int kMetric, class E>
@@ -314,18 +355,17 @@ void Scan(const void* query, const void* base, size_t stride_bytes, size_t n,
           size_t dim, float* out) {
   constexpr int kRows = kGroup<kMetric>;
   const auto* q = static_cast<const uint8_t*>(query);
-  const auto* row = static_cast<const uint8_t*>(base);
+  const auto* b = static_cast<const uint8_t*>(base);
   const double query_norm2 = QueryNorm2<kMetric, E>(q, dim);
+  const uint8_t* group[kRows];
   size_t i = 0;
-  for (; i + kRows <= n; i += kRows, row += kRows * stride_bytes) {
-    const uint8_t* group[kRows];
+  for (; i + kRows <= n; i += kRows) {
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) group[r] = row + r * stride_bytes;
+    for (int r = 0; r < kRows; ++r) group[r] = b + (i + r) * stride_bytes;
     Distances<kMetric, E, kRows>(q, query_norm2, group, dim, out + i);
   }
-  for (; i < n; ++i, row += stride_bytes) {
-    Distances<kMetric, E, 1>(q, query_norm2, {row}, dim, out + i);
-  }
+  for (size_t r = 0; r < n - i; ++r) group[r] = b + (i + r) * stride_bytes;
+  LastDistances<kMetric, E>(q, query_norm2, group, n - i, dim, out + i);
 }
 
 float SumSquares(const float* values, size_t n) {
