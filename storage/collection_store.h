@@ -6,14 +6,18 @@
 //     'N'                       next free collection number (u32)
 //     'C' c                     collection descriptor (schema; see Encode...)
 //     'H' c                     head: last sequence (u64), next ordinal (u64)
-//     'M' c                     manifest: sealed segments (see Manifest)
+//     'M' c                     manifest: sealed segments. Version 1 (u8), next
+//                               segment number (u64), sealed_below (u64),
+//                               number of segments (u32), and for each: number,
+//                               rows, smallest and largest ordinal (4 x u64)
 //     'S' c stream-id           last applied frame of an ingest stream (u64),
 //                               unix time of that frame in us (i64)
 //   kIds         c id           ordinal (u64), sequence (u64) of the current
 //                               version; id as PointId::Encode
 //   kRecords     c ordinal      sequence (u64), length-prefixed id, then per
 //                               vector: field number (u8), bytes as stored
-//                               (length-prefixed); CRC is RocksDB's
+//                               (length-prefixed); CRC is RocksDB's. Lengths
+//                               are varints, the id is PointId::Encode
 //   kPayloads    c ordinal      JSON text; absent when there is no payload
 //   kTombstones  c ordinal      empty: this version is dead, though a sealed
 //                               segment may still hold its row
@@ -27,6 +31,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -51,8 +56,7 @@ struct Head {
   Ordinal next_ordinal = 1;  // never given out before
 };
 
-// One sealed segment. Its file is SEGMENTS/<number>.seg in the folder of the
-// collection (see segment_path).
+// One sealed segment; segment_path.h says where its file is.
 struct SegmentEntry {
   uint64_t number = 0;
   uint64_t num_rows = 0;
@@ -69,6 +73,8 @@ struct Manifest {
   std::vector<SegmentEntry> segments;
 
   std::string Encode() const;
+  // DataLoss: not an encoding, or impossible (says what). FailedPrecondition:
+  // of a newer version.
   static absl::StatusOr<Manifest> Decode(absl::string_view bytes);
 };
 
@@ -82,6 +88,7 @@ struct RecordView {
   PointId id;
   std::vector<Vector> vectors;
 
+  // DataLoss: not the value of a record; says at which byte it breaks.
   static absl::StatusOr<RecordView> Decode(absl::string_view record);
 };
 // Appends the value of a record without its leading sequence (which the
@@ -91,7 +98,8 @@ void AppendRecordBody(const PointId& id,
                       std::string* out);
 
 // Keys and typed access for one collection. A thin value: copies are cheap,
-// the store must outlive it. Thread-safe.
+// the store must outlive it. Thread-safe. Reads return DataLoss when a key or
+// value is not what the layout above says.
 class CollectionStore {
  public:
   CollectionStore(RecordStore* store, CollectionNumber number)
@@ -139,13 +147,14 @@ class CollectionStore {
   // (from the start when absent).
   absl::Status ScanIds(
       const std::optional<PointId>& after, const StoreSnapshot* snapshot,
-      const std::function<absl::StatusOr<bool>(const PointId&, IdEntry)>&
-          visit) const;  // visit returns false to stop
+      const std::function<absl::StatusOr<bool>(const PointId&, IdEntry)>& visit)
+      const;  // visit returns false to stop
   absl::StatusOr<std::optional<uint64_t>> GetStreamFrame(
       absl::string_view stream_id) const;
-  // Forgets streams whose last frame is older than `unix_micros`.
+  // Forgets streams whose last frame is older than this.
   absl::Status ForgetStreams(int64_t older_than_unix_micros) const;
-  // Deletes everything of this collection but its descriptor.
+  // Deletes everything of this collection but its descriptor, durably, and
+  // gives its space back. Not while it is written to.
   absl::Status DeleteAll() const;
 
  private:
@@ -159,7 +168,11 @@ absl::Status PutDescriptor(RecordStore* store, CollectionNumber number,
 absl::Status DeleteDescriptor(RecordStore* store, CollectionNumber number);
 absl::StatusOr<std::vector<std::pair<CollectionNumber, std::string>>>
 ListDescriptors(const RecordStore* store);
-// Durably reserves and returns a number never used before.
+// Numbers that have data but no descriptor: drops that were cut short, to be
+// finished by DeleteAll. Ascending.
+absl::StatusOr<std::vector<CollectionNumber>> ListOrphans(
+    const RecordStore* store);
+// Durably reserves and returns a number never used before. One call at a time.
 absl::StatusOr<CollectionNumber> NextCollectionNumber(RecordStore* store);
 
 }  // namespace vicinal

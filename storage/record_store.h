@@ -1,4 +1,5 @@
 // A durable ordered map with atomic batches: the only door to RocksDB.
+// data_folder.h shows where it lies in the data folder.
 #pragma once
 
 #include <cstddef>
@@ -33,7 +34,8 @@ enum class Durability : uint8_t {
 // Puts and deletes that become visible and durable together. Not thread-safe.
 class WriteBatch {
  public:
-  WriteBatch();
+  // reserved_bytes: about how large it will get (saves copies while growing).
+  explicit WriteBatch(size_t reserved_bytes = 0);
   ~WriteBatch();
   WriteBatch(WriteBatch&&) noexcept;
   WriteBatch& operator=(WriteBatch&&) noexcept;
@@ -61,7 +63,7 @@ class StoreSnapshot {
   virtual ~StoreSnapshot() = default;
 };
 
-// Walks keys in [lower, upper) in byte order. Not thread-safe.
+// Walks keys in [lower, upper) in byte order, from lower. Not thread-safe.
 class StoreIterator {
  public:
   virtual ~StoreIterator() = default;
@@ -74,33 +76,39 @@ class StoreIterator {
 };
 
 struct RecordStoreOptions {
-  // RocksDB's memory for unflushed writes and for cached blocks.
+  // RocksDB's memory for unflushed writes (shared out over the tables) and for
+  // cached blocks. Larger write buffers make fewer, larger flushes.
   size_t write_buffer_bytes = size_t{32} << 20;
   size_t block_cache_bytes = size_t{32} << 20;
-  // Tests only: the n-th append or sync of a file from now on fails (see
-  // storage/fault_env.h). Empty otherwise.
+  // Tests only: asked before every change of a file, fails it at will (see
+  // FaultHook in storage/fault_env.h). Empty otherwise.
   std::function<absl::Status(absl::string_view operation,
                              absl::string_view path)>
       fault_hook;
 };
 
 struct RecordStoreStats {
-  uint64_t memory_bytes = 0;     // memtables, block cache, table readers
-  uint64_t disk_bytes = 0;       // live table files and the log
-  uint64_t commits = 0;          // batches committed by this process
+  uint64_t memory_bytes = 0;  // memtables, block cache, table readers
+  uint64_t disk_bytes = 0;    // live table files and the log
+  uint64_t commits = 0;       // batches committed by this process
   uint64_t synced_commits = 0;
 };
 
 // Thread-safe. Concurrent Commits share one fsync (RocksDB's write group).
 // After a failed write or sync the store is read-only: Commit returns
-// FailedPrecondition (disk trouble) or ResourceExhausted (disk full) and
-// nothing of the failed batch is visible after the next open or Resume.
+// FailedPrecondition (disk trouble) or ResourceExhausted (disk full), reads go
+// on, and nothing of the failed batch is visible, nor after Resume. The next
+// open shows it whole or not at all: a sync that fails leaves in doubt what
+// the disk holds, and a log record that is complete is kept, as for a commit
+// whose answer was lost on its way. A batch that did not fit on a full disk is
+// incomplete and goes.
 class RecordStore {
  public:
-  // Creates the folder if there is none, takes its lock file. FailedPrecondition:
-  // another process holds it, or its format version is newer than ours; both
-  // messages say what to do. PermissionDenied: cannot read or write there.
-  // DataLoss: RocksDB finds it corrupt.
+  // Creates the folder if there is none, takes its lock file.
+  // FailedPrecondition: another process holds it, or its format version is
+  // newer than ours; both messages say what to do. InvalidArgument: the path is
+  // not a folder. PermissionDenied: cannot read or write there. DataLoss: it is
+  // corrupt.
   static absl::StatusOr<std::unique_ptr<RecordStore>> Open(
       const std::string& path, const RecordStoreOptions& options);
   ~RecordStore();
@@ -114,6 +122,7 @@ class RecordStore {
   absl::StatusOr<std::vector<std::optional<std::string>>> MultiGet(
       Table table, const std::vector<absl::string_view>& keys,
       const StoreSnapshot* snapshot = nullptr) const;
+  // An empty `upper` means to the end of the table. Errors show in status().
   std::unique_ptr<StoreIterator> NewIterator(
       Table table, absl::string_view lower, absl::string_view upper,
       const StoreSnapshot* snapshot = nullptr) const;
@@ -121,8 +130,14 @@ class RecordStore {
 
   // OK, or why the store takes no writes.
   absl::Status WriteHealth() const;
-  // Tries to leave read-only mode after the cause was mended.
+  // Tries to leave read-only mode after the cause was mended. The error when
+  // that cannot be: a full disk can be mended in place, but after a write or
+  // sync that failed otherwise only opening anew shows what the disk holds.
   absl::Status Resume();
+  // Gives back the disk space of keys in [begin, end), all of which a committed
+  // DeleteRange covers. Snapshots taken before lose them. Best effort.
+  absl::Status ReclaimSpace(Table table, absl::string_view begin,
+                            absl::string_view end);
   RecordStoreStats stats() const;
   const std::string& path() const;
 
