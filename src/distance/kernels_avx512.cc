@@ -67,29 +67,27 @@ struct U8 {
   }
 };
 
+// What is summed over the elements of a row.
+enum class Sum { kSquaredDifference, kProduct, kRowSquare };
+
 // Adds 16 products to one accumulator. Masked-off lanes keep their bits: even
 // adding a zero could turn a sum of -0 into +0.
-template <int kMetric>
-VICINAL_INLINE void Step(__m512 q, __m512 r, __m512& sum, __m512& norm2) {
-  if (kMetric == kL2) {
+template <Sum kSum>
+VICINAL_INLINE __m512 Step(__m512 q, __m512 r, __m512 sum) {
+  if (kSum == Sum::kSquaredDifference) {
     const __m512 diff = _mm512_sub_ps(q, r);
-    sum = _mm512_fmadd_ps(diff, diff, sum);
-  } else {
-    sum = _mm512_fmadd_ps(q, r, sum);
-    if (kMetric == kCosine) norm2 = _mm512_fmadd_ps(r, r, norm2);
+    return _mm512_fmadd_ps(diff, diff, sum);
   }
+  return _mm512_fmadd_ps(kSum == Sum::kProduct ? q : r, r, sum);
 }
 
-template <int kMetric>
-VICINAL_INLINE void Step(__m512 q, __m512 r, __mmask16 mask, __m512& sum,
-                         __m512& norm2) {
-  if (kMetric == kL2) {
+template <Sum kSum>
+VICINAL_INLINE __m512 Step(__m512 q, __m512 r, __m512 sum, __mmask16 mask) {
+  if (kSum == Sum::kSquaredDifference) {
     const __m512 diff = _mm512_sub_ps(q, r);
-    sum = _mm512_mask3_fmadd_ps(diff, diff, sum, mask);
-  } else {
-    sum = _mm512_mask3_fmadd_ps(q, r, sum, mask);
-    if (kMetric == kCosine) norm2 = _mm512_mask3_fmadd_ps(r, r, norm2, mask);
+    return _mm512_mask3_fmadd_ps(diff, diff, sum, mask);
   }
+  return _mm512_mask3_fmadd_ps(kSum == Sum::kProduct ? q : r, r, sum, mask);
 }
 
 // Steps 32 and 16 of the halving tree.
@@ -123,65 +121,80 @@ VICINAL_INLINE __m128 Finish(const __m512 (&rows)[4]) {
   return _mm512_castps512_ps128(_mm512_permutexvar_ps(first, s1));
 }
 
+// The rows whose lines are asked for while others are summed.
+template <int kRows>
+struct Ahead {
+  const uint8_t* rows[kRows];
+};
+template <>
+struct Ahead<0> {};
+
+template <int kRows>
+VICINAL_INLINE void Prefetch(const Ahead<kRows>& ahead, size_t offset) {
+  if constexpr (kRows > 0) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      _mm_prefetch(ahead.rows[r] + offset, _MM_HINT_T0);
+    }
+  }
+}
+
 // Sums kRows rows up to step 16 of the tree.
-template <int kMetric, class E, int kRows>
+template <Sum kSum, class E, int kRows, int kAhead>
 VICINAL_INLINE void SumRows(const uint8_t* query,
-                            const uint8_t* const (&rows)[kRows], size_t dim,
-                            __m512 (&folded)[kRows],
-                            __m512 (&folded_norm2)[kRows]) {
+                            const uint8_t* const (&rows)[kRows],
+                            const Ahead<kAhead>& ahead, size_t dim,
+                            __m512 (&folded)[kRows]) {
   __m512 sums[kRows][4];
-  __m512 norm2[kRows][4];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int c = 0; c < 4; ++c) sums[r][c] = norm2[r][c] = _mm512_setzero_ps();
+    for (int c = 0; c < 4; ++c) sums[r][c] = _mm512_setzero_ps();
   }
   size_t i = 0;
   for (; i + 64 <= dim; i += 64) {
+#pragma GCC unroll 4
+    for (size_t line = 0; line < E::kSize; ++line) {
+      Prefetch(ahead, i * E::kSize + line * kLineBytes);
+    }
 #pragma GCC unroll 4
     for (int c = 0; c < 4; ++c) {
       const __m512 q = E::Load(query, i + 16 * c);
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
-        Step<kMetric>(q, E::Load(rows[r], i + 16 * c), sums[r][c], norm2[r][c]);
+        sums[r][c] = Step<kSum>(q, E::Load(rows[r], i + 16 * c), sums[r][c]);
       }
     }
   }
 #pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {
     if (i + 16 * c < dim) {
+      if (c * 16 * E::kSize % kLineBytes == 0) {
+        Prefetch(ahead, (i + 16 * c) * E::kSize);
+      }
       const size_t left = dim - i - 16 * c;
       const auto mask =
           static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1u << left) - 1);
       const __m512 q = E::Load(query, i + 16 * c, mask);
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
-        Step<kMetric>(q, E::Load(rows[r], i + 16 * c, mask), mask, sums[r][c],
-                      norm2[r][c]);
+        sums[r][c] =
+            Step<kSum>(q, E::Load(rows[r], i + 16 * c, mask), sums[r][c], mask);
       }
     }
   }
 #pragma GCC unroll 4
-  for (int r = 0; r < kRows; ++r) {
-    folded[r] = Fold(sums[r]);
-    if (kMetric == kCosine) folded_norm2[r] = Fold(norm2[r]);
-  }
+  for (int r = 0; r < kRows; ++r) folded[r] = Fold(sums[r]);
 }
 
-// Exact sums. A 32-bit lane takes dim / 16 products of at most 255^2: it
-// overflows beyond dim 528,000, far above the limit of 65,536.
-template <int kMetric>
-VICINAL_INLINE void StepInt(__m512i q, __m512i r, __m512i& sum,
-                            __m512i& norm2) {
-  if (kMetric == kL2) {
+template <Sum kSum>
+VICINAL_INLINE __m512i StepInt(__m512i q, __m512i r, __m512i sum) {
+  if (kSum == Sum::kSquaredDifference) {
     const __m512i diff = _mm512_sub_epi16(q, r);
-    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(diff, diff));
-  } else {
-    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(q, r));
-    if (kMetric == kCosine) {
-      norm2 = _mm512_add_epi32(norm2, _mm512_madd_epi16(r, r));
-    }
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(diff, diff));
   }
+  return _mm512_add_epi32(sum,
+                          _mm512_madd_epi16(kSum == Sum::kProduct ? q : r, r));
 }
 
 VICINAL_INLINE int64_t SumLanes(__m512i lanes) {
@@ -190,161 +203,213 @@ VICINAL_INLINE int64_t SumLanes(__m512i lanes) {
       _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(lanes, 1))));
 }
 
-template <int kMetric, class E, int kRows>
-VICINAL_INLINE void SumIntRows(const uint8_t* query,
-                               const uint8_t* const (&rows)[kRows], size_t dim,
-                               int64_t (&total)[kRows],
-                               int64_t (&total_norm2)[kRows]) {
+// Exact sums. A 32-bit lane takes dim / 16 products of at most 255^2: it
+// overflows beyond dim 528,000, far above the limit of 65,536.
+template <Sum kSum, class E, int kRows, int kAhead>
+VICINAL_INLINE void SumRows(const uint8_t* query,
+                            const uint8_t* const (&rows)[kRows],
+                            const Ahead<kAhead>& ahead, size_t dim,
+                            int64_t (&totals)[kRows]) {
   __m512i sums[kRows];
-  __m512i norm2[kRows];
 #pragma GCC unroll 4
-  for (int r = 0; r < kRows; ++r) sums[r] = norm2[r] = _mm512_setzero_si512();
+  for (int r = 0; r < kRows; ++r) sums[r] = _mm512_setzero_si512();
   size_t i = 0;
-  for (; i + 32 <= dim; i += 32) {
-    const __m512i q = E::Load(query, i);
+  for (; i + 64 <= dim; i += 64) {
+    Prefetch(ahead, i);
+#pragma GCC unroll 2
+    for (int c = 0; c < 2; ++c) {
+      const __m512i q = E::Load(query, i + 32 * c);
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) {
-      StepInt<kMetric>(q, E::Load(rows[r], i), sums[r], norm2[r]);
+      for (int r = 0; r < kRows; ++r) {
+        sums[r] = StepInt<kSum>(q, E::Load(rows[r], i + 32 * c), sums[r]);
+      }
     }
   }
-  if (i < dim) {
-    const __mmask32 mask = (1u << (dim - i)) - 1;
+  if (i < dim) Prefetch(ahead, i);
+  for (; i < dim; i += 32) {
+    const size_t left = dim - i;
+    const __mmask32 mask = left >= 32 ? 0xFFFFFFFF : (1u << left) - 1;
     const __m512i q = E::Load(query, i, mask);
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
-      StepInt<kMetric>(q, E::Load(rows[r], i, mask), sums[r], norm2[r]);
+      sums[r] = StepInt<kSum>(q, E::Load(rows[r], i, mask), sums[r]);
     }
   }
 #pragma GCC unroll 4
-  for (int r = 0; r < kRows; ++r) {
-    total[r] = SumLanes(sums[r]);
-    if (kMetric == kCosine) total_norm2[r] = SumLanes(norm2[r]);
+  for (int r = 0; r < kRows; ++r) totals[r] = SumLanes(sums[r]);
+}
+
+template <Sum kSum, class E>
+VICINAL_INLINE auto SumRow(const uint8_t* query, const uint8_t* row,
+                           size_t dim) {
+  if constexpr (E::kIsFloat) {
+    __m512 folded[1];
+    SumRows<kSum, E, 1, 0>(query, {row}, {}, dim, folded);
+    return Finish(folded[0]);
+  } else {
+    int64_t totals[1];
+    SumRows<kSum, E, 1, 0>(query, {row}, {}, dim, totals);
+    return totals[0];
   }
 }
 
 // |query|^2 under cosine, else nothing.
 template <int kMetric, class E>
 VICINAL_INLINE double QueryNorm2(const uint8_t* query, size_t dim) {
-  if constexpr (kMetric != kCosine) {
-    return 0;
-  } else if constexpr (E::kIsFloat) {
-    __m512 sum[1], unused[1];
-    SumRows<kInnerProduct, E, 1>(query, {query}, dim, sum, unused);
-    return Finish(sum[0]);
-  } else {
-    int64_t sum[1], unused[1];
-    SumIntRows<kInnerProduct, E, 1>(query, {query}, dim, sum, unused);
-    return static_cast<double>(sum[0]);
-  }
+  if (kMetric != kCosine) return 0;
+  return static_cast<double>(SumRow<Sum::kRowSquare, E>(query, query, dim));
 }
 
-template <int kMetric, class T>
-VICINAL_INLINE float ToDistance(T sum, double query_norm2, T norm2) {
-  if (kMetric == kL2) return Ordered(static_cast<float>(sum));
-  if (kMetric == kInnerProduct) return Ordered(-static_cast<float>(sum));
-  return CosineDistance(static_cast<double>(sum), query_norm2,
-                        static_cast<double>(norm2));
-}
-
-template <int kMetric, class E, int kRows>
-VICINAL_INLINE void Distances(const uint8_t* query, double query_norm2,
-                              const uint8_t* const (&rows)[kRows], size_t dim,
-                              float* out) {
-  if constexpr (!E::kIsFloat) {
-    int64_t sum[kRows], norm2[kRows] = {};
-    SumIntRows<kMetric, E, kRows>(query, rows, dim, sum, norm2);
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) {
-      out[r] = ToDistance<kMetric>(sum[r], query_norm2, norm2[r]);
-    }
-  } else if constexpr (kRows == 4 && kMetric != kCosine) {
-    __m512 folded[4], unused[4];
-    SumRows<kMetric, E, 4>(query, rows, dim, folded, unused);
-    __m128 sum = Finish(folded);
-    if (kMetric == kInnerProduct) sum = _mm_xor_ps(sum, _mm_set1_ps(-0.0f));
-    // minps returns its second operand when the first is NaN: Ordered().
-    _mm_storeu_ps(out, _mm_min_ps(sum, _mm_set1_ps(__builtin_inff())));
-  } else {
-    __m512 folded[kRows], norm2[kRows];
-    SumRows<kMetric, E, kRows>(query, rows, dim, folded, norm2);
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) {
-      out[r] =
-          ToDistance<kMetric>(Finish(folded[r]), query_norm2,
-                              kMetric == kCosine ? Finish(norm2[r]) : 0.0f);
-    }
-  }
-}
-
-// Cosine keeps two sums per row, so only two rows fit the registers.
 template <int kMetric>
-constexpr int kGroup = kMetric == kCosine ? 2 : 4;
+constexpr Sum kSumOf = kMetric == kL2 ? Sum::kSquaredDifference : Sum::kProduct;
+
+// Four distances at once, the same operations as CosineDistance().
+VICINAL_INLINE __m128 CosineDistances(__m128 ips, double query_norm2,
+                                      __m128 row_norms2) {
+  const __m256d norms2 =
+      _mm256_mul_pd(_mm256_set1_pd(query_norm2), _mm256_cvtps_pd(row_norms2));
+  const __m256d distances = _mm256_sub_pd(
+      _mm256_set1_pd(1),
+      _mm256_div_pd(_mm256_cvtps_pd(ips), _mm256_sqrt_pd(norms2)));
+  const __mmask8 zero =
+      _mm256_cmp_pd_mask(norms2, _mm256_setzero_pd(), _CMP_EQ_OQ);
+  return _mm256_cvtpd_ps(
+      _mm256_mask_mov_pd(distances, zero, _mm256_set1_pd(1)));
+}
+
+// Cosine reads the rows a second time for their norms: the sums of both would
+// not fit the registers for four rows, and by then the rows are cached.
+template <int kMetric, class E, int kRows, int kAhead>
+VICINAL_INLINE void Distances(const uint8_t* query, double query_norm2,
+                              const uint8_t* const (&rows)[kRows],
+                              const Ahead<kAhead>& ahead, size_t dim,
+                              float* out) {
+  constexpr Sum kSum = kSumOf<kMetric>;
+  if constexpr (E::kIsFloat && kRows == 4) {
+    __m512 folded[4];
+    SumRows<kSum, E>(query, rows, ahead, dim, folded);
+    __m128 values = Finish(folded);
+    if constexpr (kMetric == kInnerProduct) {
+      values = _mm_xor_ps(values, _mm_set1_ps(-0.0f));
+    } else if constexpr (kMetric == kCosine) {
+      __m512 norms2[4];
+      SumRows<Sum::kRowSquare, E, 4, 0>(query, rows, {}, dim, norms2);
+      values = CosineDistances(values, query_norm2, Finish(norms2));
+    }
+    // minps returns its second operand when the first is NaN: Ordered().
+    _mm_storeu_ps(out, _mm_min_ps(values, _mm_set1_ps(__builtin_inff())));
+    return;
+  }
+  using Total = decltype(SumRow<kSum, E>(query, query, dim));
+  Total totals[kRows];
+  Total norms2[kRows] = {};
+  if constexpr (E::kIsFloat) {
+    __m512 folded[kRows];
+    SumRows<kSum, E>(query, rows, ahead, dim, folded);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) totals[r] = Finish(folded[r]);
+    if constexpr (kMetric == kCosine) {
+      SumRows<Sum::kRowSquare, E, kRows, 0>(query, rows, {}, dim, folded);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) norms2[r] = Finish(folded[r]);
+    }
+  } else {
+    SumRows<kSum, E>(query, rows, ahead, dim, totals);
+    if constexpr (kMetric == kCosine) {
+      SumRows<Sum::kRowSquare, E, kRows, 0>(query, rows, {}, dim, norms2);
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) {
+    const auto total = static_cast<float>(totals[r]);
+    out[r] = kMetric == kL2 ? Ordered(total)
+             : kMetric == kInnerProduct
+                 ? Ordered(-total)
+                 : CosineDistance(static_cast<double>(totals[r]), query_norm2,
+                                  static_cast<double>(norms2[r]));
+  }
+}
+
+constexpr int kGroup = 4;
+
+// The rows after the last full group, n < kGroup, still side by side.
+template <int kMetric, class E>
+VICINAL_INLINE void LastDistances(const uint8_t* query, double query_norm2,
+                                  const uint8_t* const (&rows)[kGroup],
+                                  size_t n, size_t dim, float* out) {
+  if (n == 1) {
+    Distances<kMetric, E, 1, 0>(query, query_norm2, {rows[0]}, {}, dim, out);
+  } else if (n == 2) {
+    Distances<kMetric, E, 2, 0>(query, query_norm2, {rows[0], rows[1]}, {}, dim,
+                                out);
+  } else if (n == 3) {
+    Distances<kMetric, E, 3, 0>(query, query_norm2, {rows[0], rows[1], rows[2]},
+                                {}, dim, out);
+  }
+}
 
 template <int kMetric, class E>
 float One(const void* query, const void* row, size_t dim) {
   const auto* q = static_cast<const uint8_t*>(query);
   float out;
-  Distances<kMetric, E, 1>(q, QueryNorm2<kMetric, E>(q, dim),
-                           {static_cast<const uint8_t*>(row)}, dim, &out);
+  Distances<kMetric, E, 1, 0>(q, QueryNorm2<kMetric, E>(q, dim),
+                              {static_cast<const uint8_t*>(row)}, {}, dim,
+                              &out);
   return out;
 }
 
-// A gather asks for the first lines of rows this far ahead; the hardware
-// follows within a row. Measured on random rows of a 188 MB table (Zen 5):
-// 128-d f32 30 -> 28 ns a row, 784-d no difference, while prefetching whole
-// rows is slower. Summing four rows at once matters more: 784-d 145 -> 97 ns.
+// Prefetching, measured on a 188 MB table (Zen 5, ns a row, 16 random rows a
+// gather). Hardware follows a 4-byte row by itself: asking for the whole next
+// rows made 784-d f32 slower (99 -> 107). Rows of smaller elements are summed
+// too fast for that, so the next group's lines are asked for meanwhile: f16
+// 103 -> 73, u8 71 -> 49. The first lines of rows further on help short rows.
 constexpr size_t kRowsAhead = 16;
 constexpr size_t kLinesAhead = 4;
+template <class E>
+constexpr bool kPrefetchNextGroup = E::kSize < 4;
 
-VICINAL_INLINE void PrefetchRow(const uint8_t* row, size_t num_lines) {
+// Four rows side by side confuse the hardware's stream detection when rows are
+// short, so a scan asks for what lies this far on: 128-d f32 25 -> 18, f16
+// 25 -> 8. From this stride on f32 does better without (784-d 89 -> 81).
+constexpr size_t kScanAheadBytes = 8192;
+constexpr size_t kLongStrideBytes = 2048;
+
+VICINAL_INLINE void PrefetchStart(const uint8_t* row, size_t num_lines) {
   for (size_t line = 0; line < num_lines; ++line) {
     _mm_prefetch(row + line * kLineBytes, _MM_HINT_T0);
-  }
-}
-
-// The rows after the last full group, n < kGroup, still side by side.
-template <int kMetric, class E>
-VICINAL_INLINE void LastDistances(const uint8_t* query, double query_norm2,
-                                  const uint8_t* const* rows, size_t n,
-                                  size_t dim, float* out) {
-  if (n == 1) {
-    Distances<kMetric, E, 1>(query, query_norm2, {rows[0]}, dim, out);
-  }
-  if constexpr (kGroup<kMetric> > 2) {
-    if (n == 2) {
-      Distances<kMetric, E, 2>(query, query_norm2, {rows[0], rows[1]}, dim,
-                               out);
-    }
-    if (n == 3) {
-      Distances<kMetric, E, 3>(query, query_norm2, {rows[0], rows[1], rows[2]},
-                               dim, out);
-    }
   }
 }
 
 template <int kMetric, class E>
 void Gather(const void* query, const void* base, size_t stride_bytes,
             const uint32_t* rows, size_t n, size_t dim, float* out) {
-  constexpr int kRows = kGroup<kMetric>;
   const auto* q = static_cast<const uint8_t*>(query);
   const auto* b = static_cast<const uint8_t*>(base);
   const size_t row_lines = (dim * E::kSize + kLineBytes - 1) / kLineBytes;
   const size_t num_lines = row_lines < kLinesAhead ? row_lines : kLinesAhead;
   for (size_t i = 0; i < n && i < kRowsAhead; ++i) {
-    PrefetchRow(b + rows[i] * stride_bytes, num_lines);
+    PrefetchStart(b + rows[i] * stride_bytes, num_lines);
   }
   const double query_norm2 = QueryNorm2<kMetric, E>(q, dim);
-  const uint8_t* group[kRows];
+  const uint8_t* group[kGroup];
   size_t i = 0;
-  for (; i + kRows <= n; i += kRows) {
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) {
+  for (; i + kGroup <= n; i += kGroup) {
+    for (int r = 0; r < kGroup; ++r) {
       group[r] = b + rows[i + r] * stride_bytes;
       if (i + r + kRowsAhead < n) {
-        PrefetchRow(b + rows[i + r + kRowsAhead] * stride_bytes, num_lines);
+        PrefetchStart(b + rows[i + r + kRowsAhead] * stride_bytes, num_lines);
       }
     }
-    Distances<kMetric, E, kRows>(q, query_norm2, group, dim, out + i);
+    if (kPrefetchNextGroup<E> && i + kGroup < n) {
+      Ahead<kGroup> ahead;
+      for (int r = 0; r < kGroup; ++r) {
+        const size_t next = i + kGroup + r;
+        ahead.rows[r] = b + rows[next < n ? next : n - 1] * stride_bytes;
+      }
+      Distances<kMetric, E, kGroup>(q, query_norm2, group, ahead, dim, out + i);
+    } else {
+      Distances<kMetric, E, kGroup, 0>(q, query_norm2, group, {}, dim, out + i);
+    }
   }
   for (size_t r = 0; r < n - i; ++r) group[r] = b + rows[i + r] * stride_bytes;
   LastDistances<kMetric, E>(q, query_norm2, group, n - i, dim, out + i);
@@ -353,16 +418,29 @@ void Gather(const void* query, const void* base, size_t stride_bytes,
 template <int kMetric, class E>
 void Scan(const void* query, const void* base, size_t stride_bytes, size_t n,
           size_t dim, float* out) {
-  constexpr int kRows = kGroup<kMetric>;
   const auto* q = static_cast<const uint8_t*>(query);
   const auto* b = static_cast<const uint8_t*>(base);
   const double query_norm2 = QueryNorm2<kMetric, E>(q, dim);
-  const uint8_t* group[kRows];
+  const bool prefetch =
+      kPrefetchNextGroup<E> || stride_bytes < kLongStrideBytes;
+  const size_t group_bytes = kGroup * stride_bytes;
+  const size_t ahead_bytes =
+      group_bytes > kScanAheadBytes ? group_bytes : kScanAheadBytes;
+  const uint8_t* group[kGroup];
   size_t i = 0;
-  for (; i + kRows <= n; i += kRows) {
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) group[r] = b + (i + r) * stride_bytes;
-    Distances<kMetric, E, kRows>(q, query_norm2, group, dim, out + i);
+  for (; i + kGroup <= n; i += kGroup) {
+    for (int r = 0; r < kGroup; ++r) group[r] = b + (i + r) * stride_bytes;
+    if (prefetch) {
+      // May lie behind the rows: an integer, and a prefetch never faults.
+      Ahead<kGroup> ahead;
+      for (int r = 0; r < kGroup; ++r) {
+        ahead.rows[r] = reinterpret_cast<const uint8_t*>(
+            reinterpret_cast<uintptr_t>(group[r]) + ahead_bytes);
+      }
+      Distances<kMetric, E, kGroup>(q, query_norm2, group, ahead, dim, out + i);
+    } else {
+      Distances<kMetric, E, kGroup, 0>(q, query_norm2, group, {}, dim, out + i);
+    }
   }
   for (size_t r = 0; r < n - i; ++r) group[r] = b + (i + r) * stride_bytes;
   LastDistances<kMetric, E>(q, query_norm2, group, n - i, dim, out + i);
@@ -370,9 +448,7 @@ void Scan(const void* query, const void* base, size_t stride_bytes, size_t n,
 
 float SumSquares(const float* values, size_t n) {
   const auto* bytes = reinterpret_cast<const uint8_t*>(values);
-  __m512 sum[1], unused[1];
-  SumRows<kInnerProduct, F32, 1>(bytes, {bytes}, n, sum, unused);
-  return Finish(sum[0]);
+  return SumRow<Sum::kRowSquare, F32>(bytes, bytes, n);
 }
 
 void Divide(const float* values, size_t n, float divisor, float* out) {
