@@ -1,0 +1,367 @@
+#include "bench/check/serving_rows.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "bench/check/rocksdb_writer.h"
+#include "bench/child_process.h"
+#include "bench/engine_fixture.h"
+#include "bench/server_process.h"
+#include "bench/workspace.h"
+#include "client/client.h"
+#include "src/base/status_macros.h"
+#include "src/engine/database.h"
+
+namespace vicinal::bench {
+namespace {
+
+constexpr char kCollection[] = "demo";
+constexpr size_t kM = 16;
+constexpr size_t kEfConstruction = 200;
+// Rows of one frame of the import tool: 2 MiB, at least one row, at most 1,024
+// (client::BlockLimits).
+constexpr size_t kFrameBytes = size_t{2} << 20;
+constexpr size_t kMaxFrameRows = 1'024;
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+      .count();
+}
+
+// Queries per second of `run`, which answers all queries once.
+absl::StatusOr<double> TimeQueries(size_t num_queries,
+                                   const std::function<absl::Status()>& run) {
+  const auto start = std::chrono::steady_clock::now();
+  VICINAL_RETURN_IF_ERROR(run());
+  return num_queries / SecondsSince(start);
+}
+
+// The best of `passes` turns of each side.
+struct Duel {
+  double remote_qps = 0;
+  double local_qps = 0;
+};
+absl::StatusOr<Duel> RunDuel(size_t passes, size_t num_queries,
+                             const std::function<absl::Status()>& remote,
+                             const std::function<absl::Status()>& local) {
+  VICINAL_RETURN_IF_ERROR(remote());  // warm up
+  VICINAL_RETURN_IF_ERROR(local());
+  Duel best;
+  for (size_t pass = 0; pass < passes; ++pass) {
+    VICINAL_ASSIGN_OR_RETURN(const double remote_qps,
+                             TimeQueries(num_queries, remote));
+    VICINAL_ASSIGN_OR_RETURN(const double local_qps,
+                             TimeQueries(num_queries, local));
+    best.remote_qps = std::max(best.remote_qps, remote_qps);
+    best.local_qps = std::max(best.local_qps, local_qps);
+  }
+  return best;
+}
+
+// Runs task(query) for every query on `num_threads` threads; the first error.
+absl::Status OnThreads(
+    size_t num_threads, size_t num_queries,
+    const std::function<absl::Status(size_t thread, size_t query)>& task) {
+  std::atomic<size_t> next = 0;
+  std::vector<absl::Status> statuses(num_threads);
+  const auto work = [&](size_t thread) {
+    for (size_t query; (query = next.fetch_add(1)) < num_queries;) {
+      statuses[thread] = task(thread, query);
+      if (!statuses[thread].ok()) return;
+    }
+  };
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < num_threads; ++i) threads.emplace_back(work, i);
+  for (std::thread& thread : threads) thread.join();
+  for (const absl::Status& status : statuses) {
+    VICINAL_RETURN_IF_ERROR(status);
+  }
+  return absl::OkStatus();
+}
+
+// The measurement of all rows, sharing data set, server and collection.
+class Serving {
+ public:
+  explicit Serving(const ServingOptions& options) : options_(options) {}
+
+  absl::Status Prepare() {
+    VICINAL_ASSIGN_OR_RETURN(dataset_, LoadDataset(options_.dataset));
+    VICINAL_ASSIGN_OR_RETURN(Workspace workspace,
+                             Workspace::Create(options_.work_dir));
+    workspace_ = std::make_unique<Workspace>(std::move(workspace));
+    return absl::OkStatus();
+  }
+  // Leaves the last server running, with the imported collection.
+  absl::Status MeasureIngest(CheckRow* row);
+  // Optimises, answers every query and looks at the process.
+  absl::Status MeasureMemory(CheckRow* row);
+  // Fills the engine in this process with the same points.
+  absl::Status PrepareLocal();
+  absl::Status MeasureBatch(CheckRow* row);
+  absl::Status MeasureSingle(CheckRow* row);
+
+ private:
+  absl::StatusOr<double> TimeImport();
+  absl::Status SearchBatchRemote(size_t begin, size_t end);
+  absl::Status SearchBatchLocal(size_t begin, size_t end);
+  absl::Status SearchAllInBatches(
+      const std::function<absl::Status(size_t begin, size_t end)>& search);
+  size_t frame_rows() const {
+    const size_t row_bytes = dataset_.base.dim * sizeof(float);
+    return std::clamp<size_t>((kFrameBytes + row_bytes - 1) / row_bytes, 1,
+                              kMaxFrameRows);
+  }
+  Query LocalQuery(size_t query) const {
+    const auto* data =
+        reinterpret_cast<const char*>(dataset_.queries.row(query));
+    return {.stage = RetrieveStage{
+                .query = std::string(data, dataset_.queries.dim * 4),
+                .k = options_.k}};
+  }
+
+  const ServingOptions& options_;
+  Dataset dataset_;
+  std::unique_ptr<Workspace> workspace_;
+  std::unique_ptr<Database> database_;
+  std::shared_ptr<Collection> collection_;
+  std::unique_ptr<ServerProcess> server_;
+  std::unique_ptr<client::Client> client_;
+};
+
+// Seconds of the command from its start to its end, which follows the last
+// durable ack: reading the file and connecting included.
+absl::StatusOr<double> Serving::TimeImport() {
+  client_.reset();
+  server_.reset();
+  VICINAL_ASSIGN_OR_RETURN(server_,
+                           ServerProcess::Start(workspace_->NewPath("data")));
+  VICINAL_ASSIGN_OR_RETURN(client_, ConnectTo(server_->address()));
+  VICINAL_RETURN_IF_ERROR(CreateRemoteCollection(
+      client_.get(), kCollection, dataset_, kM, kEfConstruction));
+  const auto start = std::chrono::steady_clock::now();
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::unique_ptr<ChildProcess> import,
+      ChildProcess::Start(
+          ImportCommand(server_->address(), kCollection, options_.dataset.base),
+          workspace_->NewPath("import.log")));
+  VICINAL_RETURN_IF_ERROR(import->Wait());
+  const double seconds = SecondsSince(start);
+  VICINAL_ASSIGN_OR_RETURN(const uint64_t count, client_->Count(kCollection));
+  if (count != dataset_.base.num_rows) {
+    return absl::InternalError(
+        absl::StrCat("imported ", count, " of ", dataset_.base.num_rows));
+  }
+  return seconds;
+}
+
+absl::Status Serving::MeasureIngest(CheckRow* row) {
+  double import_seconds = 0;
+  double rocksdb_seconds = 0;
+  for (size_t i = 0; i < options_.imports; ++i) {
+    const std::string path = workspace_->NewPath("rocksdb");
+    VICINAL_ASSIGN_OR_RETURN(
+        const double rocksdb,
+        TimeRocksDbWrites(path, dataset_.base, frame_rows()));
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+    VICINAL_ASSIGN_OR_RETURN(const double import, TimeImport());
+    rocksdb_seconds = i == 0 ? rocksdb : std::min(rocksdb_seconds, rocksdb);
+    import_seconds = i == 0 ? import : std::min(import_seconds, import);
+  }
+  row->measured = rocksdb_seconds / import_seconds;
+  row->raw = {
+      {"points", dataset_.base.num_rows},
+      {"bytes_per_point", dataset_.base.dim * sizeof(float)},
+      {"batch_points", frame_rows()},
+      {"import_points_per_second", dataset_.base.num_rows / import_seconds},
+      {"rocksdb_points_per_second", dataset_.base.num_rows / rocksdb_seconds}};
+  return absl::OkStatus();
+}
+
+absl::Status Serving::MeasureMemory(CheckRow* row) {
+  VICINAL_RETURN_IF_ERROR(OptimizeRemote(client_.get(), kCollection));
+  client::SearchOptions search;
+  search.k = options_.k;
+  for (size_t query = 0; query < dataset_.queries.num_rows; ++query) {
+    VICINAL_RETURN_IF_ERROR(
+        client_
+            ->Search(kCollection,
+                     {dataset_.queries.row(query), dataset_.queries.dim},
+                     search)
+            .status());
+  }
+  VICINAL_ASSIGN_OR_RETURN(const size_t resident,
+                           ProcessMemory(server_->pid(), "VmRSS"));
+  VICINAL_ASSIGN_OR_RETURN(const size_t anonymous,
+                           ProcessMemory(server_->pid(), "RssAnon"));
+  VICINAL_ASSIGN_OR_RETURN(const v1::Collection collection,
+                           client_->GetCollection(kCollection));
+  const size_t vectors =
+      dataset_.base.num_rows * dataset_.base.dim * sizeof(float);
+  const size_t links = collection.stats().index_bytes();
+  row->measured = static_cast<double>(resident) / (vectors + links);
+  row->raw = {{"resident_bytes", resident},
+              {"anonymous_bytes", anonymous},
+              {"vector_bytes", vectors},
+              {"link_bytes", links},
+              {"segments", collection.stats().segments_size()},
+              {"queries", dataset_.queries.num_rows}};
+  return absl::OkStatus();
+}
+
+absl::Status Serving::PrepareLocal() {
+  VICINAL_ASSIGN_OR_RETURN(database_,
+                           Database::Open(workspace_->NewPath("local"), {}));
+  VICINAL_ASSIGN_OR_RETURN(
+      collection_, CreateBenchCollection(database_.get(), kCollection, dataset_,
+                                         kM, kEfConstruction));
+  VICINAL_RETURN_IF_ERROR(UpsertAll(collection_.get(), dataset_.base));
+  return OptimizeAndWait(collection_.get());
+}
+
+absl::Status Serving::SearchAllInBatches(
+    const std::function<absl::Status(size_t begin, size_t end)>& search) {
+  const size_t num_queries = dataset_.queries.num_rows;
+  for (size_t begin = 0; begin < num_queries; begin += options_.batch) {
+    VICINAL_RETURN_IF_ERROR(
+        search(begin, std::min(begin + options_.batch, num_queries)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Serving::SearchBatchRemote(size_t begin, size_t end) {
+  VectorSetView queries = dataset_.queries.view();
+  queries.data = queries.row(begin);
+  queries.num_rows = end - begin;
+  client::SearchOptions search;
+  search.k = options_.k;
+  VICINAL_ASSIGN_OR_RETURN(const v1::SearchBatchResponse response,
+                           client_->SearchBatch(kCollection, queries, search));
+  return response.results_size() == static_cast<int>(end - begin)
+             ? absl::OkStatus()
+             : absl::InternalError("a result is missing");
+}
+
+absl::Status Serving::SearchBatchLocal(size_t begin, size_t end) {
+  std::vector<Query> queries;
+  queries.reserve(end - begin);
+  for (size_t query = begin; query < end; ++query) {
+    queries.push_back(LocalQuery(query));
+  }
+  return collection_->Search(queries, {}).status();
+}
+
+absl::Status Serving::MeasureBatch(CheckRow* row) {
+  VICINAL_ASSIGN_OR_RETURN(
+      const Duel duel,
+      RunDuel(
+          options_.passes, dataset_.queries.num_rows,
+          [&] {
+            return SearchAllInBatches([&](size_t begin, size_t end) {
+              return SearchBatchRemote(begin, end);
+            });
+          },
+          [&] {
+            return SearchAllInBatches([&](size_t begin, size_t end) {
+              return SearchBatchLocal(begin, end);
+            });
+          }));
+  row->measured = duel.remote_qps / duel.local_qps;
+  row->raw = {{"grpc_qps", duel.remote_qps},
+              {"in_process_qps", duel.local_qps},
+              {"batch", options_.batch},
+              {"recall_target", "default"}};
+  return absl::OkStatus();
+}
+
+absl::Status Serving::MeasureSingle(CheckRow* row) {
+  std::vector<std::unique_ptr<client::Client>> clients;
+  for (size_t i = 0; i < options_.clients; ++i) {
+    VICINAL_ASSIGN_OR_RETURN(std::unique_ptr<client::Client> connected,
+                             ConnectTo(server_->address()));
+    clients.push_back(std::move(connected));
+  }
+  client::SearchOptions search;
+  search.k = options_.k;
+  const size_t num_queries = dataset_.queries.num_rows;
+  VICINAL_ASSIGN_OR_RETURN(
+      const Duel duel,
+      RunDuel(
+          options_.passes, num_queries,
+          [&] {
+            return OnThreads(
+                clients.size(), num_queries, [&](size_t thread, size_t query) {
+                  return clients[thread]
+                      ->Search(
+                          kCollection,
+                          {dataset_.queries.row(query), dataset_.queries.dim},
+                          search)
+                      .status();
+                });
+          },
+          [&] {
+            return OnThreads(options_.local_threads, num_queries,
+                             [&](size_t, size_t query) {
+                               std::vector<Query> one;
+                               one.push_back(LocalQuery(query));
+                               return collection_->Search(one, {}).status();
+                             });
+          }));
+  row->measured = duel.remote_qps / duel.local_qps;
+  row->raw = {{"grpc_qps", duel.remote_qps},
+              {"in_process_qps", duel.local_qps},
+              {"clients", options_.clients},
+              {"in_process_threads", options_.local_threads},
+              {"recall_target", "default"}};
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void MeasureServing(const ServingOptions& options, CheckReport* report) {
+  CheckRow ingest{
+      .key = "ingest_grpc",
+      .what = "import tool over gRPC, durable, vs RocksDB alone, points/s",
+      .limit = options.import_ratio};
+  CheckRow memory{.key = "resident_memory",
+                  .what = "resident memory of the server / (vectors + links)",
+                  .bound = Bound::kAtMost,
+                  .limit = options.memory_ratio};
+  CheckRow batch{
+      .key = "grpc_batch",
+      .what = absl::StrFormat("gRPC SearchBatch of %d vs in process, QPS",
+                              options.batch),
+      .limit = options.batch_ratio};
+  CheckRow single{.key = "grpc_single",
+                  .what = absl::StrFormat(
+                      "gRPC Search, %d clients, vs in process, %d threads, QPS",
+                      options.clients, options.local_threads),
+                  .limit = options.single_ratio};
+  Serving serving(options);
+  // Each step needs the one before; what fails explains all that follow.
+  absl::Status status = serving.Prepare();
+  const auto measure = [&](CheckRow* row, auto step) {
+    if (status.ok()) status = step(row);
+    if (!row->measured) row->why_not = std::string(status.message());
+    report->Add(std::move(*row));
+  };
+  measure(&ingest, [&](CheckRow* row) { return serving.MeasureIngest(row); });
+  measure(&memory, [&](CheckRow* row) { return serving.MeasureMemory(row); });
+  measure(&batch, [&](CheckRow* row) {
+    const absl::Status prepared = serving.PrepareLocal();
+    return prepared.ok() ? serving.MeasureBatch(row) : prepared;
+  });
+  measure(&single, [&](CheckRow* row) { return serving.MeasureSingle(row); });
+}
+
+}  // namespace vicinal::bench
