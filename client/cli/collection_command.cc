@@ -1,0 +1,355 @@
+// vicinal collection create | list | show | drop | optimize
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "client/cli/command.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/output.h"
+#include "client/client.h"
+#include "client/formats/elements.h"
+#include "src/base/status_macros.h"
+#include "vicinal/v1/collection.pb.h"
+
+namespace vicinal::cli {
+namespace {
+
+using Align = Table::Align;
+
+std::string IndexName(const v1::IndexConfig& index) {
+  if (index.has_flat()) return "flat";
+  // 0 stands for the server's default.
+  const auto shown = [](uint32_t value) {
+    return value == 0 ? std::string("default") : absl::StrCat(value);
+  };
+  return absl::StrCat("hnsw m=", shown(index.hnsw().m()), " ef_construction=",
+                      shown(index.hnsw().ef_construction()));
+}
+
+std::string SegmentStateName(v1::SegmentState state) {
+  switch (state) {
+    case v1::SEGMENT_STATE_GROWING:
+      return "growing";
+    case v1::SEGMENT_STATE_SEALING:
+      return "sealing";
+    case v1::SEGMENT_STATE_SEALED:
+      return "sealed";
+    default:
+      return "?";
+  }
+}
+
+nlohmann::ordered_json ToJson(const v1::Collection& collection) {
+  nlohmann::ordered_json out = {{"name", collection.name()},
+                                {"uuid", collection.uuid()}};
+  out["vectors"] = nlohmann::ordered_json::array();
+  for (const v1::VectorConfig& vector : collection.vectors()) {
+    nlohmann::ordered_json v = {
+        {"name", vector.name()},
+        {"dim", vector.dim()},
+        {"metric", MetricName(vector.metric())},
+        {"type", std::string(client::ElementTypeName(
+                     client::FromProto(vector.type())))},
+        {"index", vector.index().has_flat() ? "flat" : "hnsw"}};
+    if (!vector.index().has_flat()) {
+      v["m"] = vector.index().hnsw().m();
+      v["ef_construction"] = vector.index().hnsw().ef_construction();
+    }
+    out["vectors"].push_back(std::move(v));
+  }
+  const v1::CollectionStats& stats = collection.stats();
+  out["num_points"] = stats.num_points();
+  out["num_indexed_points"] = stats.num_indexed_points();
+  out["sequence"] = stats.sequence();
+  out["vector_bytes"] = stats.vector_bytes();
+  out["index_bytes"] = stats.index_bytes();
+  out["degraded"] = stats.degraded();
+  out["segments"] = nlohmann::ordered_json::array();
+  for (const v1::SegmentStats& segment : stats.segments()) {
+    out["segments"].push_back({{"number", segment.number()},
+                               {"state", SegmentStateName(segment.state())},
+                               {"num_rows", segment.num_rows()},
+                               {"num_deleted", segment.num_deleted()},
+                               {"vector_bytes", segment.vector_bytes()},
+                               {"index_bytes", segment.index_bytes()},
+                               {"file_bytes", segment.file_bytes()}});
+  }
+  return out;
+}
+
+void Print(const v1::Collection& collection) {
+  const v1::CollectionStats& stats = collection.stats();
+  absl::PrintF(
+      "%s",
+      FormatPairs({{"name", collection.name()},
+                   {"uuid", collection.uuid()},
+                   {"points", WithCommas(stats.num_points())},
+                   {"indexed", WithCommas(stats.num_indexed_points())},
+                   {"raw vectors", HumanBytes(stats.vector_bytes())},
+                   {"indexes", HumanBytes(stats.index_bytes())},
+                   {"last commit", WithCommas(stats.sequence())},
+                   {"state", stats.degraded() ? "an index is being rebuilt"
+                                              : "healthy"}}));
+  Table vectors(
+      {{"vector"}, {"dim", Align::kRight}, {"metric"}, {"type"}, {"index"}});
+  for (const v1::VectorConfig& vector : collection.vectors()) {
+    vectors.AddRow(
+        {vector.name().empty() ? "(unnamed)" : vector.name(),
+         WithCommas(vector.dim()), MetricName(vector.metric()),
+         std::string(client::ElementTypeName(client::FromProto(vector.type()))),
+         IndexName(vector.index())});
+  }
+  absl::PrintF("\n%s", vectors.Format());
+  if (stats.segments().empty()) return;
+  Table segments({{"segment"},
+                  {"state"},
+                  {"rows", Align::kRight},
+                  {"deleted", Align::kRight},
+                  {"vectors", Align::kRight},
+                  {"index", Align::kRight},
+                  {"file", Align::kRight}});
+  for (const v1::SegmentStats& segment : stats.segments()) {
+    segments.AddRow(
+        {segment.number() == 0 ? "-" : absl::StrCat(segment.number()),
+         SegmentStateName(segment.state()), WithCommas(segment.num_rows()),
+         WithCommas(segment.num_deleted()), HumanBytes(segment.vector_bytes()),
+         HumanBytes(segment.index_bytes()), HumanBytes(segment.file_bytes())});
+  }
+  absl::PrintF("\n%s", segments.Format());
+}
+
+// NAME:DIM:METRIC[:TYPE[:INDEX]]
+absl::StatusOr<v1::VectorConfig> ParseVectorSpec(const std::string& spec,
+                                                 const VectorOptions& common) {
+  const std::vector<std::string> parts = absl::StrSplit(spec, ':');
+  uint32_t dim = 0;
+  if (parts.size() < 3 || parts.size() > 5 ||
+      !absl::SimpleAtoi(parts[1], &dim)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--vector ", spec,
+                     " is not NAME:DIM:METRIC[:TYPE[:INDEX]], e.g. "
+                     "title:384:cosine:f16:hnsw."));
+  }
+  VectorOptions options = common;
+  options.metric = parts[2];
+  if (parts.size() > 3) options.type = parts[3];
+  if (parts.size() > 4) options.index = parts[4];
+  VICINAL_RETURN_IF_ERROR(ParseMetric(options.metric).status());
+  if (!options.type.empty()) {
+    VICINAL_RETURN_IF_ERROR(client::ParseElementType(options.type).status());
+  }
+  if (options.index != "hnsw" && options.index != "flat") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "\"", options.index, "\" is not an index; use hnsw or flat."));
+  }
+  v1::VectorConfig config;
+  config.set_name(parts[0]);
+  config.set_dim(dim);
+  FillVectorConfig(options, &config);
+  return config;
+}
+
+struct CreateOptions {
+  std::string name;
+  uint32_t dim = 0;
+  VectorOptions vector;
+  std::vector<std::string> specs;
+};
+
+int Create(const Globals& globals, const CreateOptions& options) {
+  v1::Collection collection;
+  collection.set_name(options.name);
+  for (const std::string& spec : options.specs) {
+    auto config = ParseVectorSpec(spec, options.vector);
+    if (!config.ok()) return ReportUsage(config.status());
+    *collection.add_vectors() = *std::move(config);
+  }
+  if (options.specs.empty()) {
+    if (options.dim == 0 || options.vector.metric.empty()) {
+      return ReportUsage(absl::InvalidArgumentError(
+          "Give --dim and --metric, or one --vector NAME:DIM:METRIC for each "
+          "named vector."));
+    }
+    v1::VectorConfig* config = collection.add_vectors();
+    config->set_dim(options.dim);
+    FillVectorConfig(options.vector, config);
+  }
+  const auto client = globals.Connect();
+  if (!client.ok()) return Report(client.status());
+  const auto created = (*client)->CreateCollection(collection);
+  if (!created.ok()) return Report(created.status());
+  absl::PrintF("Created collection %s (%s).\n", created->name(),
+               created->uuid());
+  return kOk;
+}
+
+int List(const Globals& globals, bool json) {
+  const auto client = globals.Connect();
+  if (!client.ok()) return Report(client.status());
+  const auto collections = (*client)->ListCollections();
+  if (!collections.ok()) return Report(collections.status());
+  if (json) {
+    nlohmann::ordered_json out = nlohmann::ordered_json::array();
+    for (const auto& collection : *collections) {
+      out.push_back(ToJson(collection));
+    }
+    absl::PrintF("%s\n", out.dump(2));
+    return kOk;
+  }
+  Table table({{"name"},
+               {"points", Align::kRight},
+               {"indexed", Align::kRight},
+               {"vectors"},
+               {"raw vectors", Align::kRight},
+               {"indexes", Align::kRight}});
+  for (const v1::Collection& collection : *collections) {
+    std::string vectors;
+    for (const v1::VectorConfig& vector : collection.vectors()) {
+      absl::StrAppend(
+          &vectors, vectors.empty() ? "" : ", ",
+          vector.name().empty() ? "" : absl::StrCat(vector.name(), ": "),
+          vector.dim(), " x ",
+          client::ElementTypeName(client::FromProto(vector.type())), " ",
+          MetricName(vector.metric()));
+    }
+    table.AddRow({collection.name(),
+                  WithCommas(collection.stats().num_points()),
+                  WithCommas(collection.stats().num_indexed_points()), vectors,
+                  HumanBytes(collection.stats().vector_bytes()),
+                  HumanBytes(collection.stats().index_bytes())});
+  }
+  absl::PrintF("%s", table.Format());
+  return kOk;
+}
+
+int Show(const Globals& globals, const std::string& name, bool json) {
+  const auto client = globals.Connect();
+  if (!client.ok()) return Report(client.status());
+  const auto collection = (*client)->GetCollection(name);
+  if (!collection.ok()) return Report(collection.status());
+  if (json) {
+    absl::PrintF("%s\n", ToJson(*collection).dump(2));
+  } else {
+    Print(*collection);
+  }
+  return kOk;
+}
+
+int Drop(const Globals& globals, const std::string& name, bool if_exists) {
+  const auto client = globals.Connect();
+  if (!client.ok()) return Report(client.status());
+  const absl::Status status = (*client)->DeleteCollection(name, if_exists);
+  if (status.ok()) absl::PrintF("Dropped collection %s.\n", name);
+  return Report(status);
+}
+
+int Optimize(const Globals& globals, const std::string& name,
+             uint32_t max_segments, bool wait) {
+  const auto client = globals.Connect();
+  if (!client.ok()) return Report(client.status());
+  const auto operation = (*client)->OptimizeCollection(name, max_segments);
+  if (!operation.ok()) return Report(operation.status());
+  if (!wait) {
+    absl::PrintF("Started %s.\n", *operation);
+    return kOk;
+  }
+  const absl::Status status = WaitWithProgress(**client, *operation, false);
+  if (status.ok()) absl::PrintF("Optimized collection %s.\n", name);
+  return Report(status);
+}
+
+void AddCreate(CLI::App& parent, Globals& globals) {
+  CLI::App* command = parent.add_subcommand("create", "Creates a collection");
+  auto options = std::make_shared<CreateOptions>();
+  command->add_option("name", options->name, "Its name")->required();
+  CLI::Option* dim = command->add_option("--dim", options->dim,
+                                         "Elements of its unnamed vector");
+  AddVectorOptions(*command, options->vector);
+  command
+      ->add_option("--vector", options->specs,
+                   "A named vector: NAME:DIM:METRIC[:TYPE[:INDEX]]; may be "
+                   "repeated")
+      ->excludes(dim);
+  command->footer(
+      "Examples:\n"
+      "  vicinal collection create photos --dim 784 --metric l2\n"
+      "  vicinal collection create docs --vector title:384:cosine "
+      "--vector body:768:cosine:f16");
+  command->callback([&globals, options] {
+    globals.run = [&globals, options] { return Create(globals, *options); };
+  });
+}
+
+}  // namespace
+
+void AddCollectionCommand(CLI::App& app, Globals& globals) {
+  CLI::App* collection =
+      app.add_subcommand("collection", "Creates, shows and drops collections");
+  collection->require_subcommand(1);
+  collection->footer("Example:\n  vicinal collection list");
+  AddCreate(*collection, globals);
+
+  struct Options {
+    std::string name;
+    bool json = false;
+    bool if_exists = false;
+    bool no_wait = false;
+    uint32_t max_segments = 0;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* list = collection->add_subcommand("list", "Lists collections");
+  list->add_flag("--json", options->json, "Print JSON");
+  list->footer("Example:\n  vicinal collection list --json");
+  list->callback([&globals, options] {
+    globals.run = [&globals, options] { return List(globals, options->json); };
+  });
+
+  CLI::App* show = collection->add_subcommand(
+      "show", "Prints schema, size and segments of a collection");
+  show->add_option("name", options->name, "Its name")->required();
+  show->add_flag("--json", options->json, "Print JSON");
+  show->footer("Example:\n  vicinal collection show photos");
+  show->callback([&globals, options] {
+    globals.run = [&globals, options] {
+      return Show(globals, options->name, options->json);
+    };
+  });
+
+  CLI::App* drop = collection->add_subcommand(
+      "drop", "Deletes a collection and all its points");
+  drop->add_option("name", options->name, "Its name")->required();
+  drop->add_flag("--if-exists", options->if_exists,
+                 "No error when there is none");
+  drop->footer("Example:\n  vicinal collection drop photos");
+  drop->callback([&globals, options] {
+    globals.run = [&globals, options] {
+      return Drop(globals, options->name, options->if_exists);
+    };
+  });
+
+  CLI::App* optimize = collection->add_subcommand(
+      "optimize", "Indexes what was written so far and merges segments");
+  optimize->add_option("name", options->name, "Its name")->required();
+  optimize->add_option("--max-segments", options->max_segments,
+                       "Merge until so many are left; 0: one");
+  optimize->add_flag("--no-wait", options->no_wait,
+                     "Return when the work was started");
+  optimize->footer("Example:\n  vicinal collection optimize photos");
+  optimize->callback([&globals, options] {
+    globals.run = [&globals, options] {
+      return Optimize(globals, options->name, options->max_segments,
+                      !options->no_wait);
+    };
+  });
+}
+
+}  // namespace vicinal::cli

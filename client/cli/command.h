@@ -1,0 +1,80 @@
+// The parts that the `vicinal` command is made of.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "client/client.h"
+#include "client/formats/vector_reader.h"
+#include "src/base/point_id.h"
+#include "vicinal/v1/collection.pb.h"
+
+namespace vicinal::cli {
+
+// Options before the subcommand, and the work that the subcommand chose.
+struct Globals {
+  std::string server = "127.0.0.1:7700";
+  double timeout_s = 30;
+  std::function<int()> run;  // returns the exit code
+
+  client::ClientOptions Options(size_t num_connections = 1) const;
+  absl::StatusOr<std::unique_ptr<client::Client>> Connect(
+      size_t num_connections = 1) const;
+};
+
+void AddServerCommand(CLI::App& app, Globals& globals);
+void AddCollectionCommand(CLI::App& app, Globals& globals);
+void AddImportCommand(CLI::App& app, Globals& globals);
+void AddExportCommand(CLI::App& app, Globals& globals);
+void AddSearchCommand(CLI::App& app, Globals& globals);
+void AddBenchCommand(CLI::App& app, Globals& globals);
+
+// Parses and runs; the whole command but for process set-up.
+int RunCommandLine(int argc, const char* const* argv);
+
+// How a vector of a new collection is to be.
+struct VectorOptions {
+  std::string metric;  // empty: not said
+  std::string type;
+  std::string index = "hnsw";
+  uint32_t m = 0;
+  uint32_t ef_construction = 0;
+};
+void AddVectorOptions(CLI::App& command, VectorOptions& options);
+void FillVectorConfig(const VectorOptions& options, v1::VectorConfig* config);
+
+// "l2", "ip", "cosine" and back.
+absl::StatusOr<v1::Metric> ParseMetric(absl::string_view name);
+std::string MetricName(v1::Metric metric);
+
+// kind: "auto" (digits: a number; a UUID; else a string), "number", "uuid" or
+// "string".
+absl::StatusOr<PointId> ParseId(absl::string_view text, absl::string_view kind);
+
+// The vector of that name; the only one when the name is empty.
+absl::StatusOr<v1::VectorConfig> FindVector(const v1::Collection& collection,
+                                            absl::string_view name);
+
+// --format and --dataset.
+struct FileOptions {
+  std::string format = "auto";
+  std::string dataset;
+};
+void AddFileOptions(CLI::App& command, FileOptions& options);
+absl::StatusOr<client::OpenOptions> MakeOpenOptions(
+    const FileOptions& options, absl::string_view default_dataset);
+
+// Waits for an operation with a bar on stderr; an error when it failed.
+absl::Status WaitWithProgress(client::Client& client,
+                              const std::string& operation, bool quiet);
+
+// Reads text of a whole file of lines. NotFound etc.
+absl::StatusOr<std::string> ReadTextFile(const std::string& path);
+
+}  // namespace vicinal::cli

@@ -1,0 +1,413 @@
+// vicinal export
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/cli/command.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/output.h"
+#include "client/cli/progress.h"
+#include "client/client.h"
+#include "client/formats/elements.h"
+#include "client/formats/jsonl.h"
+#include "client/formats/npy.h"
+#include "src/base/io_error.h"
+#include "src/base/status_macros.h"
+#include "src/base/types.h"
+#include "vicinal/v1/point.pb.h"
+
+namespace vicinal::cli {
+namespace {
+
+struct Options {
+  std::string collection;
+  std::string file;
+  std::string format = "auto";
+  std::string vector_name;
+  std::string ids_file;
+  uint64_t limit = 0;
+  bool no_vectors = false;
+  bool quiet = false;
+};
+
+// A file that takes its name only when it is complete.
+class TextWriter {
+ public:
+  static absl::StatusOr<std::unique_ptr<TextWriter>> Create(
+      const std::string& path) {
+    FILE* file = std::fopen(path.c_str(), "wbe");
+    if (file == nullptr) return IoError(errno, "create", path);
+    return std::unique_ptr<TextWriter>(new TextWriter(path, file));
+  }
+  ~TextWriter() {
+    if (file_ != nullptr) std::fclose(file_);
+  }
+  absl::Status Append(absl::string_view text) {
+    if (std::fwrite(text.data(), 1, text.size(), file_) == text.size()) {
+      return absl::OkStatus();
+    }
+    return IoError(errno, "write", path_);
+  }
+  absl::Status Finish() {
+    if (std::fclose(std::exchange(file_, nullptr)) == 0) {
+      return absl::OkStatus();
+    }
+    return IoError(errno, "write", path_);
+  }
+
+ private:
+  TextWriter(std::string path, FILE* file)
+      : path_(std::move(path)), file_(file) {}
+  const std::string path_;
+  FILE* file_;
+};
+
+// Takes pages of points.
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  virtual absl::Status Take(const v1::PointColumns& points) = 0;
+  virtual absl::Status Finish() = 0;
+  // Points left out because they lack the vector.
+  uint64_t num_skipped() const { return num_skipped_; }
+
+ protected:
+  uint64_t num_skipped_ = 0;
+};
+
+// Checks what a column says about itself before its bytes are used.
+absl::Status CheckColumn(const v1::VectorColumn& column, size_t num_points) {
+  const size_t rows = column.present().empty()
+                          ? num_points
+                          : static_cast<size_t>(column.present_size());
+  const size_t row_bytes =
+      column.dim() * ElementSize(client::FromProto(column.type()));
+  if (column.data().size() == rows * row_bytes && rows <= num_points) {
+    return absl::OkStatus();
+  }
+  return absl::InternalError(
+      absl::StrCat("The server sent ", column.data().size(), " bytes for ",
+                   rows, " vectors of ", row_bytes, " bytes."));
+}
+
+// Ids beside a .npy: u64 in .npy, or lines of text.
+class IdSink {
+ public:
+  static absl::StatusOr<std::unique_ptr<IdSink>> Create(
+      const std::string& temporary, bool npy) {
+    std::unique_ptr<IdSink> sink(new IdSink());
+    if (npy) {
+      VICINAL_ASSIGN_OR_RETURN(sink->npy_,
+                               client::NpyWriter::CreateIds(temporary));
+    } else {
+      VICINAL_ASSIGN_OR_RETURN(sink->text_, TextWriter::Create(temporary));
+    }
+    return sink;
+  }
+  absl::Status Take(const PointId& id) {
+    if (npy_ != nullptr) {
+      if (!id.is_number()) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "The id ", id.ToString(),
+            " is not a number, so it does not fit "
+            "into .npy; give --ids a name ending in .txt, or export JSONL."));
+      }
+      const uint64_t number = id.number();
+      return npy_->Append(absl::string_view(
+          reinterpret_cast<const char*>(&number), sizeof(number)));
+    }
+    const std::string text = id.ToString();
+    if (kind_.has_value() && *kind_ != Kind(id)) {
+      return absl::InvalidArgumentError(
+          "The collection has ids of several kinds (numbers, UUIDs, strings), "
+          "which lines of text cannot tell apart; export JSONL.");
+    }
+    if (absl::StrContains(text, '\n') || absl::EndsWith(text, "\r")) {
+      return absl::InvalidArgumentError(
+          "An id contains a line break, so it does not fit into lines of "
+          "text; export JSONL.");
+    }
+    kind_ = Kind(id);
+    return text_->Append(text + "\n");
+  }
+  absl::Status Finish() {
+    return npy_ != nullptr ? npy_->Finish() : text_->Finish();
+  }
+
+ private:
+  static int Kind(const PointId& id) {
+    return id.is_number() ? 0 : id.is_uuid() ? 1 : 2;
+  }
+  std::unique_ptr<client::NpyWriter> npy_;
+  std::unique_ptr<TextWriter> text_;
+  std::optional<int> kind_;
+};
+
+class NpySink : public Sink {
+ public:
+  NpySink(std::unique_ptr<client::NpyWriter> writer,
+          std::unique_ptr<IdSink> ids, std::string vector)
+      : writer_(std::move(writer)),
+        ids_(std::move(ids)),
+        vector_(std::move(vector)) {}
+
+  absl::Status Take(const v1::PointColumns& points) override {
+    const size_t num_points = client::NumIds(points.ids());
+    const v1::VectorColumn* column = nullptr;
+    for (const v1::VectorColumn& candidate : points.vectors()) {
+      if (candidate.name() == vector_) column = &candidate;
+    }
+    if (column == nullptr) {
+      num_skipped_ += num_points;
+      return absl::OkStatus();
+    }
+    VICINAL_RETURN_IF_ERROR(CheckColumn(*column, num_points));
+    VICINAL_RETURN_IF_ERROR(writer_->Append(column->data()));
+    if (!column->present().empty()) {
+      num_skipped_ += num_points - static_cast<size_t>(column->present_size());
+    }
+    if (ids_ == nullptr) return absl::OkStatus();
+    VICINAL_ASSIGN_OR_RETURN(const auto ids, client::FromProto(points.ids()));
+    if (column->present().empty()) {
+      for (const PointId& id : ids) VICINAL_RETURN_IF_ERROR(ids_->Take(id));
+    }
+    for (const uint32_t at : column->present()) {
+      if (at < ids.size()) VICINAL_RETURN_IF_ERROR(ids_->Take(ids[at]));
+    }
+    return absl::OkStatus();
+  }
+  absl::Status Finish() override {
+    VICINAL_RETURN_IF_ERROR(writer_->Finish());
+    return ids_ == nullptr ? absl::OkStatus() : ids_->Finish();
+  }
+
+ private:
+  std::unique_ptr<client::NpyWriter> writer_;
+  std::unique_ptr<IdSink> ids_;
+  const std::string vector_;
+};
+
+class JsonlSink : public Sink {
+ public:
+  explicit JsonlSink(std::unique_ptr<TextWriter> writer)
+      : writer_(std::move(writer)) {}
+
+  absl::Status Take(const v1::PointColumns& points) override {
+    VICINAL_ASSIGN_OR_RETURN(const auto ids, client::FromProto(points.ids()));
+    std::vector<std::string> vectors(ids.size());
+    for (const v1::VectorColumn& column : points.vectors()) {
+      VICINAL_RETURN_IF_ERROR(AddColumn(column, &vectors));
+    }
+    std::string out;
+    for (size_t i = 0; i < ids.size(); ++i) {
+      out += "{\"id\": ";
+      client::AppendIdJson(ids[i], &out);
+      if (!vectors[i].empty()) out += unnamed_ ? vectors[i] : vectors[i] + "}";
+      const auto row = static_cast<int>(i);
+      if (row < points.payloads_size() && !points.payloads(row).empty()) {
+        absl::StrAppend(&out, ", \"payload\": ", OneLine(points.payloads(row)));
+      }
+      out += "}\n";
+    }
+    return writer_->Append(out);
+  }
+  absl::Status Finish() override { return writer_->Finish(); }
+
+ private:
+  // Line breaks stand only between the tokens of JSON, never within.
+  static std::string OneLine(std::string json) {
+    std::replace(json.begin(), json.end(), '\n', ' ');
+    std::replace(json.begin(), json.end(), '\r', ' ');
+    return json;
+  }
+
+  // Appends `, "vector": [...]`, or the next member of `, "vectors": {`.
+  absl::Status AddColumn(const v1::VectorColumn& column,
+                         std::vector<std::string>* out) {
+    VICINAL_RETURN_IF_ERROR(CheckColumn(column, out->size()));
+    unnamed_ = column.name().empty();
+    VICINAL_ASSIGN_OR_RETURN(
+        const std::string data,
+        client::ConvertElements(client::FromProto(column.type()),
+                                ElementType::kFloat32, column.data()));
+    const size_t num_rows = column.present().empty()
+                                ? out->size()
+                                : static_cast<size_t>(column.present_size());
+    for (size_t r = 0; r < num_rows; ++r) {
+      const size_t point =
+          column.present().empty() ? r : column.present(static_cast<int>(r));
+      if (point >= out->size()) {
+        return absl::InternalError("The server sent a vector of no point.");
+      }
+      std::string& text = (*out)[point];
+      if (unnamed_) {
+        text += ", \"vector\": [";
+      } else {
+        text += text.empty() ? ", \"vectors\": {" : ", ";
+        client::AppendJsonString(column.name(), &text);
+        text += ": [";
+      }
+      for (size_t i = 0; i < column.dim(); ++i) {
+        float value = 0;
+        std::memcpy(&value,
+                    data.data() + (r * column.dim() + i) * sizeof(float),
+                    sizeof(float));
+        if (i > 0) text.push_back(',');
+        client::AppendFloatJson(value, &text);
+      }
+      text.push_back(']');
+    }
+    return absl::OkStatus();
+  }
+
+  std::unique_ptr<TextWriter> writer_;
+  bool unnamed_ = true;
+};
+
+std::string Temporary(const std::string& path) { return path + ".part"; }
+
+absl::Status Publish(const std::string& path) {
+  if (std::rename(Temporary(path).c_str(), path.c_str()) == 0) {
+    return absl::OkStatus();
+  }
+  return IoError(errno, "rename to", path);
+}
+
+absl::StatusOr<std::unique_ptr<Sink>> OpenSink(const Options& options, bool npy,
+                                               const v1::Collection& collection,
+                                               v1::PointSelector* select) {
+  if (!npy) {
+    select->set_with_payload(true);
+    select->set_with_all_vectors(!options.no_vectors);
+    VICINAL_ASSIGN_OR_RETURN(auto writer,
+                             TextWriter::Create(Temporary(options.file)));
+    return std::make_unique<JsonlSink>(std::move(writer));
+  }
+  VICINAL_ASSIGN_OR_RETURN(const v1::VectorConfig vector,
+                           FindVector(collection, options.vector_name));
+  if (vector.name().empty()) {
+    select->set_with_all_vectors(true);
+  } else {
+    select->add_vectors(vector.name());
+  }
+  VICINAL_ASSIGN_OR_RETURN(
+      auto writer,
+      client::NpyWriter::Create(Temporary(options.file), vector.dim(),
+                                client::FromProto(vector.type())));
+  std::unique_ptr<IdSink> ids;
+  if (!options.ids_file.empty()) {
+    VICINAL_ASSIGN_OR_RETURN(
+        ids, IdSink::Create(Temporary(options.ids_file),
+                            absl::EndsWith(options.ids_file, ".npy")));
+  }
+  return std::make_unique<NpySink>(std::move(writer), std::move(ids),
+                                   vector.name());
+}
+
+int RunExport(const Globals& globals, const Options& options) {
+  const bool npy =
+      options.format == "npy" ||
+      (options.format == "auto" && absl::EndsWith(options.file, ".npy"));
+  const bool jsonl = options.format == "jsonl" ||
+                     absl::EndsWith(options.file, ".jsonl") ||
+                     absl::EndsWith(options.file, ".ndjson");
+  if (!npy && !jsonl) {
+    return ReportUsage(absl::InvalidArgumentError(absl::StrCat(
+        options.file,
+        ": its ending does not tell the format; give --format npy or jsonl.")));
+  }
+  if (!npy && !options.ids_file.empty()) {
+    return ReportUsage(absl::InvalidArgumentError(
+        "--ids goes with .npy; JSON lines hold the ids themselves."));
+  }
+  const auto client = globals.Connect();
+  if (!client.ok()) return Report(client.status());
+  const auto collection = (*client)->GetCollection(options.collection);
+  if (!collection.ok()) return Report(collection.status());
+  v1::ScrollRequest request;
+  request.set_collection(options.collection);
+  request.set_limit(options.limit);
+  request.set_page_size(1'000);
+  auto sink = OpenSink(options, npy, *collection, request.mutable_select());
+  if (!sink.ok()) return Report(sink.status());
+  uint64_t total = collection->stats().num_points();
+  if (options.limit > 0) total = std::min(total, options.limit);
+  Progress progress("export", "points", Progress::Choose(options.quiet));
+  uint64_t done = 0;
+  absl::Status status =
+      (*client)->Scroll(request, [&](v1::ScrollResponse&& page) {
+        const v1::PointColumns& points = page.points().columns();
+        done += client::NumIds(points.ids());
+        progress.Update(done, total == 0 ? 1.0
+                                         : static_cast<double>(done) /
+                                               static_cast<double>(total));
+        return (*sink)->Take(points);
+      });
+  progress.End();
+  if (status.ok()) status = (*sink)->Finish();
+  if (status.ok()) status = Publish(options.file);
+  if (status.ok() && !options.ids_file.empty()) {
+    status = Publish(options.ids_file);
+  }
+  if (!status.ok()) {
+    std::remove(Temporary(options.file).c_str());
+    if (!options.ids_file.empty()) {
+      std::remove(Temporary(options.ids_file).c_str());
+    }
+    return Report(status);
+  }
+  absl::PrintF("Exported %s points to %s.\n",
+               WithCommas(done - (*sink)->num_skipped()), options.file);
+  if ((*sink)->num_skipped() > 0) {
+    absl::PrintF("%s points have no such vector and were left out.\n",
+                 WithCommas((*sink)->num_skipped()));
+  }
+  return kOk;
+}
+
+}  // namespace
+
+void AddExportCommand(CLI::App& app, Globals& globals) {
+  CLI::App* command = app.add_subcommand(
+      "export",
+      "Writes a collection, as of one moment and in id order, to a file:\n"
+      ".npy (one vector of each point) or .jsonl (all of each point).");
+  auto options = std::make_shared<Options>();
+  command->add_option("collection", options->collection, "Its name")
+      ->required();
+  command->add_option("file", options->file, "File to write")->required();
+  command->add_option("--format", options->format, "auto, npy or jsonl")
+      ->check(CLI::IsMember(std::vector<std::string>{"auto", "npy", "jsonl"}))
+      ->capture_default_str();
+  command->add_option("--vector-name", options->vector_name,
+                      "npy: which named vector");
+  command->add_option("--ids", options->ids_file,
+                      "npy: file for the ids; .npy of u64, or text lines");
+  command->add_option("--limit", options->limit, "At most so many points");
+  command->add_flag("--no-vectors", options->no_vectors,
+                    "jsonl: ids and payloads only");
+  command->add_flag("--quiet", options->quiet, "No progress");
+  command->footer(
+      "Examples:\n"
+      "  vicinal export photos photos.npy --ids photo-ids.npy\n"
+      "  vicinal export docs docs.jsonl");
+  command->callback([&globals, options] {
+    globals.run = [&globals, options] { return RunExport(globals, *options); };
+  });
+}
+
+}  // namespace vicinal::cli

@@ -1,0 +1,114 @@
+// vicinal server info | stats | resume-writes
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/command.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/output.h"
+#include "client/client.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
+#include "vicinal/v1/admin.pb.h"
+
+namespace vicinal::cli {
+namespace {
+
+std::vector<std::pair<std::string, uint64_t>> LimitPairs(
+    const v1::Limits& limits) {
+  std::vector<std::pair<std::string, uint64_t>> out;
+  const auto* descriptor = limits.GetDescriptor();
+  for (int i = 0; i < descriptor->field_count(); ++i) {
+    const auto* field = descriptor->field(i);
+    out.emplace_back(field->name(),
+                     limits.GetReflection()->GetUInt64(limits, field));
+  }
+  return out;
+}
+
+int ShowInfo(const Globals& globals, bool json) {
+  const auto client = globals.Connect();
+  if (!client.ok()) return Report(client.status());
+  const v1::GetServerInfoResponse& info = (*client)->server_info();
+  const auto stats = (*client)->GetServerStats();
+  if (!stats.ok()) return Report(stats.status());
+  if (json) {
+    nlohmann::ordered_json out = {
+        {"server", globals.server},
+        {"version", info.version()},
+        {"revision", info.revision()},
+        {"data_format_version", info.data_format_version()},
+        {"simd", info.simd()},
+        {"features", std::vector<std::string>(info.features().begin(),
+                                              info.features().end())},
+        {"num_collections", stats->num_collections()},
+        {"resident_bytes", stats->resident_bytes()},
+        {"store_disk_bytes", stats->store_disk_bytes()},
+        {"store_memory_bytes", stats->store_memory_bytes()},
+        {"num_commits", stats->num_commits()},
+        {"read_only", stats->read_only()},
+        {"read_only_reason", stats->read_only_reason()}};
+    for (const auto& [name, value] : LimitPairs(info.limits())) {
+      out["limits"][name] = value;
+    }
+    absl::PrintF("%s\n", out.dump(2));
+    return kOk;
+  }
+  std::vector<std::pair<std::string, std::string>> pairs = {
+      {"server", globals.server},
+      {"version", info.version()},
+      {"data format", absl::StrCat(info.data_format_version())},
+      {"instructions", info.simd()},
+      {"features", absl::StrJoin(info.features(), " ")},
+      {"collections", WithCommas(stats->num_collections())},
+      {"resident memory", HumanBytes(stats->resident_bytes())},
+      {"store on disk", HumanBytes(stats->store_disk_bytes())},
+      {"store in memory", HumanBytes(stats->store_memory_bytes())},
+      {"commits", WithCommas(stats->num_commits())},
+      {"read-only",
+       stats->read_only() ? "yes: " + stats->read_only_reason() : "no"}};
+  for (const auto& [name, value] : LimitPairs(info.limits())) {
+    pairs.emplace_back("limit " + name, WithCommas(value));
+  }
+  absl::PrintF("%s", FormatPairs(pairs));
+  return kOk;
+}
+
+int ResumeWrites(const Globals& globals) {
+  const auto client = globals.Connect();
+  if (!client.ok()) return Report(client.status());
+  const absl::Status status = (*client)->ResumeWrites();
+  if (status.ok()) absl::PrintF("The server takes writes.\n");
+  return Report(status);
+}
+
+}  // namespace
+
+void AddServerCommand(CLI::App& app, Globals& globals) {
+  CLI::App* server = app.add_subcommand("server", "Looks at the server");
+  server->require_subcommand(1);
+  server->footer("Example:\n  vicinal server info --json");
+  CLI::App* info = server->add_subcommand(
+      "info", "Prints version, limits, features and what the server uses");
+  auto json = std::make_shared<bool>(false);
+  info->add_flag("--json", *json, "Print JSON");
+  info->footer("Example:\n  vicinal --server db1:7700 server info");
+  info->callback([&globals, json] {
+    globals.run = [&globals, json] { return ShowInfo(globals, *json); };
+  });
+  CLI::App* resume = server->add_subcommand(
+      "resume-writes",
+      "Ends read-only mode after its cause, e.g. a full disk, was mended");
+  resume->footer("Example:\n  vicinal server resume-writes");
+  resume->callback([&globals] {
+    globals.run = [&globals] { return ResumeWrites(globals); };
+  });
+}
+
+}  // namespace vicinal::cli

@@ -1,0 +1,179 @@
+// The conversions between the vocabulary and messages declared in client.h.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "client/client.h"
+#include "src/base/point_id.h"
+#include "src/base/status_macros.h"
+#include "src/base/types.h"
+#include "src/base/vector_set.h"
+#include "vicinal/v1/common.pb.h"
+#include "vicinal/v1/search.pb.h"
+
+namespace vicinal::client {
+namespace {
+
+template <typename Message>
+void SetQuality(const SearchOptions& options, Message* message) {
+  if (options.exact) {
+    message->mutable_quality()->set_exact(true);
+  } else if (options.ef.has_value()) {
+    message->mutable_quality()->set_ef(*options.ef);
+  } else if (options.recall_target.has_value()) {
+    message->mutable_quality()->set_recall_target(*options.recall_target);
+  }
+}
+
+template <typename Message>
+void SetSelect(const SearchOptions& options, Message* message) {
+  if (!options.with_payload && !options.with_vectors) return;
+  message->mutable_select()->set_with_payload(options.with_payload);
+  message->mutable_select()->set_with_all_vectors(options.with_vectors);
+}
+
+}  // namespace
+
+v1::SearchRequest MakeSearchRequest(absl::string_view collection,
+                                    std::span<const float> query,
+                                    const SearchOptions& options) {
+  v1::SearchRequest request;
+  request.set_collection(collection.data(), collection.size());
+  v1::Retrieve* retrieve = request.mutable_query()->mutable_retrieve();
+  retrieve->set_vector(options.vector);
+  retrieve->mutable_query()->set_data(query.data(), query.size_bytes());
+  retrieve->mutable_query()->set_type(v1::ELEMENT_TYPE_FLOAT32);
+  retrieve->set_k(options.k);
+  SetQuality(options, retrieve);
+  SetSelect(options, &request);
+  return request;
+}
+
+v1::SearchBatchRequest MakeSearchBatchRequest(absl::string_view collection,
+                                              const VectorSetView& queries,
+                                              const SearchOptions& options) {
+  v1::SearchBatchRequest request;
+  request.set_collection(collection.data(), collection.size());
+  request.set_vector(options.vector);
+  v1::VectorColumn* column = request.mutable_queries();
+  column->set_dim(static_cast<uint32_t>(queries.dim));
+  column->set_type(ToProto(queries.type));
+  const size_t row_bytes = queries.dim * ElementSize(queries.type);
+  std::string* data = column->mutable_data();
+  data->reserve(queries.num_rows * row_bytes);
+  for (size_t i = 0; i < queries.num_rows; ++i) {
+    data->append(reinterpret_cast<const char*>(queries.row(i)), row_bytes);
+  }
+  request.set_k(options.k);
+  SetQuality(options, &request);
+  SetSelect(options, &request);
+  return request;
+}
+
+v1::PointId ToProto(const PointId& id) {
+  v1::PointId out;
+  if (id.is_number()) {
+    out.set_number(id.number());
+  } else if (id.is_uuid()) {
+    out.set_uuid(id.ToString());
+  } else {
+    out.set_string(id.string());
+  }
+  return out;
+}
+
+v1::PointIds ToProto(std::span<const PointId> ids) {
+  v1::PointIds out;
+  const auto all = [&](bool (PointId::*is)() const) {
+    return std::all_of(ids.begin(), ids.end(),
+                       [is](const PointId& id) { return (id.*is)(); });
+  };
+  const auto size = static_cast<int>(ids.size());
+  if (all(&PointId::is_number)) {
+    out.mutable_numbers()->Reserve(size);
+    for (const PointId& id : ids) out.add_numbers(id.number());
+  } else if (all(&PointId::is_uuid)) {
+    for (const PointId& id : ids) {
+      out.mutable_uuids()->append(
+          reinterpret_cast<const char*>(id.uuid().data()), id.uuid().size());
+    }
+  } else if (all(&PointId::is_string)) {
+    for (const PointId& id : ids) out.add_strings(id.string());
+  } else {
+    for (const PointId& id : ids) *out.add_ids() = ToProto(id);
+  }
+  return out;
+}
+
+absl::StatusOr<PointId> FromProto(const v1::PointId& id) {
+  switch (id.kind_case()) {
+    case v1::PointId::kNumber:
+      return PointId(id.number());
+    case v1::PointId::kUuid:
+      return PointId::ParseUuid(id.uuid());
+    case v1::PointId::kString:
+      return PointId::FromString(id.string());
+    case v1::PointId::KIND_NOT_SET:
+      break;
+  }
+  return absl::InvalidArgumentError(
+      "The id is empty; set number, uuid or string.");
+}
+
+absl::StatusOr<std::vector<PointId>> FromProto(const v1::PointIds& ids) {
+  std::vector<PointId> out;
+  out.reserve(NumIds(ids));
+  for (const uint64_t number : ids.numbers()) out.emplace_back(number);
+  if (ids.uuids().size() % sizeof(PointId::Uuid) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("The column of UUIDs has ", ids.uuids().size(),
+                     " bytes, no multiple of 16."));
+  }
+  for (size_t at = 0; at < ids.uuids().size(); at += sizeof(PointId::Uuid)) {
+    PointId::Uuid uuid;
+    std::memcpy(uuid.data(), ids.uuids().data() + at, uuid.size());
+    out.emplace_back(uuid);
+  }
+  for (const std::string& text : ids.strings()) {
+    VICINAL_ASSIGN_OR_RETURN(PointId id, PointId::FromString(text));
+    out.push_back(std::move(id));
+  }
+  for (const v1::PointId& any : ids.ids()) {
+    VICINAL_ASSIGN_OR_RETURN(PointId id, FromProto(any));
+    out.push_back(std::move(id));
+  }
+  return out;
+}
+
+size_t NumIds(const v1::PointIds& ids) {
+  return static_cast<size_t>(ids.numbers_size()) +
+         ids.uuids().size() / sizeof(PointId::Uuid) +
+         static_cast<size_t>(ids.strings_size() + ids.ids_size());
+}
+
+v1::ElementType ToProto(ElementType type) {
+  static_assert(static_cast<int>(ElementType::kFloat32) ==
+                v1::ELEMENT_TYPE_FLOAT32);
+  static_assert(static_cast<int>(ElementType::kFloat16) ==
+                v1::ELEMENT_TYPE_FLOAT16);
+  static_assert(static_cast<int>(ElementType::kInt8) == v1::ELEMENT_TYPE_INT8);
+  static_assert(static_cast<int>(ElementType::kUint8) ==
+                v1::ELEMENT_TYPE_UINT8);
+  return static_cast<v1::ElementType>(type);
+}
+
+ElementType FromProto(v1::ElementType type) {
+  if (type == v1::ELEMENT_TYPE_UNSPECIFIED) return ElementType::kFloat32;
+  return static_cast<ElementType>(type);
+}
+
+}  // namespace vicinal::client

@@ -1,0 +1,117 @@
+// Files of vectors, read in blocks: the common face of all formats.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "src/base/point_id.h"
+#include "src/base/types.h"
+
+namespace vicinal::client {
+
+// Most elements of a vector: the wire contract's limit.
+inline constexpr size_t kMaxDim = 65'536;
+
+// A named vector as the file has it.
+struct VectorField {
+  std::string name;  // empty: the file does not name it
+  size_t dim = 0;
+  ElementType type = ElementType::kFloat32;
+};
+
+// The rows of one field in a block.
+struct VectorColumnData {
+  std::string data;  // rows one after the other, little-endian
+  // Rows of the block that have this vector, ascending; empty: all.
+  std::vector<uint32_t> present;
+};
+
+// Some consecutive rows of a file.
+struct VectorBlock {
+  uint64_t first_row = 0;  // its number in the file, 0-based
+  size_t num_rows = 0;
+  std::vector<VectorColumnData> columns;  // as VectorReader::fields()
+  std::vector<PointId> ids;               // empty: the file has none
+  std::vector<std::string> payloads;      // JSON; empty: the file has none
+};
+
+// How large a block may become. The cuts depend on the file and on these
+// numbers only, so a second reading yields the same blocks.
+struct BlockLimits {
+  size_t max_rows = 1024;
+  // Rows are added while the block is smaller than this; at least one.
+  size_t max_bytes = size_t{2} << 20;
+};
+
+// Reads a file of vectors from front to back without holding it in memory.
+// Files are not trusted: every count is compared with the file's size before
+// it is used; a bad file gives InvalidArgument that names file, place, value
+// and remedy. Not thread-safe.
+class VectorReader {
+ public:
+  virtual ~VectorReader() = default;
+
+  // At least one.
+  virtual const std::vector<VectorField>& fields() const = 0;
+  // Rows of the file; nullopt when only reading to its end can tell.
+  virtual std::optional<uint64_t> num_rows() const = 0;
+  // Part of the file read so far, 0 to 1; for progress.
+  virtual double progress() const = 0;
+  // Replaces *block (its memory is not reused: it may have been moved away).
+  // False at the end of the file.
+  virtual absl::StatusOr<bool> Read(const BlockLimits& limits,
+                                    VectorBlock* block) = 0;
+  // Passes over the next rows. OutOfRange when there are fewer.
+  virtual absl::Status Skip(uint64_t num_rows) = 0;
+  // "euclidean", "angular", ... when the file says it; else empty.
+  virtual std::string distance() const { return {}; }
+
+  size_t dim() const { return fields()[0].dim; }
+  ElementType type() const { return fields()[0].type; }
+};
+
+enum class FileFormat { kAuto, kFvecs, kBvecs, kNpy, kJsonl, kHdf5, kIdx };
+
+// The names of the JSON fields of a JSONL file.
+struct JsonlFields {
+  std::string id = "id";            // a number, a string or {"uuid": "..."}
+  std::string vector = "vector";    // an array, for unnamed vectors
+  std::string vectors = "vectors";  // {"name": array, ...}, for named ones
+  std::string payload = "payload";  // an object
+  bool uuid_strings = false;        // strings are UUIDs
+};
+
+struct OpenOptions {
+  FileFormat format = FileFormat::kAuto;
+  std::string dataset = "train";  // of an HDF5 file
+  JsonlFields jsonl;
+  // What the vectors of a JSONL file must be; empty: taken from its first row.
+  std::vector<VectorField> expected_fields;
+};
+
+// Opens a file. kAuto goes by the name's ending (.fvecs, .bvecs, .npy, .jsonl,
+// .ndjson, .hdf5, .h5, .idx, *-ubyte, each of the last two also with .gz).
+absl::StatusOr<std::unique_ptr<VectorReader>> OpenVectorFile(
+    const std::string& path, const OpenOptions& options = {});
+
+// "npy" etc. InvalidArgument: no such format, with the list.
+absl::StatusOr<FileFormat> ParseFileFormat(absl::string_view name);
+
+// Bytes of one row over all fields.
+size_t RowBytes(const std::vector<VectorField>& fields);
+
+// InvalidArgument: dim is 0 or above kMaxDim.
+absl::Status CheckDim(absl::string_view path, uint64_t dim);
+
+// Rows first .. first + n of a file of one field as float32.
+absl::StatusOr<std::vector<float>> ReadRowsAsFloat(VectorReader& reader,
+                                                   uint64_t first, uint64_t n);
+
+}  // namespace vicinal::client
