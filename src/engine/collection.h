@@ -70,11 +70,11 @@ struct SegmentStats {
 };
 
 struct CollectionStats {
-  uint64_t num_points = 0;      // live
-  uint64_t num_indexed = 0;     // live rows of sealed segments
-  Sequence sequence = 0;        // last committed
+  uint64_t num_points = 0;   // live
+  uint64_t num_indexed = 0;  // live rows of sealed segments
+  Sequence sequence = 0;     // last committed
   std::vector<SegmentStats> segments;
-  bool degraded = false;        // an index file is being rebuilt
+  bool degraded = false;  // an index file is being rebuilt
 };
 
 class Collection {

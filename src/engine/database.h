@@ -35,6 +35,9 @@ struct DatabaseOptions {
   // A growing segment that nobody wrote to for this long is sealed too, when
   // it is worth an index (at least 1,000 rows).
   int64_t idle_seal_ms = 5'000;
+  // A build waits this long for more full segments to come (but for four at
+  // most), so that a bulk load does not build small ones again and again.
+  int64_t build_delay_ms = 1'000;
   // Merges stop at this size (bytes of vectors of one segment).
   size_t max_segment_bytes = size_t{8} << 30;
   // Writes wait (streams) or are refused (unary) while more bytes than this
@@ -42,9 +45,12 @@ struct DatabaseOptions {
   size_t max_unindexed_bytes = size_t{2} << 30;
   RecordStoreOptions store;
   const Clock* clock = &Clock::Real();
-  // Tests only: called at named points of background work ("build:start",
-  // "build:before_file", "build:before_manifest", "build:before_swap",
-  // "build:after_swap", ...); may block or kill the process.
+  // Tests only: called at named points; may block or kill the process.
+  // Commits, in order: commit:before_store, commit:before_apply,
+  // commit:before_ack. Builds: build:start, build:before_file,
+  // build:after_vectors, build:after_file, build:before_manifest,
+  // build:before_swap, build:after_swap, build:done. Others: verify:damaged,
+  // verify:done, drop:done.
   std::function<void(absl::string_view point)> test_hook;
 };
 
@@ -62,7 +68,8 @@ class Database {
   // its collection answers exactly from storage while the file is rebuilt.
   static absl::StatusOr<std::unique_ptr<Database>> Open(
       const std::string& path, const DatabaseOptions& options);
-  // Finishes the commits under way, cancels builds.
+  // Finishes the commits under way, cancels builds. Collections must not be
+  // used any more.
   virtual ~Database() = default;
 
   // AlreadyExists; InvalidArgument (see ValidateSchema); ResourceExhausted:

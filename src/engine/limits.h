@@ -9,21 +9,21 @@ namespace vicinal {
 
 struct Limits {
   size_t max_collections = 10'000;
-  size_t max_name_bytes = 128;           // collections and vectors
-  size_t max_vectors_per_point = 16;     // named vectors of a collection
-  size_t max_dim = 65'536;               // elements of one vector
-  size_t max_id_bytes = 512;             // string ids
-  size_t max_payload_bytes = 1 << 20;    // JSON text of one point
-  size_t max_payload_depth = 64;         // nesting of that JSON
-  size_t max_batch_points = 65'536;      // points of one write, get or delete
-  size_t max_message_bytes = 64 << 20;   // one gRPC message
-  size_t max_k = 16'384;                 // results of one query
+  size_t max_name_bytes = 128;          // collections and vectors
+  size_t max_vectors_per_point = 16;    // named vectors of a collection
+  size_t max_dim = 65'536;              // elements of one vector
+  size_t max_id_bytes = 512;            // string ids
+  size_t max_payload_bytes = 1 << 20;   // JSON text of one point
+  size_t max_payload_depth = 64;        // nesting of that JSON
+  size_t max_batch_points = 65'536;     // points of one write, get or delete
+  size_t max_message_bytes = 64 << 20;  // one gRPC message
+  size_t max_k = 16'384;                // results of one query
   size_t max_ef = 16'384;
-  size_t max_queries_per_batch = 4'096;  // queries of one SearchBatch
+  size_t max_queries_per_batch = 4'096;    // queries of one SearchBatch
   size_t max_results_per_batch = 1 << 20;  // queries * k of one SearchBatch
-  size_t max_query_depth = 8;            // stages above one another
-  size_t max_query_stages = 32;          // stages of one query
-  size_t max_page_size = 10'000;         // points of one scroll message
+  size_t max_query_depth = 8;              // stages above one another
+  size_t max_query_stages = 32;            // stages of one query
+  size_t max_page_size = 10'000;           // points of one scroll message
   size_t max_stream_id_bytes = 128;
 };
 

@@ -32,7 +32,7 @@ struct OperationInfo {
   int64_t started_unix_micros = 0;
   int64_t finished_unix_micros = 0;  // 0: still running
   bool finished = false;
-  absl::Status status;     // when finished
+  absl::Status status;  // when finished
 };
 
 // Shared by the worker (which reports) and the registry. Thread-safe.
@@ -67,8 +67,7 @@ class OperationRegistry {
   std::shared_ptr<Operation> Start(absl::string_view kind,
                                    absl::string_view collection);
   // NotFound: no such operation, or finished long ago.
-  absl::StatusOr<std::shared_ptr<Operation>> Find(
-      absl::string_view name) const;
+  absl::StatusOr<std::shared_ptr<Operation>> Find(absl::string_view name) const;
   // Newest first; collection empty: all.
   std::vector<OperationInfo> List(absl::string_view collection) const;
 

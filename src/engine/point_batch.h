@@ -29,21 +29,28 @@ struct VectorColumn {
 // n points; an upsert replaces the whole point. When an id stands twice, the
 // last one wins.
 struct PointBatch {
-  std::vector<PointId> ids;                    // n
-  std::vector<VectorColumn> vectors;           // at most one per name
-  std::vector<absl::string_view> payloads;     // empty, or n JSON objects;
-                                               // an empty one: no payload
+  std::vector<PointId> ids;                 // n
+  std::vector<VectorColumn> vectors;        // at most one per name
+  std::vector<absl::string_view> payloads;  // empty, or n JSON objects;
+                                            // an empty one: no payload
 };
+
+// Index of an ItemError that concerns the batch and no single point of it.
+inline constexpr size_t kWholeBatch = SIZE_MAX;
 
 // Why one item of a batch was refused; the others are not affected.
 struct ItemError {
-  size_t index = 0;    // in the batch
-  std::string field;   // e.g. "vectors[0].data[17][3]"
+  size_t index = 0;   // in the batch, or kWholeBatch
+  std::string field;  // e.g. "vectors[0].data[17][3]"
   absl::Status status;
 };
 
 struct WriteResult {
-  Sequence sequence = 0;  // of the commit; 0 when nothing was written
+  // Of the commit. When nothing was written: 0, or for a stream frame the
+  // collection's current sequence.
+  Sequence sequence = 0;
+  // Points stored or deleted; an id that stands twice counts once. 0 for a
+  // repeated stream frame.
   size_t num_written = 0;
   std::vector<ItemError> item_errors;  // by index
 };

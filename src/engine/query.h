@@ -24,16 +24,16 @@ struct RetrieveStage {
   // fields not yet normalised.
   std::string query;
   size_t k = 10;
-  bool exact = false;              // scan instead of the index
-  std::optional<size_t> ef;        // overrides recall_target
-  double recall_target = 0.95;     // (0, 1]; mean recall@k to aim at; 1: exact
+  bool exact = false;           // scan instead of the index
+  std::optional<size_t> ef;     // overrides recall_target
+  double recall_target = 0.95;  // (0, 1]; mean recall@k to aim at; 1: exact
 };
 
 // Reciprocal rank fusion (Cormack et al., SIGIR 2009): score of a point is
 // the sum over inputs of weight / (rank_constant + rank), rank from 1.
 struct FuseStage {
-  std::vector<Query> inputs;      // 1..
-  std::vector<double> weights;    // empty: all 1; else one per input, >= 0
+  std::vector<Query> inputs;    // 1..
+  std::vector<double> weights;  // empty: all 1; else one per input, >= 0
   double rank_constant = 60;
   size_t k = 10;
 };
@@ -53,7 +53,7 @@ struct Query {
 
 struct Hit {
   PointId id;
-  Ordinal ordinal = 0;    // of the version that was found
+  Ordinal ordinal = 0;  // of the version that was found
   // Distance (smaller is closer) for retrieve and rerank; for fuse minus the
   // fused score.
   float distance = 0;
@@ -62,8 +62,8 @@ struct Hit {
 // Nearest first; ties by id.
 struct SearchResult {
   std::vector<Hit> hits;
-  bool exact = false;       // every stage was exact
-  Sequence sequence = 0;    // writes up to this one were visible
+  bool exact = false;     // every stage was exact
+  Sequence sequence = 0;  // writes up to this one were visible
   SearchStats stats;
 };
 

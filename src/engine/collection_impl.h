@@ -1,0 +1,219 @@
+// The engine's Collection: what the committer, the compactor and readers
+// share of one collection.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "src/base/mutex.h"
+#include "src/base/thread_pool.h"
+#include "src/engine/collection.h"
+#include "src/engine/commit_part.h"
+#include "src/engine/committer.h"
+#include "src/engine/database.h"
+#include "src/engine/layout.h"
+#include "src/engine/view.h"
+#include "storage/collection_store.h"
+
+namespace vicinal {
+
+class Compactor;
+
+// What a collection needs of its database; outlives it in use.
+struct EngineContext {
+  const DatabaseOptions* options = nullptr;
+  RecordStore* store = nullptr;
+  Committer* committer = nullptr;
+  Compactor* compactor = nullptr;
+  ThreadPool* query_pool = nullptr;
+  // Memory of all segments that wait for their index.
+  std::shared_ptr<std::atomic<size_t>> unindexed_bytes;
+};
+
+// Three parties, each with its own part below:
+//  - callers, any thread: the Collection interface;
+//  - the committer's thread: resolves ids and applies commits. It alone
+//    appends rows and, but for the moment of a swap, sets tombstones;
+//  - the compactor's thread: builds segments and swaps them in.
+// apply_mu_ keeps apply and swap apart; neither does I/O under it.
+class CollectionImpl final
+    : public Collection,
+      public std::enable_shared_from_this<CollectionImpl> {
+ public:
+  // Loads what storage and segment files hold. A damaged segment is read
+  // again from the records and waits for its rebuild. DataLoss: storage
+  // itself is damaged. FailedPrecondition: a newer version's files.
+  static absl::StatusOr<std::shared_ptr<CollectionImpl>> Open(
+      const EngineContext* context, CollectionNumber number,
+      CollectionSchema schema, std::string folder);
+
+  // --- callers ---
+  const CollectionSchema& schema() const override {
+    return *schema_.load(std::memory_order_acquire);
+  }
+  void UpsertAsync(const PointBatch& batch, WriteOptions options,
+                   WriteCallback done) override;
+  void DeleteAsync(std::vector<PointId> ids, WriteOptions options,
+                   WriteCallback done) override;
+  absl::StatusOr<uint64_t> LastFrame(
+      absl::string_view stream_id) const override;
+  absl::StatusOr<std::vector<std::optional<StoredPoint>>> Get(
+      const std::vector<PointId>& ids, const PointSelection& selection,
+      const StopCondition& stop) const override;
+  absl::Status Scroll(
+      const std::optional<PointId>& after, size_t page_size,
+      const PointSelection& selection, const StopCondition& stop,
+      const std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>&
+          visit) const override;
+  uint64_t Count() const override {
+    return num_points_.load(std::memory_order_acquire);
+  }
+  absl::StatusOr<std::vector<SearchResult>> Search(
+      const std::vector<Query>& queries,
+      const StopCondition& stop) const override;
+  absl::StatusOr<std::vector<std::optional<StoredPoint>>> Fetch(
+      const std::vector<Hit>& hits,
+      const PointSelection& selection) const override;
+  absl::StatusOr<std::shared_ptr<Operation>> Optimize(
+      size_t max_segments) override;
+  CollectionStats stats() const override;
+
+  // --- the database ---
+  CollectionNumber number() const { return store_.number(); }
+  const CollectionStore& store() const { return store_; }
+  const std::string& folder() const { return folder_; }
+  void SetSchema(CollectionSchema schema);  // one caller at a time
+  void MarkDropped() { dropped_.store(true, std::memory_order_release); }
+  bool dropped() const { return dropped_.load(std::memory_order_acquire); }
+  // Wakes writers that wait for room.
+  void WakeWriters();
+
+  // --- the committer's thread ---
+  std::unique_ptr<CommitPart> BeginCommit(size_t num_points, bool several);
+  // Not OK: the entry is refused and has no effects.
+  absl::Status AddEffects(WriteEntry* entry, CommitPart* part,
+                          WriteBatch* batch);
+  void AddHead(const CommitPart& part, WriteBatch* batch) const;
+  void Apply(const CommitPart& part);
+  // Later rows go to a new growing segment, with room for num_points more.
+  void Freeze(size_t num_points);
+  // The next version's ordinal.
+  Ordinal next_ordinal() const { return head_.next_ordinal; }
+  // Forgets ingest streams that were silent for a day.
+  void ForgetOldStreams(int64_t now_unix_micros);
+
+  // --- the compactor's thread ---
+  std::shared_ptr<const View> view() const { return view_.Load(); }
+  const std::shared_ptr<const Layout>& layout() const { return layout_; }
+  const Manifest& manifest() const { return manifest_; }
+  std::chrono::steady_clock::time_point last_write() const;
+  std::chrono::steady_clock::time_point last_freeze() const;
+  bool has_recovered() const {
+    return num_recovered_.load(std::memory_order_relaxed) > 0;
+  }
+  // From now on deaths are noted, for the segment that a build will bring.
+  void BeginBuild();
+  void AbandonBuild();
+  // Publishes a built segment (null: nothing was alive) in place of the
+  // sources: manifest first, durably, then the view. On an error nothing
+  // changed; the build is abandoned either way.
+  absl::Status FinishBuild(
+      const std::vector<std::shared_ptr<MemorySegment>>& frozen,
+      const std::vector<std::shared_ptr<SealedSegment>>& sealed,
+      std::shared_ptr<SealedSegment> built,
+      const std::vector<Ordinal>& dropped_ordinals);
+  // Serves the rows of a segment whose vectors turned out to be damaged from
+  // memory, read from the records, until they are rebuilt.
+  absl::Status Recover(const std::shared_ptr<SealedSegment>& damaged);
+  // Deletes all data of a dropped collection.
+  absl::Status DeleteEverything();
+
+ private:
+  struct Recovered {
+    std::shared_ptr<MemorySegment> segment;
+    uint64_t damaged_number;
+  };
+
+  CollectionImpl(const EngineContext* context, CollectionNumber number,
+                 CollectionSchema schema, std::string folder);
+
+  // Open, step by step.
+  absl::Status Load();
+  absl::Status MapSegments(View* view, std::vector<SegmentEntry>* damaged);
+  absl::Status RecoverAtOpen(const std::vector<SegmentEntry>& damaged,
+                             View* view);
+  absl::Status LoadTombstones(const View& view);
+  absl::Status Replay(View* view);
+  void RemoveOrphans() const;
+  absl::Status AppendRecord(Ordinal ordinal, absl::string_view record,
+                            MemorySegment* segment) const;
+
+  std::shared_ptr<MemorySegment> NewMemorySegment(size_t num_points) const;
+  size_t DefaultCapacity() const;
+  // Changes a copy of the current view and publishes it.
+  template <typename Edit>
+  void EditView(Edit edit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(apply_mu_);
+  static void KillOrdinal(const View& view, Ordinal ordinal);
+
+  // Callers.
+  absl::Status WaitForRoom(const WriteOptions& options) const;
+  // Adds what is selected to points that are there. entries: where each is.
+  absl::Status FillSelected(
+      const std::vector<std::optional<IdEntry>>& entries,
+      const PointSelection& selection, const StoreSnapshot* snapshot,
+      std::vector<std::optional<StoredPoint>>* points) const;
+  // Committer's thread: whether the entry's stream frame comes next. False:
+  // it is a repetition.
+  absl::StatusOr<bool> IsNextFrame(const StreamFrame& frame,
+                                   const CommitPart& part);
+
+  const EngineContext* const context_;
+  const CollectionStore store_;
+  const std::string folder_;
+  const std::shared_ptr<const Layout> layout_;
+
+  // Older schemas stay: callers may hold references to them.
+  std::vector<std::unique_ptr<const CollectionSchema>> schemas_;
+  std::atomic<const CollectionSchema*> schema_;
+  std::atomic<bool> dropped_ = false;
+
+  ViewHolder view_;
+  // Odd while a commit is being applied; see Searcher.
+  std::atomic<uint64_t> epoch_ = 0;
+  std::atomic<Sequence> sequence_ = 0;
+  std::atomic<uint64_t> num_points_ = 0;
+  std::atomic<int64_t> last_write_ns_ = 0;
+  std::atomic<int64_t> last_freeze_ns_ = 0;
+
+  mutable Mutex room_mu_;
+  mutable CondVar room_;
+
+  // Committer's thread.
+  Head head_;
+  absl::flat_hash_map<std::string, uint64_t> last_frames_;
+
+  Mutex apply_mu_;
+  bool noting_deaths_ ABSL_GUARDED_BY(apply_mu_) = false;
+  std::vector<Ordinal> deaths_ ABSL_GUARDED_BY(apply_mu_);
+
+  // Compactor's thread (and Open).
+  Manifest manifest_;
+  std::vector<Recovered> recovered_;
+  std::atomic<size_t> num_recovered_ = 0;
+  std::vector<Ordinal> stale_tombstones_;  // of rows in no segment
+};
+
+}  // namespace vicinal

@@ -1,0 +1,192 @@
+// How a collection comes back: mapped segments, tombstones, replay.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "src/base/status_macros.h"
+#include "src/distance/distance.h"
+#include "src/engine/collection_impl.h"
+#include "src/engine/id_table.h"
+#include "src/engine/segment_file.h"
+#include "storage/segment_path.h"
+
+namespace vicinal {
+
+absl::StatusOr<std::shared_ptr<CollectionImpl>> CollectionImpl::Open(
+    const EngineContext* context, CollectionNumber number,
+    CollectionSchema schema, std::string folder) {
+  std::shared_ptr<CollectionImpl> collection(new CollectionImpl(
+      context, number, std::move(schema), std::move(folder)));
+  const absl::Status loaded = collection->Load();
+  if (!loaded.ok()) {
+    return absl::Status(loaded.code(),
+                        absl::StrCat("collection \"", collection->schema().name,
+                                     "\": ", loaded.message()));
+  }
+  return collection;
+}
+
+absl::Status CollectionImpl::Load() {
+  VICINAL_RETURN_IF_ERROR(
+      CreateCollectionFolder(context_->store->path(), number()));
+  VICINAL_ASSIGN_OR_RETURN(head_, store_.GetHead());
+  VICINAL_ASSIGN_OR_RETURN(manifest_, store_.GetManifest());
+  View view;
+  std::vector<SegmentEntry> damaged;
+  VICINAL_RETURN_IF_ERROR(MapSegments(&view, &damaged));
+  VICINAL_RETURN_IF_ERROR(RecoverAtOpen(damaged, &view));
+  view.growing = NewMemorySegment(0);
+  VICINAL_RETURN_IF_ERROR(LoadTombstones(view));
+  VICINAL_RETURN_IF_ERROR(Replay(&view));
+  uint64_t num_points = 0;
+  view.ForEachNewestFirst(
+      [&](const auto& segment) { num_points += segment->num_live(); });
+  num_points_.store(num_points);
+  sequence_.store(head_.sequence);
+  view_.Store(std::make_shared<const View>(std::move(view)));
+  RemoveOrphans();
+  return absl::OkStatus();
+}
+
+absl::Status CollectionImpl::MapSegments(View* view,
+                                         std::vector<SegmentEntry>* damaged) {
+  for (const SegmentEntry& entry : manifest_.segments) {
+    auto segment = SealedSegment::Open(layout_, folder_, entry);
+    if (segment.ok()) {
+      view->sealed.push_back(*std::move(segment));
+    } else if (absl::IsDataLoss(segment.status())) {
+      damaged->push_back(entry);
+    } else {
+      return segment.status();
+    }
+  }
+  return absl::OkStatus();
+}
+
+// The rows of a damaged file are not known, its range of ordinals is: all
+// records in it that no other segment holds are taken. With several damaged
+// files the first takes the rows of an overlap, which does no harm, as each
+// leaves the manifest only when its rows are sealed again.
+absl::Status CollectionImpl::RecoverAtOpen(
+    const std::vector<SegmentEntry>& damaged, View* view) {
+  size_t max_rows = 0;
+  for (const SegmentEntry& entry : damaged) max_rows += entry.num_rows;
+  const absl::Status end_of_range = absl::OutOfRangeError("");
+  for (const SegmentEntry& entry : damaged) {
+    auto segment = NewMemorySegment(max_rows);
+    const auto held_elsewhere = [&](Ordinal ordinal) {
+      const auto holds = [&](const auto& other) {
+        return other->FindOrdinal(ordinal).has_value();
+      };
+      return std::any_of(view->sealed.begin(), view->sealed.end(), holds) ||
+             std::any_of(view->frozen.begin(), view->frozen.end(), holds);
+    };
+    const absl::Status scanned = store_.ScanRecords(
+        entry.min_ordinal,
+        [&](Ordinal ordinal, absl::string_view record) -> absl::Status {
+          if (ordinal > entry.max_ordinal) return end_of_range;
+          if (held_elsewhere(ordinal)) return absl::OkStatus();
+          return AppendRecord(ordinal, record, segment.get());
+        });
+    if (scanned != end_of_range) VICINAL_RETURN_IF_ERROR(scanned);
+    segment->MarkSealing();
+    segment->Publish();
+    recovered_.push_back({segment, entry.number});
+    view->frozen.push_back(std::move(segment));
+  }
+  num_recovered_.store(recovered_.size());
+  return absl::OkStatus();
+}
+
+absl::Status CollectionImpl::LoadTombstones(const View& view) {
+  return store_.ScanTombstones([&](Ordinal ordinal) {
+    for (const auto& segment : view.sealed) {
+      if (const std::optional<RowId> row = segment->FindOrdinal(ordinal)) {
+        segment->Kill(*row);
+        return absl::OkStatus();
+      }
+    }
+    stale_tombstones_.push_back(ordinal);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status CollectionImpl::Replay(View* view) {
+  const absl::Status scanned = store_.ScanRecords(
+      manifest_.sealed_below,
+      [&](Ordinal ordinal, absl::string_view record) -> absl::Status {
+        const std::shared_ptr<MemorySegment>& growing = view->growing;
+        if (growing->num_appended() * layout_->memory_per_row >=
+            context_->options->growing_segment_bytes) {
+          std::shared_ptr<MemorySegment> next = NewMemorySegment(0);
+          growing->Publish();
+          growing->MarkSealing();
+          growing->SetNext(next);
+          view->frozen.push_back(std::exchange(view->growing, next));
+        }
+        return AppendRecord(ordinal, record, view->growing.get());
+      });
+  view->growing->Publish();
+  return scanned;
+}
+
+absl::Status CollectionImpl::AppendRecord(Ordinal ordinal,
+                                          absl::string_view record,
+                                          MemorySegment* segment) const {
+  VICINAL_ASSIGN_OR_RETURN(const RecordView view, RecordView::Decode(record));
+  std::vector<const std::byte*> vectors(layout_->fields.size(), nullptr);
+  std::vector<std::vector<float>> normalized(layout_->fields.size());
+  for (const RecordView::Vector& vector : view.vectors) {
+    if (vector.field >= vectors.size() ||
+        vector.bytes.size() != layout_->fields[vector.field].row_bytes) {
+      return absl::DataLossError(absl::StrCat("the record of ordinal ", ordinal,
+                                              " does not fit the schema"));
+    }
+    vectors[vector.field] =
+        reinterpret_cast<const std::byte*>(vector.bytes.data());
+    const FieldLayout& field = layout_->fields[vector.field];
+    if (!field.normalized) continue;
+    std::vector<float>& unit = normalized[vector.field];
+    unit.resize(2 * field.dim);
+    std::memcpy(unit.data() + field.dim, vector.bytes.data(), field.row_bytes);
+    NormalizeInto(unit.data() + field.dim, field.dim, unit.data());
+    vectors[vector.field] = reinterpret_cast<const std::byte*>(unit.data());
+  }
+  if (segment->num_appended() >= segment->capacity_rows()) {
+    return absl::DataLossError(absl::StrCat(
+        "storage holds more records than the manifest of its collection"));
+  }
+  segment->Append(view.id, HashPointId(view.id), ordinal, vectors.data());
+  return absl::OkStatus();
+}
+
+// Files of builds that did not finish, or of segments that were merged just
+// before a crash.
+void CollectionImpl::RemoveOrphans() const {
+  absl::flat_hash_set<std::string> wanted;
+  for (const SegmentEntry& entry : manifest_.segments) {
+    wanted.insert(segment_file::IndexPath(folder_, entry.number));
+    wanted.insert(segment_file::VectorsPath(folder_, entry.number));
+  }
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(folder_, error)) {
+    if (wanted.contains(file.path().string())) continue;
+    std::error_code ignored;
+    std::filesystem::remove(file.path(), ignored);
+  }
+}
+
+}  // namespace vicinal

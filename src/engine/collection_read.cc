@@ -1,0 +1,341 @@
+// The callers' side of a collection.
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "src/base/mutex.h"
+#include "src/base/status_macros.h"
+#include "src/engine/collection_impl.h"
+#include "src/engine/compactor.h"
+#include "src/engine/searcher.h"
+#include "src/engine/write_batch_encoder.h"
+
+namespace vicinal {
+namespace {
+
+// A call that waits for its callback.
+class Waiter {
+ public:
+  WriteCallback callback() {
+    return [this](WriteOutcome outcome) {
+      MutexLock lock(mu_);
+      outcome_ = std::move(outcome);
+      cv_.NotifyAll();
+    };
+  }
+  WriteOutcome Wait() {
+    MutexLock lock(mu_);
+    while (!outcome_.has_value()) cv_.Wait(mu_);
+    return *std::move(outcome_);
+  }
+
+ private:
+  Mutex mu_;
+  CondVar cv_;
+  std::optional<WriteOutcome> outcome_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace
+
+WriteOutcome Collection::Upsert(const PointBatch& batch, WriteOptions options) {
+  Waiter waiter;
+  UpsertAsync(batch, std::move(options), waiter.callback());
+  return waiter.Wait();
+}
+
+WriteOutcome Collection::Delete(std::vector<PointId> ids,
+                                WriteOptions options) {
+  Waiter waiter;
+  DeleteAsync(std::move(ids), std::move(options), waiter.callback());
+  return waiter.Wait();
+}
+
+absl::Status CollectionImpl::WaitForRoom(const WriteOptions& options) const {
+  const size_t limit = context_->options->max_unindexed_bytes;
+  const auto full = [&] {
+    return context_->unindexed_bytes->load(std::memory_order_relaxed) > limit;
+  };
+  if (!full()) return absl::OkStatus();
+  if (options.stream_frame.has_value()) {
+    MutexLock lock(room_mu_);
+    while (full() && !dropped() && context_->store->WriteHealth().ok()) {
+      // Rows can also be freed by the end of a search, which wakes nobody.
+      room_.WaitFor(room_mu_, std::chrono::milliseconds(100));
+    }
+    return absl::OkStatus();
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat(context_->unindexed_bytes->load(std::memory_order_relaxed),
+                   " bytes wait for their index; at most ", limit,
+                   " may (max_unindexed_bytes): try again in some seconds"));
+}
+
+void CollectionImpl::UpsertAsync(const PointBatch& batch, WriteOptions options,
+                                 WriteCallback done) {
+  auto entry = std::make_unique<WriteEntry>();
+  absl::Status status =
+      dropped() ? absl::NotFoundError(absl::StrCat(
+                      "collection \"", schema().name, "\" was dropped"))
+                : WaitForRoom(options);
+  if (status.ok()) {
+    EncodeOutcome outcome =
+        EncodeBatch(schema(), *layout_, context_->options->limits, batch,
+                    options.atomic, &entry->points);
+    status = std::move(outcome.status);
+    entry->result.item_errors = std::move(outcome.item_errors);
+  }
+  if (!status.ok()) {
+    done({std::move(status), std::move(entry->result)});
+    return;
+  }
+  entry->collection = shared_from_this();
+  entry->options = std::move(options);
+  entry->done = std::move(done);
+  context_->committer->Submit(std::move(entry));
+}
+
+void CollectionImpl::DeleteAsync(std::vector<PointId> ids, WriteOptions options,
+                                 WriteCallback done) {
+  const size_t limit = context_->options->limits.max_batch_points;
+  absl::Status status;
+  if (dropped()) {
+    status = absl::NotFoundError(
+        absl::StrCat("collection \"", schema().name, "\" was dropped"));
+  } else if (ids.size() > limit) {
+    status = absl::InvalidArgumentError(
+        absl::StrCat("ids has ", ids.size(), " elements; at most ", limit,
+                     " are allowed: send smaller batches"));
+  }
+  if (!status.ok()) {
+    done({std::move(status), {}});
+    return;
+  }
+  absl::flat_hash_set<PointId> seen;
+  seen.reserve(ids.size());
+  std::erase_if(ids,
+                [&](const PointId& id) { return !seen.insert(id).second; });
+  auto entry = std::make_unique<WriteEntry>();
+  entry->collection = shared_from_this();
+  entry->deletions = std::move(ids);
+  entry->options = std::move(options);
+  entry->done = std::move(done);
+  context_->committer->Submit(std::move(entry));
+}
+
+absl::StatusOr<uint64_t> CollectionImpl::LastFrame(
+    absl::string_view stream_id) const {
+  VICINAL_ASSIGN_OR_RETURN(const std::optional<uint64_t> frame,
+                           store_.GetStreamFrame(stream_id));
+  return frame.value_or(0);
+}
+
+absl::Status CollectionImpl::FillSelected(
+    const std::vector<std::optional<IdEntry>>& entries,
+    const PointSelection& selection, const StoreSnapshot* snapshot,
+    std::vector<std::optional<StoredPoint>>* points) const {
+  std::vector<Ordinal> ordinals;
+  std::vector<StoredPoint*> targets;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (!(*points)[i].has_value()) continue;
+    ordinals.push_back(entries[i]->ordinal);
+    targets.push_back(&*(*points)[i]);
+  }
+  if (selection.payload) {
+    VICINAL_ASSIGN_OR_RETURN(auto payloads,
+                             store_.GetPayloads(ordinals, snapshot));
+    for (size_t i = 0; i < targets.size(); ++i) {
+      if (payloads[i].has_value()) {
+        targets[i]->payload = *std::move(payloads[i]);
+      }
+    }
+  }
+  if (selection.vectors.empty()) return absl::OkStatus();
+  std::vector<bool> wanted(layout_->fields.size(), false);
+  for (const size_t f : selection.vectors) {
+    if (f >= wanted.size()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "field number ", f, " does not exist; there are ", wanted.size()));
+    }
+    wanted[f] = true;
+  }
+  VICINAL_ASSIGN_OR_RETURN(const auto records,
+                           store_.GetRecords(ordinals, snapshot));
+  for (size_t i = 0; i < targets.size(); ++i) {
+    if (!records[i].has_value()) {
+      return absl::DataLossError(absl::StrCat("the record of point ",
+                                              targets[i]->id.ToString(),
+                                              " is missing in storage"));
+    }
+    VICINAL_ASSIGN_OR_RETURN(const RecordView record,
+                             RecordView::Decode(*records[i]));
+    targets[i]->vectors.resize(layout_->fields.size());
+    for (const RecordView::Vector& vector : record.vectors) {
+      if (vector.field < wanted.size() && wanted[vector.field]) {
+        targets[i]->vectors[vector.field] = std::string(vector.bytes);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::optional<StoredPoint>>> CollectionImpl::Get(
+    const std::vector<PointId>& ids, const PointSelection& selection,
+    const StopCondition& stop) const {
+  VICINAL_RETURN_IF_ERROR(stop.Check());
+  const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
+  VICINAL_ASSIGN_OR_RETURN(const auto entries,
+                           store_.LookupIds(ids, snapshot.get()));
+  std::vector<std::optional<StoredPoint>> points(ids.size());
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (!entries[i].has_value()) continue;
+    points[i].emplace();
+    points[i]->id = ids[i];
+    points[i]->sequence = entries[i]->sequence;
+  }
+  VICINAL_RETURN_IF_ERROR(stop.Check());
+  VICINAL_RETURN_IF_ERROR(
+      FillSelected(entries, selection, snapshot.get(), &points));
+  return points;
+}
+
+absl::StatusOr<std::vector<std::optional<StoredPoint>>> CollectionImpl::Fetch(
+    const std::vector<Hit>& hits, const PointSelection& selection) const {
+  const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
+  std::vector<PointId> ids;
+  ids.reserve(hits.size());
+  for (const Hit& hit : hits) ids.push_back(hit.id);
+  VICINAL_ASSIGN_OR_RETURN(const auto entries,
+                           store_.LookupIds(ids, snapshot.get()));
+  std::vector<std::optional<StoredPoint>> points(hits.size());
+  for (size_t i = 0; i < hits.size(); ++i) {
+    if (!entries[i].has_value() || entries[i]->ordinal != hits[i].ordinal) {
+      continue;
+    }
+    points[i].emplace();
+    points[i]->id = std::move(ids[i]);
+    points[i]->sequence = entries[i]->sequence;
+  }
+  VICINAL_RETURN_IF_ERROR(
+      FillSelected(entries, selection, snapshot.get(), &points));
+  return points;
+}
+
+absl::Status CollectionImpl::Scroll(
+    const std::optional<PointId>& after, size_t page_size,
+    const PointSelection& selection, const StopCondition& stop,
+    const std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>& visit)
+    const {
+  if (page_size == 0) {
+    return absl::InvalidArgumentError("page_size is 0; it must be 1 or more");
+  }
+  const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
+  std::vector<std::optional<IdEntry>> entries;
+  std::vector<std::optional<StoredPoint>> points;
+  const auto emit = [&]() -> absl::StatusOr<bool> {
+    VICINAL_RETURN_IF_ERROR(stop.Check());
+    VICINAL_RETURN_IF_ERROR(
+        FillSelected(entries, selection, snapshot.get(), &points));
+    std::vector<StoredPoint> page;
+    page.reserve(points.size());
+    for (std::optional<StoredPoint>& point : points) {
+      page.push_back(*std::move(point));
+    }
+    entries.clear();
+    points.clear();
+    return visit(std::move(page));
+  };
+  bool stopped = false;
+  VICINAL_RETURN_IF_ERROR(store_.ScanIds(
+      after, snapshot.get(),
+      [&](const PointId& id, IdEntry entry) -> absl::StatusOr<bool> {
+        entries.push_back(entry);
+        points.emplace_back(StoredPoint{id, entry.sequence, {}, ""});
+        if (points.size() < page_size) return true;
+        VICINAL_ASSIGN_OR_RETURN(const bool more, emit());
+        stopped = !more;
+        return more;
+      }));
+  if (stopped || points.empty()) return absl::OkStatus();
+  return emit().status();
+}
+
+absl::StatusOr<std::vector<SearchResult>> CollectionImpl::Search(
+    const std::vector<Query>& queries, const StopCondition& stop) const {
+  SearchPin pin;
+  pin.epoch = epoch_.load(std::memory_order_acquire);
+  pin.sequence = sequence_.load(std::memory_order_acquire);
+  pin.view = view_.Load();
+  const Searcher searcher(schema(), *layout_, std::move(pin), epoch_, stop);
+  ThreadPool* pool = context_->query_pool;
+  std::vector<SearchResult> results;
+  results.reserve(queries.size());
+  if (queries.size() < 2 || pool == nullptr) {
+    for (const Query& query : queries) {
+      VICINAL_ASSIGN_OR_RETURN(SearchResult result, searcher.Run(query, pool));
+      results.push_back(std::move(result));
+    }
+    return results;
+  }
+  // Some chunks per thread, so that the last ones end together.
+  const size_t num_threads = pool->num_threads() + 1;
+  const size_t chunk =
+      std::clamp<size_t>(queries.size() / (num_threads * 4), 1, 32);
+  const size_t num_chunks = (queries.size() + chunk - 1) / chunk;
+  results.resize(queries.size());
+  std::vector<absl::Status> statuses(num_chunks);
+  pool->ParallelFor(num_chunks, [&](size_t c) {
+    const size_t end = std::min(queries.size(), (c + 1) * chunk);
+    for (size_t i = c * chunk; i < end && statuses[c].ok(); ++i) {
+      auto result = searcher.Run(queries[i], nullptr);
+      statuses[c] = result.status();
+      if (result.ok()) results[i] = *std::move(result);
+    }
+  });
+  for (const absl::Status& status : statuses) {
+    VICINAL_RETURN_IF_ERROR(status);
+  }
+  return results;
+}
+
+absl::StatusOr<std::shared_ptr<Operation>> CollectionImpl::Optimize(
+    size_t max_segments) {
+  if (dropped()) {
+    return absl::NotFoundError(
+        absl::StrCat("collection \"", schema().name, "\" was dropped"));
+  }
+  return context_->compactor->Optimize(shared_from_this(),
+                                       std::max<size_t>(max_segments, 1));
+}
+
+CollectionStats CollectionImpl::stats() const {
+  CollectionStats stats;
+  const std::shared_ptr<const View> view = view_.Load();
+  for (const auto& segment : view->sealed) {
+    stats.segments.push_back(segment->stats());
+    stats.num_indexed += segment->num_live();
+  }
+  for (const auto& segment : view->frozen) {
+    stats.segments.push_back(segment->stats());
+  }
+  if (view->growing->num_rows() > 0) {
+    stats.segments.push_back(view->growing->stats());
+  }
+  stats.num_points = Count();
+  stats.sequence = sequence_.load(std::memory_order_acquire);
+  stats.degraded = has_recovered();
+  return stats;
+}
+
+}  // namespace vicinal

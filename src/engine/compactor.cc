@@ -1,0 +1,459 @@
+#include "src/engine/compactor.h"
+
+#include <malloc.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "src/base/mutex.h"
+#include "src/base/status_macros.h"
+#include "src/engine/segment_builder.h"
+#include "src/engine/segment_file.h"
+
+namespace vicinal {
+namespace {
+
+constexpr int kNiceness = 10;
+constexpr size_t kFrozenToBuild = 4;
+constexpr size_t kMinRowsToSealIdle = 1'000;
+// Share of dead rows at which a sealed segment is rebuilt.
+constexpr double kMaxDeadShare = 0.2;
+// The same when someone asked for the best there is.
+constexpr double kMaxDeadShareOptimized = 0.05;
+constexpr auto kFirstBackoff = std::chrono::milliseconds(1'000);
+constexpr auto kMaxBackoff = std::chrono::milliseconds(60'000);
+constexpr auto kStreamCleaning = std::chrono::hours(1);
+
+double DeadShare(const SealedSegment& segment) {
+  return static_cast<double>(segment.num_deleted()) /
+         static_cast<double>(std::max<size_t>(segment.num_rows(), 1));
+}
+
+}  // namespace
+
+Compactor::Compactor(const EngineContext* context,
+                     OperationRegistry* operations)
+    : context_(context),
+      operations_(operations),
+      thread_(std::make_unique<ThreadPool>(1, kNiceness)) {
+  thread_->Schedule([this] { Loop(); });
+}
+
+void Compactor::Stop() {
+  {
+    MutexLock lock(mu_);
+    stopping_ = true;
+    if (build_operation_ != nullptr) build_operation_->cancel().Cancel();
+    wake_.NotifyAll();
+  }
+  thread_.reset();
+}
+
+void Compactor::Add(std::shared_ptr<CollectionImpl> collection) {
+  MutexLock lock(mu_);
+  added_.push_back(std::move(collection));
+  woken_ = true;
+  wake_.NotifyAll();
+}
+
+void Compactor::Drop(std::shared_ptr<CollectionImpl> collection) {
+  MutexLock lock(mu_);
+  if (building_ == collection.get()) build_operation_->cancel().Cancel();
+  dropped_.push_back(std::move(collection));
+  woken_ = true;
+  wake_.NotifyAll();
+}
+
+void Compactor::CancelBuild(const CollectionImpl* collection) {
+  MutexLock lock(mu_);
+  if (building_ == collection) build_operation_->cancel().Cancel();
+}
+
+void Compactor::Wake() {
+  MutexLock lock(mu_);
+  woken_ = true;
+  wake_.NotifyAll();
+}
+
+std::shared_ptr<Operation> Compactor::Optimize(
+    std::shared_ptr<CollectionImpl> collection, size_t max_segments) {
+  std::shared_ptr<Operation> operation =
+      operations_->Start("optimize", collection->schema().name);
+  context_->committer->Post([this, collection, operation, max_segments] {
+    if (collection->view()->growing->num_rows() > 0) collection->Freeze(0);
+    MutexLock lock(mu_);
+    requests_.push_back(
+        {collection, {operation, max_segments, collection->next_ordinal()}});
+    woken_ = true;
+    wake_.NotifyAll();
+  });
+  return operation;
+}
+
+bool Compactor::stopping() const {
+  MutexLock lock(mu_);
+  return stopping_;
+}
+
+void Compactor::Hook(absl::string_view point) const {
+  if (context_->options->test_hook) context_->options->test_hook(point);
+}
+
+void Compactor::Loop() {
+  while (!stopping()) {
+    if (DoOne()) continue;
+    const std::chrono::milliseconds wait = WaitTime();
+    MutexLock lock(mu_);
+    if (!woken_ && !stopping_) wake_.WaitFor(mu_, wait);
+    woken_ = false;
+  }
+  for (const std::unique_ptr<State>& state : states_) {
+    if (!state->optimizing.has_value()) continue;
+    state->optimizing->operation->Finish(
+        absl::CancelledError("the database was closed"));
+  }
+}
+
+bool Compactor::DoOne() {
+  TakeRequests();
+  if (DeleteDropped()) return true;
+  const Time now = context_->options->clock->Now();
+  std::optional<Job> best;
+  State* best_state = nullptr;
+  for (const std::unique_ptr<State>& state : states_) {
+    SealIdle(state.get(), now);
+    CleanStreams(state.get(), now);
+    std::optional<Job> job = PickJob(state.get(), now);
+    CheckOptimized(state.get(), job.has_value());
+    if (!job.has_value()) continue;
+    // Waiting users first, then whoever has most unindexed segments.
+    const auto urgency = [](const Job& j) {
+      return std::pair(j.operation != nullptr, j.frozen.size());
+    };
+    if (!best.has_value() || urgency(*job) > urgency(*best)) {
+      best = std::move(job);
+      best_state = state.get();
+    }
+  }
+  if (best.has_value()) {
+    RunJob(best_state, *std::move(best));
+    return true;
+  }
+  for (const std::unique_ptr<State>& state : states_) {
+    if (VerifyOne(state.get())) return true;
+  }
+  return false;
+}
+
+void Compactor::TakeRequests() {
+  MutexLock lock(mu_);
+  for (std::shared_ptr<CollectionImpl>& collection : added_) {
+    states_.push_back(std::make_unique<State>());
+    states_.back()->collection = std::move(collection);
+  }
+  added_.clear();
+  // One request of a collection at a time; others wait.
+  std::erase_if(requests_, [&](auto& request) {
+    for (const std::unique_ptr<State>& state : states_) {
+      if (state->collection != request.first) continue;
+      if (state->optimizing.has_value()) return false;
+      state->optimizing = request.second;
+      return true;
+    }
+    request.second.operation->Finish(
+        absl::NotFoundError("the collection was dropped"));
+    return true;
+  });
+}
+
+bool Compactor::DeleteDropped() {
+  std::shared_ptr<CollectionImpl> collection;
+  {
+    MutexLock lock(mu_);
+    if (dropped_.empty()) return false;
+    collection = std::move(dropped_.back());
+    dropped_.pop_back();
+  }
+  std::erase_if(states_, [&](const std::unique_ptr<State>& state) {
+    if (state->collection != collection) return false;
+    if (state->optimizing.has_value()) {
+      state->optimizing->operation->Finish(
+          absl::NotFoundError("the collection was dropped"));
+    }
+    return true;
+  });
+  // What an error leaves behind is deleted at the next open.
+  collection->DeleteEverything().IgnoreError();
+  Hook("drop:done");
+  return true;
+}
+
+void Compactor::SealIdle(State* state, Time now) {
+  const std::shared_ptr<const View> view = state->collection->view();
+  const auto idle = std::chrono::milliseconds(context_->options->idle_seal_ms);
+  if (view->growing->num_rows() < kMinRowsToSealIdle) {
+    state->seal_posted = false;
+    return;
+  }
+  if (state->seal_posted || now - state->collection->last_write() < idle) {
+    return;
+  }
+  state->seal_posted = true;
+  context_->committer->Post([collection = state->collection] {
+    if (collection->view()->growing->num_rows() > 0) collection->Freeze(0);
+  });
+}
+
+void Compactor::CleanStreams(State* state, Time now) {
+  if (now < state->next_stream_cleaning) return;
+  state->next_stream_cleaning = now + kStreamCleaning;
+  context_->committer->Post(
+      [collection = state->collection, clock = context_->options->clock] {
+        collection->ForgetOldStreams(clock->UnixMicros());
+      });
+}
+
+std::optional<Compactor::Job> Compactor::PickJob(State* state, Time now) {
+  if (now < state->not_before || state->collection->dropped() ||
+      !context_->store->WriteHealth().ok()) {
+    return std::nullopt;
+  }
+  const std::shared_ptr<const View> view = state->collection->view();
+  const OptimizeRequest* request =
+      state->optimizing.has_value() ? &*state->optimizing : nullptr;
+  Job job;
+  job.collection = state->collection;
+  if (request != nullptr) job.operation = request->operation;
+  const auto delay =
+      std::chrono::milliseconds(context_->options->build_delay_ms);
+  if (!view->frozen.empty() &&
+      (request != nullptr || state->collection->has_recovered() ||
+       view->frozen.size() >= kFrozenToBuild ||
+       now - state->collection->last_freeze() >= delay)) {
+    AddFrozen(*view, &job);
+  }
+  AddSealed(*view, request, &job);
+  if (job.frozen.empty() && job.sealed.empty()) return std::nullopt;
+  return job;
+}
+
+void Compactor::AddFrozen(const View& view, Job* job) const {
+  size_t bytes = 0;
+  for (const auto& segment : view.frozen) {
+    bytes += segment->stats().vector_bytes;
+    if (!job->frozen.empty() && bytes > context_->options->max_segment_bytes) {
+      return;
+    }
+    job->frozen.push_back(segment);
+  }
+}
+
+void Compactor::AddSealed(const View& view, const OptimizeRequest* request,
+                          Job* job) const {
+  std::vector<std::shared_ptr<SealedSegment>> by_size = view.sealed;
+  std::stable_sort(by_size.begin(), by_size.end(),
+                   [](const auto& a, const auto& b) {
+                     return a->live_vector_bytes() < b->live_vector_bytes();
+                   });
+  const double max_dead =
+      request != nullptr ? kMaxDeadShareOptimized : kMaxDeadShare;
+  size_t bytes = 0;
+  for (const auto& segment : job->frozen) {
+    bytes += segment->stats().vector_bytes;
+  }
+  std::vector<std::shared_ptr<SealedSegment>> left;
+  const auto take = [&](const std::shared_ptr<SealedSegment>& segment) {
+    bytes += segment->live_vector_bytes();
+    job->sealed.push_back(segment);
+  };
+  const auto fits = [&](const SealedSegment& segment) {
+    return bytes + segment.live_vector_bytes() <=
+           context_->options->max_segment_bytes;
+  };
+  for (const auto& segment : by_size) {
+    const size_t live = segment->live_vector_bytes();
+    const bool has_sources = !job->frozen.empty() || !job->sealed.empty();
+    // Too many dead rows are a reason in themselves; otherwise a segment
+    // comes along with others that weigh as much.
+    if (DeadShare(*segment) > max_dead && (fits(*segment) || !has_sources)) {
+      take(segment);
+    } else if (has_sources && live <= bytes && fits(*segment)) {
+      take(segment);
+    } else {
+      left.push_back(segment);
+    }
+  }
+  if (request == nullptr) return;
+  // Down to the asked number: the smallest ones that fit.
+  const auto num_after = [&] {
+    return left.size() + (job->frozen.empty() && job->sealed.empty() ? 0 : 1);
+  };
+  for (size_t i = 0; i < left.size() && num_after() > request->max_segments;) {
+    // A first one alone would only be copied.
+    const bool alone = job->frozen.empty() && job->sealed.empty();
+    const size_t partner =
+        alone && i + 1 < left.size() ? left[i + 1]->live_vector_bytes() : 0;
+    if (!fits(*left[i]) ||
+        (alone &&
+         (partner == 0 || bytes + left[i]->live_vector_bytes() + partner >
+                              context_->options->max_segment_bytes))) {
+      return;
+    }
+    take(left[i]);
+    left.erase(left.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+}
+
+void Compactor::CheckOptimized(State* state, bool has_job) {
+  if (!state->optimizing.has_value()) return;
+  OptimizeRequest& request = *state->optimizing;
+  absl::Status status;
+  const absl::Status health = context_->store->WriteHealth();
+  if (request.operation->cancel().cancelled()) {
+    status = absl::CancelledError("the operation was cancelled");
+  } else if (!health.ok()) {
+    status = health;
+  } else if (state->collection->dropped()) {
+    status = absl::NotFoundError("the collection was dropped");
+  } else if (has_job) {
+    return;
+  } else {
+    const std::shared_ptr<const View> view = state->collection->view();
+    for (const auto& segment : view->frozen) {
+      if (segment->OrdinalOf(0) < request.target) return;  // backing off
+    }
+  }
+  request.operation->Finish(std::move(status));
+  state->optimizing.reset();
+  Wake();  // another request of this collection may wait
+}
+
+void Compactor::RunJob(State* state, Job job) {
+  const bool asked_for = job.operation != nullptr;
+  std::shared_ptr<Operation> operation = job.operation;
+  if (!asked_for) {
+    operation =
+        operations_->Start("index_build", job.collection->schema().name);
+  }
+  {
+    MutexLock lock(mu_);
+    building_ = job.collection.get();
+    build_operation_ = operation;
+    if (stopping_) operation->cancel().Cancel();
+  }
+  const absl::Status status = BuildAndSwap(job, operation.get());
+  {
+    MutexLock lock(mu_);
+    building_ = nullptr;
+    build_operation_ = nullptr;
+  }
+  state->seal_posted = false;
+  if (status.ok()) {
+    state->backoff = std::chrono::milliseconds(0);
+  } else {
+    state->backoff = std::clamp(state->backoff * 2, kFirstBackoff, kMaxBackoff);
+    state->not_before = context_->options->clock->Now() + state->backoff;
+  }
+  if (!asked_for) {
+    operation->Finish(status);
+  } else if (!status.ok()) {
+    operation->Finish(status);
+    state->optimizing.reset();
+  }
+  job.frozen.clear();
+  job.sealed.clear();
+  // The builder's scratch memory goes back to the system.
+  ::malloc_trim(0);
+  job.collection->WakeWriters();
+  Hook("build:done");
+}
+
+absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
+  CollectionImpl& collection = *job.collection;
+  SegmentBuildOptions options;
+  options.folder = collection.folder();
+  options.number = collection.manifest().next_segment_number;
+  options.num_threads = context_->options->build_threads;
+  if (options.num_threads == 0) {
+    options.num_threads = std::max(1u, std::thread::hardware_concurrency());
+  }
+  options.cancel = &operation->cancel();
+  options.progress = &operation->progress();
+  options.on_phase = [operation](absl::string_view phase) {
+    operation->SetPhase(phase);
+  };
+  options.test_hook = context_->options->test_hook;
+  std::vector<std::shared_ptr<Segment>> sources;
+  sources.insert(sources.end(), job.frozen.begin(), job.frozen.end());
+  sources.insert(sources.end(), job.sealed.begin(), job.sealed.end());
+
+  collection.BeginBuild();
+  Hook("build:start");
+  auto built =
+      BuildSegment(collection.schema(), collection.layout(), sources, options);
+  Hook("build:before_manifest");
+  absl::Status status = built.status();
+  if (status.ok() && collection.dropped()) {
+    status = absl::NotFoundError("the collection was dropped");
+  }
+  if (!status.ok()) {
+    collection.AbandonBuild();
+  } else {
+    status = collection.FinishBuild(job.frozen, job.sealed,
+                                    std::move(built->segment), built->dropped);
+  }
+  if (!status.ok()) {
+    std::error_code ignored;
+    std::filesystem::remove(
+        segment_file::IndexPath(options.folder, options.number), ignored);
+    std::filesystem::remove(
+        segment_file::VectorsPath(options.folder, options.number), ignored);
+  }
+  return status;
+}
+
+bool Compactor::VerifyOne(State* state) {
+  if (state->collection->dropped()) return false;
+  const std::shared_ptr<const View> view = state->collection->view();
+  for (const auto& segment : view->sealed) {
+    if (segment->verified()) continue;
+    const absl::Status status = segment->VerifyVectors();
+    segment->MarkVerified();
+    if (!status.ok()) {
+      // When the records cannot be read either, the next open reports it.
+      state->collection->Recover(segment).IgnoreError();
+      Hook("verify:damaged");
+    }
+    Hook("verify:done");
+    return true;
+  }
+  return false;
+}
+
+std::chrono::milliseconds Compactor::WaitTime() const {
+  bool memory_waits = false;
+  for (const std::unique_ptr<State>& state : states_) {
+    const std::shared_ptr<const View> view = state->collection->view();
+    memory_waits |= !view->frozen.empty() ||
+                    view->growing->num_rows() >= kMinRowsToSealIdle;
+  }
+  // Delays are counted in hundreds of milliseconds.
+  return memory_waits ? std::chrono::milliseconds(100)
+                      : std::chrono::milliseconds(2'000);
+}
+
+}  // namespace vicinal

@@ -1,0 +1,114 @@
+// The background of the engine: builds and merges segments, checks files,
+// removes dropped collections. One thread at low priority.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "src/base/mutex.h"
+#include "src/base/thread_pool.h"
+#include "src/engine/collection_impl.h"
+#include "src/engine/database.h"
+#include "src/engine/operations.h"
+
+namespace vicinal {
+
+// What is built when: frozen segments are taken together, a second after the
+// last one was frozen or when four wait (during a bulk load one build then
+// takes many of them), with every sealed segment that is not larger than what
+// was gathered so far. A row is therefore rebuilt only into a segment of at
+// least twice the size: O(log n) times in all, and few segments remain. A
+// sealed segment with a fifth of its rows dead is rebuilt, too.
+class Compactor {
+ public:
+  Compactor(const EngineContext* context, OperationRegistry* operations);
+  ~Compactor() { Stop(); }
+  // Cancels the build under way and waits for it; nothing is done afterwards.
+  void Stop();
+
+  void Add(std::shared_ptr<CollectionImpl> collection);
+  // Cancels its build; its data is deleted soon. It is marked as dropped and
+  // no commit for it is under way.
+  void Drop(std::shared_ptr<CollectionImpl> collection);
+  // Cancels the build of a collection, if that is what runs.
+  void CancelBuild(const CollectionImpl* collection);
+  // There may be something to do.
+  void Wake();
+  std::shared_ptr<Operation> Optimize(
+      std::shared_ptr<CollectionImpl> collection, size_t max_segments);
+
+ private:
+  using Time = std::chrono::steady_clock::time_point;
+
+  struct Job {
+    std::shared_ptr<CollectionImpl> collection;
+    std::vector<std::shared_ptr<MemorySegment>> frozen;
+    std::vector<std::shared_ptr<SealedSegment>> sealed;
+    std::shared_ptr<Operation> operation;  // of Optimize; else made when run
+  };
+  struct OptimizeRequest {
+    std::shared_ptr<Operation> operation;
+    size_t max_segments = 1;
+    // Versions below this are to be sealed.
+    Ordinal target = 0;
+  };
+  // What the thread knows of one collection.
+  struct State {
+    std::shared_ptr<CollectionImpl> collection;
+    Time not_before;  // after a failed build
+    std::chrono::milliseconds backoff{0};
+    bool seal_posted = false;
+    Time next_stream_cleaning;
+    std::optional<OptimizeRequest> optimizing;
+  };
+
+  void Loop();
+  // One thing to do; false: nothing is due.
+  bool DoOne();
+  bool DeleteDropped();
+  void TakeRequests();
+  void SealIdle(State* state, Time now);
+  void CleanStreams(State* state, Time now);
+  std::optional<Job> PickJob(State* state, Time now);
+  void AddFrozen(const View& view, Job* job) const;
+  void AddSealed(const View& view, const OptimizeRequest* request,
+                 Job* job) const;
+  // Ends the request when it was fulfilled, cancelled or cannot be.
+  void CheckOptimized(State* state, bool has_job);
+  void RunJob(State* state, Job job);
+  absl::Status BuildAndSwap(const Job& job, Operation* operation);
+  bool VerifyOne(State* state);
+  bool stopping() const;
+  void Hook(absl::string_view point) const;
+  // How long to wait when nothing is due.
+  std::chrono::milliseconds WaitTime() const;
+
+  const EngineContext* const context_;
+  OperationRegistry* const operations_;
+  std::vector<std::unique_ptr<State>> states_;  // the thread's
+
+  mutable Mutex mu_;
+  CondVar wake_;
+  bool woken_ ABSL_GUARDED_BY(mu_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<std::shared_ptr<CollectionImpl>> added_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::shared_ptr<CollectionImpl>> dropped_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::pair<std::shared_ptr<CollectionImpl>, OptimizeRequest>>
+      requests_ ABSL_GUARDED_BY(mu_);
+  const CollectionImpl* building_ ABSL_GUARDED_BY(mu_) = nullptr;
+  std::shared_ptr<Operation> build_operation_ ABSL_GUARDED_BY(mu_);
+
+  std::unique_ptr<ThreadPool> thread_;  // one, niceness 10
+};
+
+}  // namespace vicinal

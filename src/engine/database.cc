@@ -1,0 +1,304 @@
+#include "src/engine/database.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
+#include "src/base/mutex.h"
+#include "src/base/status_macros.h"
+#include "src/base/thread_pool.h"
+#include "src/engine/collection_impl.h"
+#include "src/engine/committer.h"
+#include "src/engine/compactor.h"
+#include "storage/collection_store.h"
+#include "storage/record_store.h"
+#include "storage/segment_path.h"
+
+namespace vicinal {
+namespace {
+
+// A random (version 4) UUID.
+std::string NewUuid() {
+  std::random_device device;
+  const auto random = [&] {
+    return static_cast<uint64_t>(device()) << 32 | device();
+  };
+  const uint64_t a = (random() & ~uint64_t{0xF000}) | 0x4000;
+  const uint64_t b = (random() >> 2) | (uint64_t{1} << 63);
+  return absl::StrFormat("%08x-%04x-%04x-%04x-%012x", a >> 32,
+                         (a >> 16) & 0xFFFF, a & 0xFFFF, b >> 48,
+                         b & 0xFFFFFFFFFFFF);
+}
+
+uint64_t ResidentBytes() {
+  std::FILE* file = std::fopen("/proc/self/statm", "r");
+  if (file == nullptr) return 0;
+  unsigned long size = 0, resident = 0;
+  const int read = std::fscanf(file, "%lu %lu", &size, &resident);
+  std::fclose(file);
+  return read == 2 ? resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE))
+                   : 0;
+}
+
+absl::Status InvalidSchema(const std::vector<FieldViolation>& violations) {
+  std::string message = "the collection's schema is not valid:";
+  for (const FieldViolation& violation : violations) {
+    absl::StrAppend(&message, " ", violation.field, " ", violation.description,
+                    ";");
+  }
+  message.pop_back();
+  return absl::InvalidArgumentError(message);
+}
+
+class DatabaseImpl final : public Database {
+ public:
+  DatabaseImpl(const DatabaseOptions& options,
+               std::unique_ptr<RecordStore> store);
+  ~DatabaseImpl() override;
+
+  absl::Status OpenCollections();
+
+  absl::StatusOr<std::shared_ptr<Collection>> CreateCollection(
+      CollectionSchema schema) override;
+  absl::StatusOr<std::shared_ptr<Collection>> GetCollection(
+      absl::string_view name) const override;
+  std::vector<std::shared_ptr<Collection>> ListCollections() const override;
+  absl::StatusOr<std::shared_ptr<Collection>> UpdateIndexParams(
+      absl::string_view name, absl::string_view vector_name,
+      const HnswParams& params) override;
+  absl::Status DropCollection(absl::string_view name) override;
+
+  OperationRegistry& operations() override { return operations_; }
+  DatabaseStats stats() const override;
+  absl::Status Resume() override { return store_->Resume(); }
+  const DatabaseOptions& options() const override { return options_; }
+
+ private:
+  absl::Status DeleteLeftovers(const std::vector<CollectionNumber>& known);
+  absl::StatusOr<std::shared_ptr<CollectionImpl>> Find(
+      absl::string_view name) const;
+
+  const DatabaseOptions options_;
+  const std::unique_ptr<RecordStore> store_;
+  OperationRegistry operations_;
+  EngineContext context_;
+  std::unique_ptr<ThreadPool> query_pool_;
+  std::unique_ptr<Compactor> compactor_;
+  std::unique_ptr<Committer> committer_;
+
+  // Changes of the set of collections, one at a time; held across their I/O
+  // so that what storage and the map say agree.
+  Mutex change_mu_;
+  mutable Mutex mu_;  // the map only
+  std::map<std::string, std::shared_ptr<CollectionImpl>, std::less<>>
+      collections_ ABSL_GUARDED_BY(mu_);
+};
+
+DatabaseImpl::DatabaseImpl(const DatabaseOptions& options,
+                           std::unique_ptr<RecordStore> store)
+    : options_(options),
+      store_(std::move(store)),
+      operations_(*options_.clock) {
+  const size_t num_cores = std::max(1u, std::thread::hardware_concurrency());
+  const size_t query_threads =
+      options_.query_threads == 0 ? num_cores : options_.query_threads;
+  context_.options = &options_;
+  context_.store = store_.get();
+  context_.unindexed_bytes = std::make_shared<std::atomic<size_t>>(0);
+  // Callers search, too: one thread less.
+  if (query_threads > 1) {
+    query_pool_ = std::make_unique<ThreadPool>(query_threads - 1);
+    context_.query_pool = query_pool_.get();
+  }
+  committer_ = std::make_unique<Committer>(store_.get(), options_.test_hook);
+  context_.committer = committer_.get();
+}
+
+DatabaseImpl::~DatabaseImpl() {
+  // The compactor stops first, but stays: the last commits still wake it.
+  if (compactor_ != nullptr) compactor_->Stop();
+  committer_.reset();
+}
+
+absl::Status DatabaseImpl::OpenCollections() {
+  VICINAL_ASSIGN_OR_RETURN(const auto descriptors,
+                           ListDescriptors(store_.get()));
+  std::vector<CollectionNumber> known;
+  for (const auto& [number, descriptor] : descriptors) known.push_back(number);
+  VICINAL_RETURN_IF_ERROR(DeleteLeftovers(known));
+  compactor_ = std::make_unique<Compactor>(&context_, &operations_);
+  context_.compactor = compactor_.get();
+  for (const auto& [number, descriptor] : descriptors) {
+    VICINAL_ASSIGN_OR_RETURN(CollectionSchema schema,
+                             CollectionSchema::Decode(descriptor));
+    const std::string name = schema.name;
+    VICINAL_ASSIGN_OR_RETURN(
+        auto collection,
+        CollectionImpl::Open(&context_, number, std::move(schema),
+                             CollectionFolder(store_->path(), number)));
+    {
+      MutexLock lock(mu_);
+      collections_[name] = collection;
+    }
+    compactor_->Add(std::move(collection));
+  }
+  return absl::OkStatus();
+}
+
+// A drop, or a creation, that a crash cut off: its folder is still there.
+absl::Status DatabaseImpl::DeleteLeftovers(
+    const std::vector<CollectionNumber>& known) {
+  VICINAL_ASSIGN_OR_RETURN(const auto folders,
+                           ListCollectionFolders(store_->path()));
+  for (const CollectionNumber number : folders) {
+    if (std::find(known.begin(), known.end(), number) != known.end()) continue;
+    VICINAL_RETURN_IF_ERROR(CollectionStore(store_.get(), number).DeleteAll());
+    VICINAL_RETURN_IF_ERROR(DeleteCollectionFolder(store_->path(), number));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::CreateCollection(
+    CollectionSchema schema) {
+  if (const auto violations = ValidateSchema(schema, options_.limits);
+      !violations.empty()) {
+    return InvalidSchema(violations);
+  }
+  MutexLock change(change_mu_);
+  {
+    MutexLock lock(mu_);
+    if (collections_.contains(schema.name)) {
+      return absl::AlreadyExistsError(absl::StrCat(
+          "collection \"", schema.name,
+          "\" exists already; choose another name or drop it first"));
+    }
+    if (collections_.size() >= options_.limits.max_collections) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "there are ", collections_.size(), " collections; at most ",
+          options_.limits.max_collections, " are allowed: drop one first"));
+    }
+  }
+  schema.uuid = NewUuid();
+  schema.created_unix_micros = options_.clock->UnixMicros();
+  VICINAL_ASSIGN_OR_RETURN(const CollectionNumber number,
+                           NextCollectionNumber(store_.get()));
+  const std::string name = schema.name;
+  const std::string descriptor = schema.Encode();
+  VICINAL_ASSIGN_OR_RETURN(
+      auto collection,
+      CollectionImpl::Open(&context_, number, std::move(schema),
+                           CollectionFolder(store_->path(), number)));
+  VICINAL_RETURN_IF_ERROR(PutDescriptor(store_.get(), number, descriptor));
+  {
+    MutexLock lock(mu_);
+    collections_[name] = collection;
+  }
+  compactor_->Add(collection);
+  return collection;
+}
+
+absl::StatusOr<std::shared_ptr<CollectionImpl>> DatabaseImpl::Find(
+    absl::string_view name) const {
+  MutexLock lock(mu_);
+  const auto found =
+      collections_.find(std::string_view(name.data(), name.size()));
+  if (found == collections_.end()) {
+    return absl::NotFoundError(
+        absl::StrCat("there is no collection \"", name, "\""));
+  }
+  return found->second;
+}
+
+absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::GetCollection(
+    absl::string_view name) const {
+  return Find(name);
+}
+
+std::vector<std::shared_ptr<Collection>> DatabaseImpl::ListCollections() const {
+  MutexLock lock(mu_);
+  std::vector<std::shared_ptr<Collection>> out;
+  for (const auto& [name, collection] : collections_) {
+    out.push_back(collection);
+  }
+  return out;
+}
+
+absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::UpdateIndexParams(
+    absl::string_view name, absl::string_view vector_name,
+    const HnswParams& params) {
+  MutexLock change(change_mu_);
+  VICINAL_ASSIGN_OR_RETURN(auto collection, Find(name));
+  CollectionSchema schema = collection->schema();
+  const std::optional<size_t> f = schema.FindVector(vector_name);
+  if (!f.has_value()) {
+    return absl::NotFoundError(absl::StrCat(
+        "collection \"", name, "\" has no vector \"", vector_name, "\""));
+  }
+  schema.vectors[*f].hnsw = params;
+  if (const auto violations = ValidateSchema(schema, options_.limits);
+      !violations.empty()) {
+    return InvalidSchema(violations);
+  }
+  VICINAL_RETURN_IF_ERROR(
+      PutDescriptor(store_.get(), collection->number(), schema.Encode()));
+  collection->SetSchema(std::move(schema));
+  return collection;
+}
+
+absl::Status DatabaseImpl::DropCollection(absl::string_view name) {
+  MutexLock change(change_mu_);
+  VICINAL_ASSIGN_OR_RETURN(auto collection, Find(name));
+  VICINAL_RETURN_IF_ERROR(DeleteDescriptor(store_.get(), collection->number()));
+  collection->MarkDropped();
+  collection->WakeWriters();
+  {
+    MutexLock lock(mu_);
+    collections_.erase(
+        collections_.find(std::string_view(name.data(), name.size())));
+  }
+  compactor_->CancelBuild(collection.get());
+  // Commits that began before the mark end before this runs.
+  committer_->Post([this, collection] { compactor_->Drop(collection); });
+  return absl::OkStatus();
+}
+
+DatabaseStats DatabaseImpl::stats() const {
+  DatabaseStats stats;
+  stats.store = store_->stats();
+  {
+    MutexLock lock(mu_);
+    stats.num_collections = collections_.size();
+  }
+  stats.resident_bytes = ResidentBytes();
+  stats.write_health = store_->WriteHealth();
+  return stats;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Database>> Database::Open(
+    const std::string& path, const DatabaseOptions& options) {
+  VICINAL_ASSIGN_OR_RETURN(auto store, RecordStore::Open(path, options.store));
+  auto database = std::make_unique<DatabaseImpl>(options, std::move(store));
+  VICINAL_RETURN_IF_ERROR(database->OpenCollections());
+  return database;
+}
+
+}  // namespace vicinal

@@ -1,0 +1,104 @@
+// A segment that takes new rows: searchable at once, by exact scan.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "src/base/bitmap.h"
+#include "src/base/point_id.h"
+#include "src/base/types.h"
+#include "src/base/vector_set.h"
+#include "src/engine/id_table.h"
+#include "src/engine/layout.h"
+#include "src/engine/mapped_buffer.h"
+#include "src/engine/segment.h"
+
+namespace vicinal {
+
+// Room for a fixed number of rows is reserved (not touched) at construction,
+// so rows never move and readers need no lock. One thread appends and then
+// publishes; rows become visible to readers by Publish. Ordinals ascend.
+class MemorySegment final : public Segment {
+ public:
+  // unindexed_bytes counts the memory of all such segments; it must outlive
+  // this one.
+  MemorySegment(std::shared_ptr<const Layout> layout, size_t capacity_rows,
+                std::shared_ptr<std::atomic<size_t>> unindexed_bytes);
+  ~MemorySegment() override;
+
+  size_t capacity_rows() const { return capacity_rows_; }
+  // Appending thread only: rows so far, published or not.
+  size_t num_appended() const { return ordinals_.size(); }
+  // vectors: one pointer per field to row_bytes in the layout's form
+  // (normalized where that says so); null where the point has none.
+  RowId Append(PointId id, uint64_t hash, Ordinal ordinal,
+               const std::byte* const* vectors);
+  void Publish();
+
+  // Once, when no more rows come: where later rows go. A search that pinned
+  // this segment follows the chain, so that it cannot miss a point whose old
+  // version died under it.
+  void SetNext(std::shared_ptr<const MemorySegment> next);
+  const MemorySegment* next() const {
+    return next_.load(std::memory_order_acquire);
+  }
+
+  size_t num_rows() const override {
+    return num_visible_.load(std::memory_order_acquire);
+  }
+  size_t num_deleted() const override { return dead_.Count(); }
+  PointId IdOf(RowId row) const override { return ids_data_[row]; }
+  Ordinal OrdinalOf(RowId row) const override { return ordinals_data_[row]; }
+  bool IsDead(RowId row) const override { return dead_.Test(row); }
+  const std::byte* VectorOf(size_t field, RowId row) const override;
+  std::optional<RowId> FindOrdinal(Ordinal ordinal) const override;
+  std::optional<RowId> FindId(const PointId& id, uint64_t hash) const override;
+  bool Kill(RowId row) override;
+  absl::Status Search(const SegmentQuery& query, const StopCondition& stop,
+                      TopK* out, SearchStats* stats) const override {
+    return SearchRows(query, 0, num_rows(), stop, out, stats);
+  }
+  // The same over rows [begin, end) only.
+  absl::Status SearchRows(const SegmentQuery& query, size_t begin, size_t end,
+                          const StopCondition& stop, TopK* out,
+                          SearchStats* stats) const;
+  bool IsExact(const SegmentQuery&) const override { return true; }
+  SegmentStats stats() const override;
+
+  // Bytes in use, vectors and bookkeeping.
+  size_t memory_bytes() const { return num_rows() * layout_->memory_per_row; }
+  void MarkSealing() { sealing_.store(true, std::memory_order_relaxed); }
+
+ private:
+  struct Field {
+    MappedBuffer rows;
+    // Rows that a search of this field must skip: dead, or without vector.
+    std::unique_ptr<AtomicBitmap> hidden;
+    std::unique_ptr<AtomicBitmap> absent;
+  };
+
+  const std::shared_ptr<const Layout> layout_;
+  const size_t capacity_rows_;
+  const std::shared_ptr<std::atomic<size_t>> unindexed_bytes_;
+  std::vector<Field> fields_;
+  // Reserved for capacity_rows_, so that the data never moves; readers use
+  // the data pointers only.
+  std::vector<PointId> ids_;
+  std::vector<Ordinal> ordinals_;
+  const PointId* ids_data_;
+  const Ordinal* ordinals_data_;
+  std::vector<uint64_t> hashes_;  // appending thread only
+  IdTable id_table_;              // appending thread only
+  AtomicBitmap dead_;
+  std::atomic<size_t> num_visible_ = 0;
+  std::atomic<bool> sealing_ = false;
+  std::shared_ptr<const MemorySegment> next_owner_;
+  std::atomic<const MemorySegment*> next_ = nullptr;
+};
+
+}  // namespace vicinal

@@ -1,0 +1,227 @@
+#include "src/engine/schema.h"
+
+#include <cctype>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "src/base/coding.h"
+#include "src/base/types.h"
+#include "src/engine/layout.h"
+#include "src/engine/limits.h"
+
+namespace vicinal {
+namespace {
+
+// Version of the encoding below; a newer one is refused.
+constexpr uint8_t kSchemaFormat = 1;
+
+bool IsNameCharacter(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' ||
+         c == '.' || c == '-';
+}
+
+// Why `name` cannot be used; empty when it can.
+std::string NameProblem(absl::string_view name, size_t max_bytes) {
+  if (name.size() > max_bytes) {
+    return absl::StrCat("has ", name.size(), " bytes; at most ", max_bytes,
+                        " are allowed");
+  }
+  for (const char c : name) {
+    if (!IsNameCharacter(c)) {
+      return absl::StrCat("\"", name,
+                          "\" has a character other than A-Z a-z 0-9 _ . -");
+    }
+  }
+  if (!name.empty() && (name[0] == '.' || name[0] == '-')) {
+    return absl::StrCat("\"", name, "\" starts with '", name.substr(0, 1),
+                        "'; start with a letter, a digit or '_'");
+  }
+  return "";
+}
+
+void ValidateField(const VectorField& field, const std::string& path,
+                   const Limits& limits, std::vector<FieldViolation>* out) {
+  if (std::string problem = NameProblem(field.name, limits.max_name_bytes);
+      !problem.empty()) {
+    out->push_back({path + ".name", "the vector's name " + problem});
+  }
+  if (field.dim < 1 || field.dim > limits.max_dim) {
+    out->push_back(
+        {path + ".dim",
+         absl::StrCat("is ", field.dim, "; it must be 1 to ", limits.max_dim)});
+  }
+  const auto metric = static_cast<int>(field.metric);
+  if (metric < 1 || metric > 3) {
+    out->push_back(
+        {path + ".metric", "is not set; choose L2, inner product or cosine"});
+  }
+  const auto type = static_cast<int>(field.type);
+  if (type < 1 || type > 4) {
+    out->push_back(
+        {path + ".type", "is not set; choose f32, f16, int8 or uint8"});
+  }
+  const auto index = static_cast<int>(field.index);
+  if (index < 1 || index > 2) {
+    out->push_back({path + ".index", "is not set; choose HNSW or flat"});
+  }
+  if (field.hnsw.m < 4 || field.hnsw.m > 64) {
+    out->push_back({path + ".hnsw.m",
+                    absl::StrCat("is ", field.hnsw.m, "; it must be 4 to 64")});
+  }
+  if (field.hnsw.ef_construction < 16 || field.hnsw.ef_construction > 2000) {
+    out->push_back({path + ".hnsw.ef_construction",
+                    absl::StrCat("is ", field.hnsw.ef_construction,
+                                 "; it must be 16 to 2000")});
+  }
+}
+
+}  // namespace
+
+std::optional<size_t> CollectionSchema::FindVector(
+    absl::string_view wanted) const {
+  for (size_t i = 0; i < vectors.size(); ++i) {
+    if (vectors[i].name == wanted) return i;
+  }
+  return std::nullopt;
+}
+
+// Format 1: u8 format, name, uuid (length-prefixed), created (i64), number of
+// vectors (varint), then for each: name, dim (varint), metric, type, index
+// (u8 each), m, ef_construction (u32), seed (u64). What follows is ignored, so
+// that fields can be added.
+std::string CollectionSchema::Encode() const {
+  std::string out;
+  PutFixed<uint8_t>(&out, kSchemaFormat);
+  PutLengthPrefixed(&out, name);
+  PutLengthPrefixed(&out, uuid);
+  PutFixed<int64_t>(&out, created_unix_micros);
+  PutVarint64(&out, vectors.size());
+  for (const VectorField& field : vectors) {
+    PutLengthPrefixed(&out, field.name);
+    PutVarint64(&out, field.dim);
+    PutFixed(&out, static_cast<uint8_t>(field.metric));
+    PutFixed(&out, static_cast<uint8_t>(field.type));
+    PutFixed(&out, static_cast<uint8_t>(field.index));
+    PutFixed<uint32_t>(&out, field.hnsw.m);
+    PutFixed<uint32_t>(&out, field.hnsw.ef_construction);
+    PutFixed<uint64_t>(&out, field.hnsw.seed);
+  }
+  return out;
+}
+
+absl::StatusOr<CollectionSchema> CollectionSchema::Decode(
+    absl::string_view bytes) {
+  const absl::Status damaged =
+      absl::DataLossError("a collection's descriptor is damaged");
+  uint8_t format = 0;
+  if (!ConsumeFixed(&bytes, &format)) return damaged;
+  if (format > kSchemaFormat) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "a collection's descriptor has format ", format,
+        "; this version reads up to ", kSchemaFormat, ": use a newer one"));
+  }
+  CollectionSchema schema;
+  absl::string_view name, uuid;
+  uint64_t num_vectors = 0;
+  if (!ConsumeLengthPrefixed(&bytes, &name) ||
+      !ConsumeLengthPrefixed(&bytes, &uuid) ||
+      !ConsumeFixed(&bytes, &schema.created_unix_micros) ||
+      !ConsumeVarint64(&bytes, &num_vectors) || num_vectors > bytes.size()) {
+    return damaged;
+  }
+  schema.name = std::string(name);
+  schema.uuid = std::string(uuid);
+  for (uint64_t i = 0; i < num_vectors; ++i) {
+    VectorField field;
+    absl::string_view field_name;
+    uint64_t dim = 0;
+    uint8_t metric = 0, type = 0, index = 0;
+    if (!ConsumeLengthPrefixed(&bytes, &field_name) ||
+        !ConsumeVarint64(&bytes, &dim) || !ConsumeFixed(&bytes, &metric) ||
+        !ConsumeFixed(&bytes, &type) || !ConsumeFixed(&bytes, &index) ||
+        !ConsumeFixed(&bytes, &field.hnsw.m) ||
+        !ConsumeFixed(&bytes, &field.hnsw.ef_construction) ||
+        !ConsumeFixed(&bytes, &field.hnsw.seed)) {
+      return damaged;
+    }
+    if (metric < 1 || metric > 3 || type < 1 || type > 4 || index < 1 ||
+        index > 2 || dim == 0 || dim > (uint64_t{1} << 24)) {
+      return damaged;
+    }
+    field.name = std::string(field_name);
+    field.dim = dim;
+    field.metric = static_cast<Metric>(metric);
+    field.type = static_cast<ElementType>(type);
+    field.index = static_cast<IndexKind>(index);
+    schema.vectors.push_back(std::move(field));
+  }
+  return schema;
+}
+
+std::vector<FieldViolation> ValidateSchema(const CollectionSchema& schema,
+                                           const Limits& limits) {
+  std::vector<FieldViolation> out;
+  if (schema.name.empty()) {
+    out.push_back({"name", "is empty; a collection needs a name"});
+  } else if (std::string problem =
+                 NameProblem(schema.name, limits.max_name_bytes);
+             !problem.empty()) {
+    out.push_back({"name", "the collection's name " + problem});
+  }
+  if (schema.vectors.empty() ||
+      schema.vectors.size() > limits.max_vectors_per_point) {
+    out.push_back({"vectors", absl::StrCat("has ", schema.vectors.size(),
+                                           " vectors; there must be 1 to ",
+                                           limits.max_vectors_per_point)});
+  }
+  for (size_t i = 0; i < schema.vectors.size(); ++i) {
+    const std::string path = absl::StrCat("vectors[", i, "]");
+    ValidateField(schema.vectors[i], path, limits, &out);
+    if (schema.vectors[i].name.empty() && schema.vectors.size() > 1) {
+      out.push_back({path + ".name",
+                     "is empty; only a collection's one vector may have no "
+                     "name"});
+    }
+    if (schema.FindVector(schema.vectors[i].name) != i) {
+      out.push_back(
+          {path + ".name", absl::StrCat("\"", schema.vectors[i].name,
+                                        "\" stands twice; names must differ")});
+    }
+  }
+  return out;
+}
+
+Layout LayoutOf(const CollectionSchema& schema) {
+  // A row's id, ordinal, hash and slot of the id table.
+  constexpr size_t kBookkeepingBytes = 80;
+  Layout layout;
+  layout.memory_per_row = kBookkeepingBytes;
+  for (const VectorField& field : schema.vectors) {
+    FieldLayout out;
+    out.dim = field.dim;
+    out.type = field.type;
+    out.metric = field.metric;
+    out.normalized =
+        field.metric == Metric::kCosine && field.type == ElementType::kFloat32;
+    out.search_metric = out.normalized ? Metric::kInnerProduct : field.metric;
+    out.row_bytes = field.dim * ElementSize(field.type);
+    // Rows that start at a cache line touch one line less each; that is worth
+    // an eighth more memory, not more.
+    const size_t padded = (out.row_bytes + 63) / 64 * 64;
+    out.stride_bytes =
+        padded - out.row_bytes <= out.row_bytes / 8 ? padded : out.row_bytes;
+    layout.memory_per_row += out.stride_bytes;
+    layout.fields.push_back(out);
+  }
+  return layout;
+}
+
+}  // namespace vicinal

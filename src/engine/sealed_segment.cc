@@ -1,0 +1,332 @@
+#include "src/engine/sealed_segment.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "index/flat.h"
+#include "index/hnsw.h"
+#include "src/base/coding.h"
+#include "src/base/point_id.h"
+#include "src/base/section_file.h"
+#include "src/base/status_macros.h"
+#include "src/engine/id_table.h"
+#include "src/engine/segment_file.h"
+
+namespace vicinal {
+
+using segment_file::FieldMeta;
+using segment_file::SectionName;
+
+namespace {
+
+constexpr size_t kMetaHeaderBytes = 24;
+
+// Sections are page-aligned, so any element type may lie in them.
+template <typename T>
+absl::StatusOr<std::span<const T>> SectionOf(const SectionFile& file,
+                                             absl::string_view name,
+                                             size_t count) {
+  VICINAL_ASSIGN_OR_RETURN(const absl::string_view bytes, file.Section(name));
+  if (bytes.size() / sizeof(T) != count || bytes.size() % sizeof(T) != 0) {
+    return absl::DataLossError(
+        absl::StrCat(file.path(), ": section ", name, " has ", bytes.size(),
+                     " bytes, not ", count, " elements of ", sizeof(T)));
+  }
+  return std::span<const T>(reinterpret_cast<const T*>(bytes.data()), count);
+}
+
+bool LooksLikeId(absl::string_view encoded) {
+  if (encoded.empty()) return false;
+  switch (encoded[0]) {
+    case 1:
+      return encoded.size() == 9;
+    case 2:
+      return encoded.size() == 17;
+    case 3:
+      return encoded.size() > 1 &&
+             encoded.size() <= 1 + PointId::kMaxStringBytes;
+    default:
+      return false;
+  }
+}
+
+// A lost file is as good as a damaged one: it can be made anew.
+absl::Status AsDataLoss(absl::Status status) {
+  return absl::IsNotFound(status) ? absl::DataLossError(status.message())
+                                  : status;
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<SealedSegment>> SealedSegment::Open(
+    std::shared_ptr<const Layout> layout, const std::string& folder,
+    const SegmentEntry& entry) {
+  std::shared_ptr<SealedSegment> segment(new SealedSegment());
+  segment->layout_ = std::move(layout);
+  segment->entry_ = entry;
+  auto index_file = SectionFile::Open(
+      segment_file::IndexPath(folder, entry.number), segment_file::kIndexKind,
+      segment_file::kVersion, SectionFile::Verify::kAll);
+  if (!index_file.ok()) return AsDataLoss(index_file.status());
+  segment->index_file_ = *std::move(index_file);
+  auto vectors_file =
+      SectionFile::Open(segment_file::VectorsPath(folder, entry.number),
+                        segment_file::kVectorsKind, segment_file::kVersion,
+                        SectionFile::Verify::kHeaders);
+  if (!vectors_file.ok()) return AsDataLoss(vectors_file.status());
+  segment->vectors_file_ = *std::move(vectors_file);
+  VICINAL_RETURN_IF_ERROR(segment->Load());
+  return segment;
+}
+
+absl::Status SealedSegment::Damaged(absl::string_view what) const {
+  return absl::DataLossError(absl::StrCat(index_file_->path(), ": ", what));
+}
+
+absl::Status SealedSegment::Load() {
+  VICINAL_ASSIGN_OR_RETURN(const absl::string_view vectors_meta,
+                           vectors_file_->Section("META"));
+  if (vectors_meta.size() != 8 ||
+      GetFixed<uint64_t>(vectors_meta.data()) != entry_.number) {
+    return Damaged("its vectors file is another segment's");
+  }
+  VICINAL_ASSIGN_OR_RETURN(absl::string_view meta,
+                           index_file_->Section("META"));
+  const size_t num_fields = layout_->fields.size();
+  if (meta.size() != kMetaHeaderBytes + num_fields * sizeof(FieldMeta) ||
+      GetFixed<uint64_t>(meta.data()) != entry_.number ||
+      GetFixed<uint64_t>(meta.data() + 8) != entry_.num_rows ||
+      GetFixed<uint64_t>(meta.data() + 16) != num_fields ||
+      entry_.num_rows >= kInvalidRow) {
+    return Damaged("does not describe the segment of the manifest");
+  }
+  meta.remove_prefix(kMetaHeaderBytes);
+  dead_ = std::make_unique<AtomicBitmap>(entry_.num_rows);
+  VICINAL_RETURN_IF_ERROR(LoadIds());
+  fields_.resize(num_fields);
+  for (size_t f = 0; f < num_fields; ++f) {
+    VICINAL_RETURN_IF_ERROR(LoadField(f, meta.substr(0, sizeof(FieldMeta))));
+    meta.remove_prefix(sizeof(FieldMeta));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SealedSegment::LoadIds() {
+  const size_t n = entry_.num_rows;
+  VICINAL_ASSIGN_OR_RETURN(ordinals_,
+                           SectionOf<uint64_t>(*index_file_, "ORDINALS", n));
+  VICINAL_ASSIGN_OR_RETURN(by_ordinal_,
+                           SectionOf<uint32_t>(*index_file_, "BYORD", n));
+  // Strictly ascending ordinals make it a permutation, too.
+  for (size_t i = 0; i < n; ++i) {
+    if (by_ordinal_[i] >= n ||
+        (i > 0 && ordinals_[by_ordinal_[i - 1]] >= ordinals_[by_ordinal_[i]])) {
+      return Damaged("BYORD does not sort the ordinals");
+    }
+  }
+  if (n > 0 && (ordinals_[by_ordinal_[0]] != entry_.min_ordinal ||
+                ordinals_[by_ordinal_[n - 1]] != entry_.max_ordinal)) {
+    return Damaged("holds other ordinals than the manifest says");
+  }
+  VICINAL_ASSIGN_OR_RETURN(ids_, index_file_->Section("IDS"));
+  VICINAL_ASSIGN_OR_RETURN(id_offsets_,
+                           SectionOf<uint64_t>(*index_file_, "IDOFFS", n + 1));
+  if (id_offsets_[0] != 0 || id_offsets_[n] != ids_.size()) {
+    return Damaged("IDOFFS does not span IDS");
+  }
+  for (size_t i = 0; i < n; ++i) {
+    if (id_offsets_[i] > id_offsets_[i + 1] ||
+        id_offsets_[i + 1] > ids_.size() ||
+        !LooksLikeId(EncodedId(static_cast<RowId>(i)))) {
+      return Damaged("IDS holds something that is no id");
+    }
+  }
+  VICINAL_ASSIGN_OR_RETURN(
+      id_slots_,
+      SectionOf<uint64_t>(*index_file_, "IDTABLE", id_table::NumSlots(n)));
+  for (const uint64_t slot : id_slots_) {
+    if (slot != 0 && id_table::Row(slot) >= n) {
+      return Damaged("IDTABLE points outside the segment");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SealedSegment::LoadField(size_t f, absl::string_view meta_bytes) {
+  FieldMeta meta;
+  std::memcpy(&meta, meta_bytes.data(), sizeof(meta));
+  const FieldLayout& layout = layout_->fields[f];
+  Field& field = fields_[f];
+  if (meta.dim != layout.dim ||
+      meta.type != static_cast<uint8_t>(layout.type) ||
+      meta.metric != static_cast<uint8_t>(layout.metric) ||
+      meta.stride_bytes < layout.row_bytes ||
+      meta.stride_bytes > layout.row_bytes * 2 ||
+      meta.num_rows > entry_.num_rows) {
+    return Damaged(absl::StrCat("field ", f, " does not fit the schema"));
+  }
+  VICINAL_ASSIGN_OR_RETURN(
+      const auto bytes,
+      SectionOf<std::byte>(*vectors_file_, SectionName("V", f),
+                           meta.num_rows * meta.stride_bytes));
+  field.vectors = {bytes.data(), meta.num_rows, layout.dim, meta.stride_bytes,
+                   layout.type};
+  field.hidden = std::make_unique<AtomicBitmap>(meta.num_rows);
+  field.flat = std::make_unique<FlatIndex>(field.vectors, layout.search_metric);
+  if ((meta.flags & segment_file::kHasRowMaps) != 0) {
+    VICINAL_RETURN_IF_ERROR(LoadRowMaps(f));
+  }
+  if ((meta.flags & segment_file::kHasGraph) == 0) return absl::OkStatus();
+
+  VICINAL_ASSIGN_OR_RETURN(const absl::string_view graph,
+                           index_file_->Section(SectionName("G", f)));
+  VICINAL_ASSIGN_OR_RETURN(
+      field.hnsw, HnswIndex::Open(field.vectors, layout.search_metric, graph));
+  VICINAL_ASSIGN_OR_RETURN(absl::string_view table,
+                           index_file_->Section(SectionName("C", f)));
+  RecallPoint point;
+  while (ConsumeFixed(&table, &point.recall) &&
+         ConsumeFixed(&table, &point.k) && ConsumeFixed(&table, &point.ef)) {
+    field.calibration.push_back(point);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SealedSegment::LoadRowMaps(size_t f) {
+  Field& field = fields_[f];
+  const size_t field_rows = field.vectors.num_rows;
+  VICINAL_ASSIGN_OR_RETURN(
+      field.to_row,
+      SectionOf<uint32_t>(*index_file_, SectionName("R", f), field_rows));
+  VICINAL_ASSIGN_OR_RETURN(
+      field.to_field,
+      SectionOf<uint32_t>(*index_file_, SectionName("I", f), entry_.num_rows));
+  // Each field row's segment row must lead back to it, and no others exist.
+  for (size_t i = 0; i < field_rows; ++i) {
+    if (field.to_row[i] >= entry_.num_rows ||
+        field.to_field[field.to_row[i]] != i) {
+      return Damaged(absl::StrCat("the row maps of field ", f, " differ"));
+    }
+  }
+  const size_t num_mapped =
+      entry_.num_rows -
+      std::count(field.to_field.begin(), field.to_field.end(), kInvalidRow);
+  if (num_mapped != field_rows) {
+    return Damaged(absl::StrCat("the row maps of field ", f, " differ"));
+  }
+  return absl::OkStatus();
+}
+
+PointId SealedSegment::IdOf(RowId row) const {
+  // The checksum held at Open, so these are the bytes that were encoded.
+  return PointId::Decode(EncodedId(row)).value_or(PointId());
+}
+
+RowId SealedSegment::FieldRow(const Field& field, RowId row) const {
+  if (!field.to_field.empty()) return field.to_field[row];
+  return row < field.vectors.num_rows ? row : kInvalidRow;
+}
+
+const std::byte* SealedSegment::VectorOf(size_t f, RowId row) const {
+  const RowId field_row = FieldRow(fields_[f], row);
+  return field_row == kInvalidRow ? nullptr : fields_[f].vectors.row(field_row);
+}
+
+std::optional<RowId> SealedSegment::FindOrdinal(Ordinal ordinal) const {
+  if (ordinal < entry_.min_ordinal || ordinal > entry_.max_ordinal) {
+    return std::nullopt;
+  }
+  const auto found = std::lower_bound(
+      by_ordinal_.begin(), by_ordinal_.end(), ordinal,
+      [&](uint32_t row, Ordinal wanted) { return ordinals_[row] < wanted; });
+  if (found == by_ordinal_.end() || ordinals_[*found] != ordinal) {
+    return std::nullopt;
+  }
+  return *found;
+}
+
+std::optional<RowId> SealedSegment::FindId(const PointId& id,
+                                           uint64_t hash) const {
+  std::string encoded;  // made when a tag matches only
+  return id_table::Find(id_slots_, hash, [&](RowId row) {
+    if (encoded.empty()) encoded = id.Encode();
+    return EncodedId(row) == absl::string_view(encoded) && !dead_->Test(row);
+  });
+}
+
+bool SealedSegment::Kill(RowId row) {
+  for (Field& field : fields_) {
+    const RowId field_row = FieldRow(field, row);
+    if (field_row != kInvalidRow) field.hidden->Set(field_row);
+  }
+  return dead_->Set(row);
+}
+
+bool SealedSegment::IsExact(const SegmentQuery& query) const {
+  return query.exact || fields_[query.field].hnsw == nullptr ||
+         (!query.ef.has_value() && query.recall_target >= 1);
+}
+
+absl::Status SealedSegment::Search(const SegmentQuery& query,
+                                   const StopCondition& stop, TopK* out,
+                                   SearchStats* stats) const {
+  const Field& field = fields_[query.field];
+  SearchParams params;
+  params.k = query.k;
+  const Index* index = field.flat.get();
+  if (!IsExact(query)) {
+    params.ef = query.ef.value_or(0);
+    if (!query.ef.has_value()) {
+      params.ef = EfForRecall(field.calibration, query.k, query.recall_target);
+    }
+    index = field.hnsw.get();
+  }
+  const Filter filter{nullptr, 0, field.hidden.get()};
+  if (field.to_row.empty()) {
+    return index->Search(query.vector, params, filter, stop, out, stats);
+  }
+  TopK by_field_row(query.k);
+  const absl::Status status =
+      index->Search(query.vector, params, filter, stop, &by_field_row, stats);
+  for (const Neighbor& neighbor : by_field_row.TakeSorted()) {
+    out->Push({neighbor.distance, field.to_row[neighbor.row]});
+  }
+  return status;
+}
+
+SegmentStats SealedSegment::stats() const {
+  SegmentStats stats;
+  stats.number = entry_.number;
+  stats.state = SegmentState::kSealed;
+  stats.num_rows = num_rows();
+  stats.num_deleted = num_deleted();
+  for (const Field& field : fields_) {
+    stats.vector_bytes += field.vectors.num_rows * field.vectors.stride_bytes;
+    if (field.hnsw != nullptr) stats.index_bytes += field.hnsw->memory_bytes();
+  }
+  stats.file_bytes = index_file_->size_bytes() + vectors_file_->size_bytes();
+  return stats;
+}
+
+size_t SealedSegment::live_vector_bytes() const {
+  size_t bytes = 0;
+  for (const Field& field : fields_) {
+    bytes += (field.vectors.num_rows - field.hidden->Count()) *
+             field.vectors.stride_bytes;
+  }
+  return bytes;
+}
+
+}  // namespace vicinal

@@ -1,0 +1,102 @@
+// A segment whose rows never change: mapped files with an index per field.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "index/flat.h"
+#include "index/hnsw.h"
+#include "src/base/bitmap.h"
+#include "src/base/section_file.h"
+#include "src/base/types.h"
+#include "src/base/vector_set.h"
+#include "src/engine/layout.h"
+#include "src/engine/segment.h"
+#include "storage/collection_store.h"
+
+namespace vicinal {
+
+// Opened once, then const but for tombstones (in memory; storage has them).
+class SealedSegment final : public Segment {
+ public:
+  // Maps the files and checks everything that a search follows: all of the
+  // .seg file byte by byte, of the .vec file its header. DataLoss: a file is
+  // missing, damaged or another segment's. FailedPrecondition: written by a
+  // newer version.
+  static absl::StatusOr<std::shared_ptr<SealedSegment>> Open(
+      std::shared_ptr<const Layout> layout, const std::string& folder,
+      const SegmentEntry& entry);
+
+  const SegmentEntry& entry() const { return entry_; }
+  // Reads all vectors and compares their checksum (minutes for large cold
+  // files). DataLoss: they are damaged.
+  absl::Status VerifyVectors() const { return vectors_file_->VerifyAll(); }
+  bool verified() const { return verified_.load(std::memory_order_relaxed); }
+  void MarkVerified() { verified_.store(true, std::memory_order_relaxed); }
+
+  size_t num_rows() const override { return entry_.num_rows; }
+  size_t num_deleted() const override { return dead_->Count(); }
+  PointId IdOf(RowId row) const override;
+  Ordinal OrdinalOf(RowId row) const override { return ordinals_[row]; }
+  bool IsDead(RowId row) const override { return dead_->Test(row); }
+  const std::byte* VectorOf(size_t field, RowId row) const override;
+  std::optional<RowId> FindOrdinal(Ordinal ordinal) const override;
+  std::optional<RowId> FindId(const PointId& id, uint64_t hash) const override;
+  bool Kill(RowId row) override;
+  absl::Status Search(const SegmentQuery& query, const StopCondition& stop,
+                      TopK* out, SearchStats* stats) const override;
+  bool IsExact(const SegmentQuery& query) const override;
+  SegmentStats stats() const override;
+
+  // Live bytes of vectors: what a merge would have to rebuild.
+  size_t live_vector_bytes() const;
+  // False when a row map or an index of `field` is missing.
+  bool has_graph(size_t field) const { return fields_[field].hnsw != nullptr; }
+
+ private:
+  struct Field {
+    VectorSetView vectors;
+    std::span<const uint32_t> to_row;      // empty: identity
+    std::span<const uint32_t> to_field;    // empty: identity
+    std::unique_ptr<AtomicBitmap> hidden;  // dead, by field row
+    std::unique_ptr<FlatIndex> flat;
+    std::unique_ptr<HnswIndex> hnsw;  // null: scanned
+    std::vector<RecallPoint> calibration;
+  };
+
+  SealedSegment() = default;
+  absl::Status Load();
+  absl::Status LoadIds();
+  absl::Status LoadField(size_t f, absl::string_view meta_bytes);
+  absl::Status LoadRowMaps(size_t f);
+  absl::Status Damaged(absl::string_view what) const;
+  RowId FieldRow(const Field& field, RowId row) const;
+  absl::string_view EncodedId(RowId row) const {
+    return ids_.substr(id_offsets_[row],
+                       id_offsets_[row + 1] - id_offsets_[row]);
+  }
+
+  std::shared_ptr<const Layout> layout_;
+  SegmentEntry entry_;
+  std::unique_ptr<SectionFile> index_file_;
+  std::unique_ptr<SectionFile> vectors_file_;
+  std::span<const uint64_t> ordinals_;
+  std::span<const uint32_t> by_ordinal_;
+  std::span<const uint64_t> id_offsets_;
+  absl::string_view ids_;
+  std::span<const uint64_t> id_slots_;
+  std::vector<Field> fields_;
+  std::unique_ptr<AtomicBitmap> dead_;
+  std::atomic<bool> verified_ = false;
+};
+
+}  // namespace vicinal

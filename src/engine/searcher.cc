@@ -1,0 +1,360 @@
+#include "src/engine/searcher.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "src/base/half.h"
+#include "src/base/status_macros.h"
+#include "src/base/top_k.h"
+#include "src/distance/distance.h"
+
+namespace vicinal {
+namespace {
+
+// A hand-over to another thread costs about 10 us; segments smaller than this
+// are searched faster than that.
+constexpr size_t kMinRowsToShare = 10'000;
+
+template <typename T>
+void SortNearestFirst(std::vector<T>* candidates, size_t k) {
+  std::sort(candidates->begin(), candidates->end(), [](const T& a, const T& b) {
+    return a.distance != b.distance ? a.distance < b.distance : a.id < b.id;
+  });
+  if (candidates->size() > k) candidates->resize(k);
+}
+
+// Sums of huge products can end in NaN, which no order can hold.
+float Ordered(float distance) {
+  return std::isnan(distance) ? std::numeric_limits<float>::infinity()
+                              : distance;
+}
+
+bool IsZero(absl::string_view vector, ElementType type) {
+  if (type == ElementType::kFloat16) {
+    for (size_t i = 0; i + 1 < vector.size(); i += 2) {
+      if (vector[i] != 0 || (vector[i + 1] & 0x7F) != 0) return false;
+    }
+    return true;
+  }
+  return vector.find_first_not_of('\0') == absl::string_view::npos;
+}
+
+bool IsFinite(absl::string_view vector, ElementType type) {
+  if (type == ElementType::kFloat16) {
+    for (size_t i = 0; i + 1 < vector.size(); i += 2) {
+      if ((vector[i + 1] & 0x7C) == 0x7C) return false;
+    }
+    return true;
+  }
+  if (type != ElementType::kFloat32) return true;
+  for (size_t i = 0; i < vector.size(); i += sizeof(float)) {
+    float value;
+    std::memcpy(&value, vector.data() + i, sizeof(value));
+    if (!std::isfinite(value)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+absl::StatusOr<SearchResult> Searcher::Run(const Query& query,
+                                           ThreadPool* pool) const {
+  VICINAL_RETURN_IF_ERROR(stop_.Check());
+  Context context{pool, {}};
+  VICINAL_ASSIGN_OR_RETURN(StageResult found, Evaluate(query, &context));
+  // Users see 1 - cosine; unit vectors were searched by minus the product.
+  const absl::string_view* vector_name = nullptr;
+  absl::string_view name;
+  if (const auto* retrieve = std::get_if<RetrieveStage>(&query.stage)) {
+    name = retrieve->vector_name;
+    vector_name = &name;
+  } else if (const auto* rerank = std::get_if<RerankStage>(&query.stage)) {
+    name = rerank->vector_name;
+    vector_name = &name;
+  }
+  float offset = 0;
+  if (vector_name != nullptr &&
+      layout_.fields[*schema_.FindVector(*vector_name)].normalized) {
+    offset = 1;
+  }
+  SearchResult result;
+  result.exact = found.exact;
+  result.sequence = pin_.sequence;
+  result.stats = context.stats;
+  result.hits.reserve(found.candidates.size());
+  for (Candidate& candidate : found.candidates) {
+    result.hits.push_back({std::move(candidate.id), candidate.ordinal,
+                           candidate.distance + offset});
+  }
+  return result;
+}
+
+absl::StatusOr<Searcher::StageResult> Searcher::Evaluate(
+    const Query& query, Context* context) const {
+  if (const auto* stage = std::get_if<RetrieveStage>(&query.stage)) {
+    return Retrieve(*stage, context);
+  }
+  if (const auto* stage = std::get_if<FuseStage>(&query.stage)) {
+    return Fuse(*stage, context);
+  }
+  return Rerank(std::get<RerankStage>(query.stage), context);
+}
+
+absl::StatusOr<size_t> Searcher::PrepareVector(absl::string_view vector_name,
+                                               absl::string_view query,
+                                               std::vector<float>* normalized,
+                                               const void** vector) const {
+  const std::optional<size_t> f = schema_.FindVector(vector_name);
+  if (!f.has_value()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("collection \"", schema_.name, "\" has no vector \"",
+                     vector_name, "\""));
+  }
+  const FieldLayout& field = layout_.fields[*f];
+  if (query.size() != field.row_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the query for vector \"", vector_name, "\" has ", query.size(),
+        " bytes; ", field.dim, " elements take ", field.row_bytes));
+  }
+  if (!IsFinite(query, field.type)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the query for vector \"", vector_name,
+                     "\" has an element that is not a finite number"));
+  }
+  if (field.metric == Metric::kCosine && IsZero(query, field.type)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the query for vector \"", vector_name,
+                     "\" is a zero vector, which has no cosine"));
+  }
+  *vector = query.data();
+  if (field.normalized) {
+    normalized->resize(2 * field.dim);
+    float* aligned = normalized->data() + field.dim;
+    std::memcpy(aligned, query.data(), field.row_bytes);
+    NormalizeInto(aligned, field.dim, normalized->data());
+    *vector = normalized->data();
+  }
+  return *f;
+}
+
+absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
+    const RetrieveStage& stage, Context* context) const {
+  std::vector<float> normalized;
+  SegmentQuery query;
+  VICINAL_ASSIGN_OR_RETURN(
+      query.field, PrepareVector(stage.vector_name, stage.query, &normalized,
+                                 &query.vector));
+  query.exact = stage.exact;
+  query.ef = stage.ef;
+  query.recall_target = stage.recall_target;
+  // Versions that were replaced meanwhile can crowd out others; then ask for
+  // as many more. Each round is needed only when writers were faster than it.
+  for (size_t surplus = 0;;) {
+    query.k = stage.k + surplus;
+    StageResult result;
+    std::vector<Found> found;
+    VICINAL_RETURN_IF_ERROR(
+        SearchSegments(query, context, &found, &result.exact));
+    const bool may_be_more = found.size() >= query.k;
+    size_t num_dropped = 0;
+    result.candidates = Select(std::move(found), stage.k, &num_dropped);
+    if (result.candidates.size() == stage.k || num_dropped == 0 ||
+        !may_be_more) {
+      return result;
+    }
+    surplus = 2 * surplus + num_dropped;
+  }
+}
+
+absl::Status Searcher::SearchSegments(const SegmentQuery& query,
+                                      Context* context,
+                                      std::vector<Found>* found,
+                                      bool* exact) const {
+  VICINAL_RETURN_IF_ERROR(SearchSealed(query, context, found, exact));
+  return SearchMemory(query, context, found);
+}
+
+absl::Status Searcher::SearchSealed(const SegmentQuery& query, Context* context,
+                                    std::vector<Found>* found,
+                                    bool* exact) const {
+  const auto& sealed = pin_.view->sealed;
+  size_t num_large = 0;
+  for (const auto& segment : sealed) {
+    *exact = *exact && segment->IsExact(query);
+    num_large += segment->num_rows() >= kMinRowsToShare;
+  }
+  std::vector<TopK> tops;
+  std::vector<SearchStats> stats(sealed.size());
+  std::vector<absl::Status> statuses(sealed.size());
+  tops.reserve(sealed.size());
+  for (const auto& segment : sealed) {
+    tops.emplace_back(std::min(query.k, segment->num_rows()));
+  }
+  const auto search = [&](size_t i) {
+    SegmentQuery own = query;
+    own.k = tops[i].k();
+    if (own.k == 0) return;
+    statuses[i] = sealed[i]->Search(own, stop_, &tops[i], &stats[i]);
+  };
+  if (num_large >= 2 && context->pool != nullptr) {
+    context->pool->ParallelFor(sealed.size(), search);
+  } else {
+    for (size_t i = 0; i < sealed.size(); ++i) search(i);
+  }
+  for (size_t i = 0; i < sealed.size(); ++i) {
+    VICINAL_RETURN_IF_ERROR(statuses[i]);
+    context->stats.distance_computations += stats[i].distance_computations;
+    context->stats.expanded_nodes += stats[i].expanded_nodes;
+    for (const Neighbor& neighbor : tops[i].TakeSorted()) {
+      found->push_back(
+          {Ordered(neighbor.distance), neighbor.row, sealed[i].get()});
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Searcher::SearchMemory(const SegmentQuery& query, Context* context,
+                                    std::vector<Found>* found) const {
+  TopK top(query.k);
+  const auto search = [&](const MemorySegment& segment, size_t begin,
+                          size_t end) {
+    return segment.SearchRows(query, begin, end, stop_, &top, &context->stats);
+  };
+  const auto take = [&](const MemorySegment& segment) {
+    for (const Neighbor& neighbor : top.TakeSorted()) {
+      found->push_back({Ordered(neighbor.distance), neighbor.row, &segment});
+    }
+  };
+  for (const auto& segment : pin_.view->frozen) {
+    VICINAL_RETURN_IF_ERROR(search(*segment, 0, segment->num_rows()));
+    take(*segment);
+  }
+  const MemorySegment* segment = pin_.view->growing.get();
+  size_t num_done = 0;
+  while (true) {
+    // Once `next` is set no rows come to this one, so read it first.
+    const MemorySegment* next = segment->next();
+    const size_t num_rows = segment->num_rows();
+    if (num_rows > num_done) {
+      VICINAL_RETURN_IF_ERROR(search(*segment, num_done, num_rows));
+      num_done = num_rows;
+      continue;
+    }
+    take(*segment);
+    if (next == nullptr) return absl::OkStatus();
+    segment = next;
+    num_done = 0;
+  }
+}
+
+std::vector<Searcher::Candidate> Searcher::Select(std::vector<Found> found,
+                                                  size_t k,
+                                                  size_t* num_dropped) const {
+  std::atomic_thread_fence(std::memory_order_acquire);
+  const bool undisturbed = pin_.epoch % 2 == 0 &&
+                           epoch_.load(std::memory_order_relaxed) == pin_.epoch;
+  if (undisturbed && found.size() > k) {
+    // Each point is there once; ids are needed up to the k-th distance only.
+    std::nth_element(
+        found.begin(), found.begin() + k - 1, found.end(),
+        [](const Found& a, const Found& b) { return a.distance < b.distance; });
+    const float last = found[k - 1].distance;
+    std::erase_if(found, [&](const Found& f) { return f.distance > last; });
+  }
+  std::vector<Candidate> candidates;
+  candidates.reserve(found.size());
+  for (const Found& f : found) {
+    candidates.push_back({f.distance, f.segment, f.row,
+                          f.segment->OrdinalOf(f.row), f.segment->IdOf(f.row)});
+  }
+  if (!undisturbed) {
+    absl::flat_hash_map<PointId, Ordinal> newest;
+    newest.reserve(candidates.size());
+    for (const Candidate& candidate : candidates) {
+      Ordinal& ordinal = newest[candidate.id];
+      ordinal = std::max(ordinal, candidate.ordinal);
+    }
+    *num_dropped = std::erase_if(candidates, [&](const Candidate& candidate) {
+      return newest.at(candidate.id) != candidate.ordinal;
+    });
+  }
+  SortNearestFirst(&candidates, k);
+  return candidates;
+}
+
+absl::StatusOr<Searcher::StageResult> Searcher::Fuse(const FuseStage& stage,
+                                                     Context* context) const {
+  if (!stage.weights.empty() && stage.weights.size() != stage.inputs.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a fuse stage has ", stage.weights.size(), " weights for ",
+                     stage.inputs.size(), " inputs"));
+  }
+  struct Fused {
+    double score = 0;
+    Candidate candidate;
+  };
+  StageResult result;
+  absl::flat_hash_map<PointId, Fused> by_id;
+  for (size_t i = 0; i < stage.inputs.size(); ++i) {
+    VICINAL_ASSIGN_OR_RETURN(StageResult input,
+                             Evaluate(stage.inputs[i], context));
+    result.exact = result.exact && input.exact;
+    const double weight = stage.weights.empty() ? 1.0 : stage.weights[i];
+    for (size_t rank = 0; rank < input.candidates.size(); ++rank) {
+      Candidate& candidate = input.candidates[rank];
+      Fused& fused = by_id[candidate.id];
+      fused.score +=
+          weight / (stage.rank_constant + static_cast<double>(rank + 1));
+      if (fused.candidate.segment == nullptr ||
+          fused.candidate.ordinal < candidate.ordinal) {
+        fused.candidate = std::move(candidate);
+      }
+    }
+  }
+  result.candidates.reserve(by_id.size());
+  for (auto& [id, fused] : by_id) {
+    fused.candidate.distance = static_cast<float>(-fused.score);
+    result.candidates.push_back(std::move(fused.candidate));
+  }
+  SortNearestFirst(&result.candidates, stage.k);
+  return result;
+}
+
+absl::StatusOr<Searcher::StageResult> Searcher::Rerank(const RerankStage& stage,
+                                                       Context* context) const {
+  std::vector<float> normalized;
+  const void* vector = nullptr;
+  VICINAL_ASSIGN_OR_RETURN(
+      const size_t f,
+      PrepareVector(stage.vector_name, stage.query, &normalized, &vector));
+  VICINAL_ASSIGN_OR_RETURN(StageResult result, Evaluate(*stage.input, context));
+  const FieldLayout& field = layout_.fields[f];
+  const DistanceOps& ops = OpsFor(field.search_metric, field.type);
+  std::erase_if(result.candidates, [&](const Candidate& candidate) {
+    return candidate.segment->VectorOf(f, candidate.row) == nullptr;
+  });
+  for (Candidate& candidate : result.candidates) {
+    candidate.distance = Ordered(ops.one(
+        vector, candidate.segment->VectorOf(f, candidate.row), field.dim));
+  }
+  context->stats.distance_computations += result.candidates.size();
+  SortNearestFirst(&result.candidates, stage.k);
+  return result;
+}
+
+}  // namespace vicinal

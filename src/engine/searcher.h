@@ -1,0 +1,110 @@
+// Runs queries over a pinned view of a collection.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "src/base/cancel.h"
+#include "src/base/point_id.h"
+#include "src/base/thread_pool.h"
+#include "src/base/types.h"
+#include "src/engine/layout.h"
+#include "src/engine/query.h"
+#include "src/engine/schema.h"
+#include "src/engine/segment.h"
+#include "src/engine/view.h"
+
+namespace vicinal {
+
+// What a search sees, taken once for a batch of queries. Take `epoch` first,
+// then the rest: when it is even and still the same after the search, no
+// write was applied meanwhile.
+struct SearchPin {
+  uint64_t epoch = 0;
+  Sequence sequence = 0;
+  std::shared_ptr<const View> view;
+};
+
+// Const and thread-safe; lives for one Collection::Search.
+//
+// Why a point that is replaced meanwhile is neither missed nor found twice: a
+// write publishes the new row before it kills the old one. Sealed and frozen
+// segments are searched before the growing one, and the growing one (with
+// those that follow it) is read until no new row is left, so whoever saw the
+// old row dead sees the new one. Whoever saw both keeps the newer.
+class Searcher {
+ public:
+  Searcher(const CollectionSchema& schema, const Layout& layout, SearchPin pin,
+           const std::atomic<uint64_t>& epoch, const StopCondition& stop)
+      : schema_(schema),
+        layout_(layout),
+        pin_(std::move(pin)),
+        epoch_(epoch),
+        stop_(stop) {}
+
+  // pool: helps when several sealed segments are worth it; null: the calling
+  // thread does everything.
+  absl::StatusOr<SearchResult> Run(const Query& query, ThreadPool* pool) const;
+
+ private:
+  // A row somewhere in the pinned segments.
+  struct Found {
+    float distance;
+    RowId row;
+    const Segment* segment;
+  };
+  struct Candidate {
+    float distance = 0;
+    const Segment* segment = nullptr;
+    RowId row = 0;
+    Ordinal ordinal = 0;
+    PointId id;
+  };
+  struct StageResult {
+    std::vector<Candidate> candidates;  // nearest first
+    bool exact = true;
+  };
+  struct Context {
+    ThreadPool* pool;
+    SearchStats stats;
+  };
+
+  absl::StatusOr<StageResult> Evaluate(const Query& query,
+                                       Context* context) const;
+  absl::StatusOr<StageResult> Retrieve(const RetrieveStage& stage,
+                                       Context* context) const;
+  absl::StatusOr<StageResult> Fuse(const FuseStage& stage,
+                                   Context* context) const;
+  absl::StatusOr<StageResult> Rerank(const RerankStage& stage,
+                                     Context* context) const;
+
+  absl::Status SearchSegments(const SegmentQuery& query, Context* context,
+                              std::vector<Found>* found, bool* exact) const;
+  absl::Status SearchSealed(const SegmentQuery& query, Context* context,
+                            std::vector<Found>* found, bool* exact) const;
+  absl::Status SearchMemory(const SegmentQuery& query, Context* context,
+                            std::vector<Found>* found) const;
+  // The k nearest of `found`, each id once; *num_dropped counts older
+  // versions that were left out.
+  std::vector<Candidate> Select(std::vector<Found> found, size_t k,
+                                size_t* num_dropped) const;
+  // Looks up a stage's vector and brings its query into the layout's form.
+  absl::StatusOr<size_t> PrepareVector(absl::string_view vector_name,
+                                       absl::string_view query,
+                                       std::vector<float>* normalized,
+                                       const void** vector) const;
+
+  const CollectionSchema& schema_;
+  const Layout& layout_;
+  const SearchPin pin_;
+  const std::atomic<uint64_t>& epoch_;
+  const StopCondition& stop_;
+};
+
+}  // namespace vicinal

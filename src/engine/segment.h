@@ -1,0 +1,63 @@
+// Rows [0, n) of a collection with their vectors, ids and tombstones: what
+// searches read and what the committer marks as dead.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "index/index.h"
+#include "src/base/cancel.h"
+#include "src/base/point_id.h"
+#include "src/base/top_k.h"
+#include "src/base/types.h"
+#include "src/engine/collection.h"
+
+namespace vicinal {
+
+// What one leaf of a query asks of one segment. Borrows the query.
+struct SegmentQuery {
+  size_t field = 0;
+  // dim elements of the field's type; of length 1 for normalized fields.
+  const void* vector = nullptr;
+  size_t k = 10;
+  bool exact = false;
+  std::optional<size_t> ef;     // else from recall_target
+  double recall_target = 0.95;  // 1: exact
+};
+
+// A version of a point lives in exactly one segment of a view. Readers are
+// safe from any thread; Kill is for one thread at a time (the committer, or
+// who excludes it by the collection's apply lock).
+class Segment {
+ public:
+  virtual ~Segment() = default;
+
+  virtual size_t num_rows() const = 0;  // dead ones too
+  virtual size_t num_deleted() const = 0;
+  virtual PointId IdOf(RowId row) const = 0;
+  virtual Ordinal OrdinalOf(RowId row) const = 0;
+  virtual bool IsDead(RowId row) const = 0;
+  // row_bytes of the field's layout; null: this point has no such vector.
+  virtual const std::byte* VectorOf(size_t field, RowId row) const = 0;
+  virtual std::optional<RowId> FindOrdinal(Ordinal ordinal) const = 0;
+  // The live row of `id`, whose HashPointId is `hash`. Memory segments: only
+  // for the thread that appends.
+  virtual std::optional<RowId> FindId(const PointId& id,
+                                      uint64_t hash) const = 0;
+  // Returns false when the row was dead already.
+  virtual bool Kill(RowId row) = 0;
+
+  // Pushes the k nearest live rows: RowIds of this segment.
+  virtual absl::Status Search(const SegmentQuery& query,
+                              const StopCondition& stop, TopK* out,
+                              SearchStats* stats) const = 0;
+  // Whether Search gives exact answers to this query.
+  virtual bool IsExact(const SegmentQuery& query) const = 0;
+  virtual SegmentStats stats() const = 0;
+
+  size_t num_live() const { return num_rows() - num_deleted(); }
+};
+
+}  // namespace vicinal

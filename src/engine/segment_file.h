@@ -1,0 +1,65 @@
+// The two files of a sealed segment. Little-endian; containers are
+// base/section_file.h. f is a field number in decimal.
+//
+// NUMBER.vec, kind "VECS", version 1: large, read by searches only
+//   META      number of the segment (u64)
+//   V<f>      the field's vectors, stride_bytes apart; rows in the field's
+//             own order. Unit vectors for f32 cosine fields.
+//
+// NUMBER.seg, kind "SEGM", version 1: everything else
+//   META      number (u64), num_rows (u64), num_fields (u64), then per field:
+//             dim, stride_bytes, num_rows (u64 each), metric, type (u8 each),
+//             flags (u8: 1 = has row maps, 2 = has a graph), 5 zero bytes
+//   ORDINALS  u64 per row
+//   BYORD     u32 per row: the rows in the order of their ordinals
+//   IDS       the encoded ids, one after the other
+//   IDOFFS    u64 per row and one more: where ids begin in IDS
+//   IDTABLE   u64 slots, see id_table.h
+//   R<f>      u32 per field row: its row in the segment (with flag 1 only;
+//             without, field row i is row i)
+//   I<f>      u32 per row: its field row, or 0xFFFFFFFF (with flag 1 only)
+//   G<f>      the graph, see index/hnsw_graph.h (with flag 2 only)
+//   C<f>      calibration: recall (f32), k (u32), ef (u32) per point (flag 2)
+//
+// Without flag 1 a field may have fewer rows than the segment: the later rows
+// then have no such vector.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace vicinal::segment_file {
+
+inline constexpr absl::string_view kVectorsKind = "VECS";
+inline constexpr absl::string_view kIndexKind = "SEGM";
+inline constexpr uint32_t kVersion = 1;
+inline constexpr size_t kMaxSections = 80;  // 6 + 4 for each of 16 fields
+
+struct FieldMeta {
+  uint64_t dim = 0;
+  uint64_t stride_bytes = 0;
+  uint64_t num_rows = 0;
+  uint8_t metric = 0;
+  uint8_t type = 0;
+  uint8_t flags = 0;
+  uint8_t zero[5] = {};
+};
+static_assert(sizeof(FieldMeta) == 32);
+inline constexpr uint8_t kHasRowMaps = 1;
+inline constexpr uint8_t kHasGraph = 2;
+
+inline std::string SectionName(absl::string_view prefix, size_t field) {
+  return absl::StrCat(prefix, field);
+}
+inline std::string VectorsPath(absl::string_view folder, uint64_t number) {
+  return absl::StrCat(folder, "/", number, ".vec");
+}
+inline std::string IndexPath(absl::string_view folder, uint64_t number) {
+  return absl::StrCat(folder, "/", number, ".seg");
+}
+
+}  // namespace vicinal::segment_file
