@@ -5,7 +5,7 @@
 // least dim * element size / bandwidth. From the first-level cache a core
 // loads two 64-byte lines a cycle (Zen 5), so a 784-d f32 row, 49 lines, takes
 // no less than 25 cycles when the query stays in registers. From memory the
-// floor is what `scan/far/floor`, a plain read of the same table, reaches;
+// floor is about what `scan/far/floor`, a plain read of the same table, takes;
 // `gather/far` on random rows should stay within 1.5x of it for rows of
 // 1 KiB and more, and is bound by latency / parallelism below.
 // `near` works on 16 KiB of rows, `far` on a 188 MB table.
@@ -14,7 +14,7 @@
 #include <benchmark/benchmark.h>
 #include <immintrin.h>
 #if __has_include(<hnswlib/hnswlib.h>)
-#include <hnswlib/hnswlib.h>
+#include <hnswlib/hnswlib.h>  // IWYU pragma: keep
 #define VICINAL_HAS_HNSWLIB
 #endif
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "absl/status/status.h"
+#include "index/index.h"
 #include "src/base/bitmap.h"
 #include "src/base/cancel.h"
 #include "src/base/check.h"

@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdint>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
 #include <vector>
 
 #include "absl/strings/string_view.h"
-#include "src/base/types.h"
 #include "src/distance/kernels.h"
 
 namespace vicinal {

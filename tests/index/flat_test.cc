@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "index/index.h"
 #include "src/base/bitmap.h"
 #include "src/base/cancel.h"
 #include "src/base/half.h"
