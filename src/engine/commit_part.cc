@@ -74,6 +74,7 @@ void CommitPart::AddUpsert(const CollectionStore& store, WriteEntry* entry,
 
 void CommitPart::AddDelete(const CollectionStore& store, WriteEntry* entry,
                            WriteBatch* batch) {
+  if (entry->deletions.empty()) return;
   for (const PointId& id : entry->deletions) {
     const auto old = FindOld(id, HashPointId(id));
     if (!old.has_value()) continue;
