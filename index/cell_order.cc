@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "index/kmeans.h"
+#include "index/workers.h"
 #include "src/base/half.h"
 #include "src/base/status_macros.h"
 #include "src/distance/distance.h"
@@ -111,15 +112,14 @@ std::vector<uint32_t> ChainRanks(MatrixView centroids) {
 // The rows by a hash of their bytes: an order that does not depend on theirs.
 std::vector<std::pair<uint64_t, RowId>> HashOrder(VectorSetView vectors,
                                                   uint64_t seed,
-                                                  size_t num_threads) {
-  const auto n = static_cast<int64_t>(vectors.num_rows);
+                                                  Workers* workers) {
   const size_t size = vectors.dim * ElementSize(vectors.type);
-  std::vector<std::pair<uint64_t, RowId>> order(n);
-#pragma omp parallel for num_threads(num_threads) \
-    schedule(static) if (num_threads > 1)
-  for (int64_t i = 0; i < n; ++i) {
-    order[i] = {HashBytes(vectors.row(i), size, seed), static_cast<RowId>(i)};
-  }
+  std::vector<std::pair<uint64_t, RowId>> order(vectors.num_rows);
+  workers->For(vectors.num_rows, 1024, [&](size_t begin, size_t end, size_t) {
+    for (size_t i = begin; i < end; ++i) {
+      order[i] = {HashBytes(vectors.row(i), size, seed), static_cast<RowId>(i)};
+    }
+  });
   std::sort(order.begin(), order.end());
   return order;
 }
@@ -132,10 +132,10 @@ absl::StatusOr<std::vector<RowId>> CellOrder(VectorSetView vectors,
                                              const CancelToken* cancel) {
   const size_t n = vectors.num_rows;
   const size_t dim = vectors.dim;
-  num_threads = std::max<size_t>(1, num_threads);
   if (n == 0) return std::vector<RowId>();
+  Workers workers(num_threads);
   const std::vector<std::pair<uint64_t, RowId>> order =
-      HashOrder(vectors, seed, num_threads);
+      HashOrder(vectors, seed, &workers);
   const size_t num_cells = NumCells(n);
   const size_t num_samples = std::min(n, num_cells * kSamplePerCell);
   std::vector<float> sample(num_samples * dim);
@@ -145,25 +145,20 @@ absl::StatusOr<std::vector<RowId>> CellOrder(VectorSetView vectors,
   VICINAL_ASSIGN_OR_RETURN(
       const std::vector<float> centroid_values,
       TrainKMeans({sample.data(), num_samples, dim, dim}, num_cells,
-                  kIterations, num_threads, cancel));
+                  kIterations, &workers, cancel));
   const MatrixView centroids{centroid_values.data(), num_cells, dim, dim};
 
   std::vector<CellAssignment> cells(n);
-  const auto num_blocks = static_cast<int64_t>((n + kRowBlock - 1) / kRowBlock);
-#pragma omp parallel num_threads(num_threads) if (num_threads > 1)
-  {
-    std::vector<float> rows(kRowBlock * dim);
-#pragma omp for schedule(static)
-    for (int64_t block = 0; block < num_blocks; ++block) {
-      if (cancel != nullptr && cancel->cancelled()) continue;
-      const size_t first = block * kRowBlock;
-      const size_t count = std::min(kRowBlock, n - first);
-      for (size_t i = 0; i < count; ++i) {
-        ToFloats(vectors, metric, first + i, &rows[i * dim]);
-      }
-      AssignCells(rows.data(), count, centroids, &cells[first]);
+  std::vector<std::vector<float>> buffers(workers.size());
+  workers.For(n, kRowBlock, [&](size_t begin, size_t end, size_t worker) {
+    if (cancel != nullptr && cancel->cancelled()) return;
+    std::vector<float>& rows = buffers[worker];
+    rows.resize(kRowBlock * dim);
+    for (size_t i = begin; i < end; ++i) {
+      ToFloats(vectors, metric, i, &rows[(i - begin) * dim]);
     }
-  }
+    AssignCells(rows.data(), end - begin, centroids, &cells[begin]);
+  });
   if (cancel != nullptr && cancel->cancelled()) {
     return absl::CancelledError("cell order cancelled");
   }

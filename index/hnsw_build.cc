@@ -4,8 +4,6 @@
 // graph as it was before the batch, in parallel; then the new links are
 // grouped by target and merged. So no locks, and every bit of the result is
 // the same for any number of threads.
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -21,6 +19,7 @@
 #include "index/hnsw_build_level.h"
 #include "index/hnsw_graph.h"
 #include "index/hnsw_search.h"
+#include "index/workers.h"
 #include "src/base/random.h"
 #include "src/base/status_macros.h"
 #include "src/base/vector_set.h"
@@ -49,16 +48,15 @@ constexpr size_t kConnectEf = 64;
 // RecSys 2014).
 class BuildDistance {
  public:
-  BuildDistance(VectorSetView vectors, Metric metric, size_t num_threads)
+  BuildDistance(VectorSetView vectors, Metric metric, Workers* workers)
       : vectors_(vectors),
         ops_(OpsFor(metric == Metric::kCosine ? Metric::kCosine : Metric::kL2,
                     vectors.type)) {
-    if (metric == Metric::kInnerProduct) ComputeLift(num_threads);
+    if (metric == Metric::kInnerProduct) ComputeLift(workers);
   }
 
   void Gather(RowId from, const RowId* rows, size_t n, float* out) const {
-    ops_.gather(vectors_.row(from), vectors_.data, vectors_.stride_bytes, rows,
-                n, vectors_.dim, out);
+    GatherAhead(ops_, vectors_.row(from), vectors_, rows, n, out);
     if (lift_.empty()) return;
     for (size_t i = 0; i < n; ++i) {
       const float difference = lift_[from] - lift_[rows[i]];
@@ -67,15 +65,16 @@ class BuildDistance {
   }
 
  private:
-  void ComputeLift(size_t num_threads) {
+  void ComputeLift(Workers* workers) {
     const DistanceOps& ip = OpsFor(Metric::kInnerProduct, vectors_.type);
-    const auto n = static_cast<int64_t>(vectors_.num_rows);
-    lift_.resize(n);
-#pragma omp parallel for num_threads(num_threads) \
-    schedule(static) if (num_threads > 1)
-    for (int64_t i = 0; i < n; ++i) {
-      lift_[i] = -ip.one(vectors_.row(i), vectors_.row(i), vectors_.dim);
-    }
+    lift_.resize(vectors_.num_rows);
+    workers->For(
+        vectors_.num_rows, 1024, [&](size_t begin, size_t end, size_t) {
+          for (size_t i = begin; i < end; ++i) {
+            lift_[i] = -ip.one(vectors_.row(i), vectors_.row(i), vectors_.dim);
+          }
+        });
+    if (lift_.empty()) return;
     const float largest = *std::max_element(lift_.begin(), lift_.end());
     for (float& value : lift_) value = std::sqrt(largest - value);
   }
@@ -112,12 +111,12 @@ class Builder {
           size_t num_threads, const CancelToken* cancel, Progress* progress)
       : n_(vectors.num_rows),
         params_(params),
-        num_threads_(std::max<size_t>(1, num_threads)),
+        workers_(num_threads),
         cancel_(cancel),
         progress_(progress),
-        distance_(vectors, metric, num_threads_),
-        scratches_(num_threads_),
-        work_(num_threads_) {}
+        distance_(vectors, metric, &workers_),
+        scratches_(workers_.size()),
+        work_(workers_.size()) {}
 
   absl::StatusOr<std::string> Build() {
     if (progress_ != nullptr) progress_->total = n_;
@@ -260,16 +259,15 @@ class Builder {
   void InsertBatch(size_t l, std::span<const uint32_t> batch) {
     BuildLevel& level = levels_[l];
     const HnswGraph graph = View(l);
-    const auto size = static_cast<int64_t>(batch.size());
     std::vector<std::vector<Neighbor>> forward(batch.size());
-#pragma omp parallel for num_threads(num_threads_) \
-    schedule(dynamic, 8) if (num_threads_ > 1)
-    for (int64_t i = 0; i < size; ++i) {
-      const size_t thread = ThreadNumber();
-      FindNeighbors(graph, l, batch[i], &scratches_[thread], &work_[thread]);
-      Select(level, level.degree, &work_[thread]);
-      forward[i] = work_[thread].selected;
-    }
+    workers_.For(batch.size(), 8, [&](size_t begin, size_t end, size_t worker) {
+      for (size_t i = begin; i < end; ++i) {
+        FindNeighbors(graph, l, batch[i], &scratches_[worker], &work_[worker]);
+        // Half of a level-0 row, as the paper has it: reverse links fill it.
+        Select(level, params_.m, &work_[worker]);
+        forward[i] = work_[worker].selected;
+      }
+    });
     std::vector<NewLink> reverse;
     for (size_t i = 0; i < batch.size(); ++i) {
       level.SetLinks(batch[i], forward[i]);
@@ -277,8 +275,6 @@ class Builder {
     for (uint32_t slot : batch) AddReverse(level, slot, &reverse);
     MergeReverse(&level, &reverse);
   }
-
-  static size_t ThreadNumber() { return omp_get_thread_num(); }
 
   // The ef_construction nearest linked nodes, ascending, into
   // work->candidates.
@@ -351,15 +347,15 @@ class Builder {
       }
     }
     starts.push_back(reverse->size());
-    const auto num_targets = static_cast<int64_t>(starts.size()) - 1;
-#pragma omp parallel for num_threads(num_threads_) \
-    schedule(dynamic, 16) if (num_threads_ > 1)
-    for (int64_t t = 0; t < num_targets; ++t) {
-      MergeInto(
-          level,
-          std::span(*reverse).subspan(starts[t], starts[t + 1] - starts[t]),
-          &work_[ThreadNumber()]);
-    }
+    const std::span<const NewLink> links(*reverse);
+    workers_.For(
+        starts.size() - 1, 16, [&](size_t begin, size_t end, size_t worker) {
+          for (size_t t = begin; t < end; ++t) {
+            MergeInto(level,
+                      links.subspan(starts[t], starts[t + 1] - starts[t]),
+                      &work_[worker]);
+          }
+        });
   }
 
   void MergeInto(BuildLevel* level, std::span<const NewLink> links,
@@ -411,7 +407,7 @@ class Builder {
 
   const size_t n_;
   const HnswParams params_;
-  const size_t num_threads_;
+  Workers workers_;
   const CancelToken* const cancel_;
   Progress* const progress_;
   const BuildDistance distance_;

@@ -1,6 +1,4 @@
 // What recall each ef gives, measured on the rows themselves.
-#include <omp.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -12,6 +10,7 @@
 #include "absl/status/status.h"
 #include "index/hnsw.h"
 #include "index/hnsw_search.h"
+#include "index/workers.h"
 #include "src/base/random.h"
 #include "src/base/top_k.h"
 #include "src/distance/distance.h"
@@ -54,20 +53,15 @@ std::vector<RowId> SampleQueries(const HnswGraph& graph) {
 // The nearest rows to each query but itself, nearest first.
 std::vector<std::vector<Neighbor>> ExactNeighbors(
     VectorSetView vectors, const DistanceOps& ops,
-    const std::vector<RowId>& queries, size_t num_threads) {
+    const std::vector<RowId>& queries, Workers* workers) {
   std::vector<std::vector<Neighbor>> truth(queries.size());
-  const auto num_queries = static_cast<int64_t>(queries.size());
   // Eight queries read each block of rows while it is in the cache.
-  constexpr int64_t kGroup = 8;
-#pragma omp parallel for num_threads(num_threads) \
-    schedule(dynamic, 1) if (num_threads > 1)
-  for (int64_t first = 0; first < num_queries; first += kGroup) {
-    const int64_t last = std::min(num_queries, first + kGroup);
+  workers->For(queries.size(), 8, [&](size_t first, size_t last, size_t) {
     std::vector<TopK> nearest(last - first, TopK(kDepths.back()));
     std::array<float, kScanRows> distances;
     for (size_t row = 0; row < vectors.num_rows; row += kScanRows) {
       const size_t count = std::min(kScanRows, vectors.num_rows - row);
-      for (int64_t q = first; q < last; ++q) {
+      for (size_t q = first; q < last; ++q) {
         ops.scan(vectors.row(queries[q]), vectors.row(row),
                  vectors.stride_bytes, count, vectors.dim, distances.data());
         for (size_t i = 0; i < count; ++i) {
@@ -76,10 +70,10 @@ std::vector<std::vector<Neighbor>> ExactNeighbors(
         }
       }
     }
-    for (int64_t q = first; q < last; ++q) {
+    for (size_t q = first; q < last; ++q) {
       truth[q] = nearest[q - first].TakeSorted();
     }
-  }
+  });
   return truth;
 }
 
@@ -104,40 +98,41 @@ absl::StatusOr<std::vector<RecallPoint>> HnswIndex::Calibrate(
   std::vector<RecallPoint> table;
   const HnswGraph& graph = state_->graph;
   if (graph.levels.empty()) return table;
-  num_threads = std::max<size_t>(1, num_threads);
+  Workers workers(num_threads);
   const auto cancelled = [&] {
     return cancel != nullptr && cancel->cancelled();
   };
   const std::vector<RowId> queries = SampleQueries(graph);
   if (queries.empty()) return table;
   const std::vector<std::vector<Neighbor>> truth =
-      ExactNeighbors(vectors_, *state_->ops, queries, num_threads);
+      ExactNeighbors(vectors_, *state_->ops, queries, &workers);
   const HnswLevel& level0 = graph.levels[0];
-  std::vector<HnswScratch> scratches(num_threads);
+  std::vector<HnswScratch> scratches(workers.size());
   std::array<float, kDepths.size()> best = {};
-  const auto num_queries = static_cast<int64_t>(queries.size());
   for (const uint32_t ef : kEfGrid) {
     if (cancelled()) return absl::CancelledError("calibration cancelled");
     // Integer sums, so the order in which threads add does not matter.
-    std::vector<std::array<uint64_t, kDepths.size()>> hits(num_threads);
-#pragma omp parallel for num_threads(num_threads) \
-    schedule(dynamic, 4) if (num_threads > 1)
-    for (int64_t q = 0; q < num_queries; ++q) {
-      const size_t thread = omp_get_thread_num();
-      HnswScratch& scratch = scratches[thread];
-      scratch.Reserve(level0.num_nodes, level0.stride);
-      const QueryScorer score{state_->ops, vectors_, vectors_.row(queries[q])};
-      uint64_t num_distances = 0;
-      const HnswStep start = Descend(graph, 0, score, &scratch, &num_distances);
-      scratch.visited.Insert(queries[q]);
-      PoolWalk(level0, score, start, ef, &scratch, &num_distances,
-               [] { return true; });
-      scratch.visited.Clear();
-      for (size_t d = 0; d < kDepths.size(); ++d) {
-        if (kDepths[d] > ef || kDepths[d] > truth[q].size()) continue;
-        hits[thread][d] += CountHits(scratch.pool, truth[q], kDepths[d]);
-      }
-    }
+    std::vector<std::array<uint64_t, kDepths.size()>> hits(workers.size());
+    workers.For(
+        queries.size(), 4, [&](size_t begin, size_t end, size_t worker) {
+          for (size_t q = begin; q < end; ++q) {
+            HnswScratch& scratch = scratches[worker];
+            scratch.Reserve(level0.num_nodes, level0.stride);
+            const QueryScorer score{state_->ops, vectors_,
+                                    vectors_.row(queries[q])};
+            uint64_t num_distances = 0;
+            const HnswStep start =
+                Descend(graph, 0, score, &scratch, &num_distances);
+            scratch.visited.Insert(queries[q]);
+            PoolWalk(level0, score, start, ef, &scratch, &num_distances,
+                     [] { return true; });
+            scratch.visited.Clear();
+            for (size_t d = 0; d < kDepths.size(); ++d) {
+              if (kDepths[d] > ef || kDepths[d] > truth[q].size()) continue;
+              hits[worker][d] += CountHits(scratch.pool, truth[q], kDepths[d]);
+            }
+          }
+        });
     bool all_found = true;
     for (size_t d = 0; d < kDepths.size(); ++d) {
       if (kDepths[d] > truth[0].size()) continue;

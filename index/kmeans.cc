@@ -59,7 +59,7 @@ void AssignCells(const float* points, size_t count, MatrixView centroids,
 absl::StatusOr<std::vector<float>> TrainKMeans(MatrixView points,
                                                size_t num_centroids,
                                                size_t num_iterations,
-                                               size_t num_threads,
+                                               Workers* workers,
                                                const CancelToken* cancel) {
   const size_t dim = points.dim;
   const size_t n = points.num_rows;
@@ -74,15 +74,9 @@ absl::StatusOr<std::vector<float>> TrainKMeans(MatrixView points,
     if (cancel != nullptr && cancel->cancelled()) {
       return absl::CancelledError("k-means cancelled");
     }
-    const auto num_blocks =
-        static_cast<int64_t>((n + kPointBlock - 1) / kPointBlock);
-#pragma omp parallel for num_threads(num_threads) \
-    schedule(static) if (num_threads > 1)
-    for (int64_t block = 0; block < num_blocks; ++block) {
-      const size_t first = block * kPointBlock;
-      AssignCells(points.row(first).data(), std::min(kPointBlock, n - first),
-                  view, &cells[first]);
-    }
+    workers->For(n, kPointBlock, [&](size_t begin, size_t end, size_t) {
+      AssignCells(points.row(begin).data(), end - begin, view, &cells[begin]);
+    });
     std::fill(centroids.begin(), centroids.end(), 0.0f);
     std::fill(counts.begin(), counts.end(), 0);
     for (size_t i = 0; i < n; ++i) {

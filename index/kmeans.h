@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "index/workers.h"
 #include "src/base/cancel.h"
 #include "src/base/vector_set.h"
 
@@ -19,7 +20,7 @@ namespace vicinal {
 absl::StatusOr<std::vector<float>> TrainKMeans(MatrixView points,
                                                size_t num_centroids,
                                                size_t num_iterations,
-                                               size_t num_threads,
+                                               Workers* workers,
                                                const CancelToken* cancel);
 
 // The nearest centroids of one point.
