@@ -202,8 +202,7 @@ TEST_F(CollectionTest, FetchLeavesOutVersionsThatWereReplaced) {
   const auto results = collection_->Search(queries, {});
   ASSERT_TRUE(results.ok());
   Put(2, 8, 8);
-  const auto points =
-      collection_->Fetch(results->front().hits, Everything());
+  const auto points = collection_->Fetch(results->front().hits, Everything());
   ASSERT_TRUE(points.ok()) << points.status();
   ASSERT_THAT(*points, SizeIs(2));
   EXPECT_EQ((*points)[0]->payload, R"({"a":1})");
@@ -359,8 +358,8 @@ TEST_F(CollectionTest, RefusesQueriesThatDoNotFit) {
   };
   EXPECT_TRUE(absl::IsInvalidArgument(search(Nearest("x", Bytes({1, 2}), 1))));
   EXPECT_TRUE(absl::IsInvalidArgument(search(Nearest("v", Bytes({1}), 1))));
-  EXPECT_TRUE(absl::IsInvalidArgument(search(Nearest(
-      "v", Bytes({1, std::numeric_limits<float>::quiet_NaN()}), 1))));
+  EXPECT_TRUE(absl::IsInvalidArgument(search(
+      Nearest("v", Bytes({1, std::numeric_limits<float>::quiet_NaN()}), 1))));
 }
 
 TEST_F(CollectionTest, ASearchStopsWhenCancelled) {

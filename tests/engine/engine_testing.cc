@@ -247,15 +247,13 @@ absl::Status Oracle::CompareSearch(const Collection& collection, size_t f,
   std::vector<Query> queries;
   queries.push_back(Nearest(schema_.vectors[f].name, vector, k, true));
   queries.push_back(Nearest(schema_.vectors[f].name, vector, k, false));
-  VICINAL_ASSIGN_OR_RETURN(const auto results,
-                           collection.Search(queries, {}));
+  VICINAL_ASSIGN_OR_RETURN(const auto results, collection.Search(queries, {}));
   const std::vector<float> expected = Distances(f, vector, k);
   for (const SearchResult& result : results) {
     // The approximate one must be as long, without strangers or duplicates.
     if (result.hits.size() != expected.size()) {
-      return absl::InternalError(absl::StrCat("found ", result.hits.size(),
-                                              " points, not ",
-                                              expected.size()));
+      return absl::InternalError(absl::StrCat(
+          "found ", result.hits.size(), " points, not ", expected.size()));
     }
     std::set<PointId> seen;
     for (size_t i = 0; i < expected.size(); ++i) {
@@ -269,9 +267,8 @@ absl::Status Oracle::CompareSearch(const Collection& collection, size_t f,
       if (hit.distance != distance ||
           (result.exact && hit.distance != expected[i])) {
         return absl::InternalError(absl::StrCat(
-            "hit ", i, " (", hit.id.ToString(), ") has distance ",
-            hit.distance, "; its own is ", distance, ", wanted ",
-            expected[i]));
+            "hit ", i, " (", hit.id.ToString(), ") has distance ", hit.distance,
+            "; its own is ", distance, ", wanted ", expected[i]));
       }
     }
   }
@@ -302,9 +299,8 @@ double Recall(const Collection& collection, const Oracle& oracle, size_t field,
       found += !expected.empty() && hit.distance <= expected.back();
     }
   }
-  return wanted == 0
-             ? 1.0
-             : static_cast<double>(found) / static_cast<double>(wanted);
+  return wanted == 0 ? 1.0
+                     : static_cast<double>(found) / static_cast<double>(wanted);
 }
 
 }  // namespace vicinal

@@ -1,0 +1,109 @@
+// Recall floors of every metric through the life of a collection.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "src/base/random.h"
+#include "src/engine/database.h"
+#include "tests/engine/engine_testing.h"
+
+namespace vicinal {
+namespace {
+
+class RecallTest : public ::testing::TestWithParam<Metric> {
+ protected:
+  static constexpr size_t kDim = 24;
+
+  RecallTest() : schema_(SchemaOf("r", kDim, GetParam())), oracle_(schema_) {
+    options_.growing_segment_bytes = size_t{4} << 20;
+    Open();
+  }
+  void Open() {
+    auto database = Database::Open(folder_.path(), options_);
+    ASSERT_TRUE(database.ok()) << database.status();
+    database_ = *std::move(database);
+    auto collection = database_->GetCollection("r");
+    if (!collection.ok()) collection = database_->CreateCollection(schema_);
+    ASSERT_TRUE(collection.ok()) << collection.status();
+    collection_ = *collection;
+  }
+  // Clustered data: Gaussian clouds around 40 centres.
+  std::string Clustered() {
+    Random centre(random_.Uniform(40));
+    std::vector<float> values(kDim);
+    for (float& value : values) {
+      value = static_cast<float>(2 * centre.Gaussian() + random_.Gaussian());
+    }
+    return Bytes(values);
+  }
+  void Upsert(uint64_t first, uint64_t count) {
+    for (uint64_t begin = first; begin < first + count; begin += 1000) {
+      BatchBuilder points(collection_->schema());
+      for (uint64_t id = begin; id < std::min(begin + 1000, first + count);
+           ++id) {
+        const std::string vector = Clustered();
+        points.Add(PointId(id), {vector});
+        oracle_.Upsert(PointId(id), {{vector}, ""});
+      }
+      ASSERT_TRUE(collection_->Upsert(points.batch()).status.ok());
+    }
+  }
+  void Delete(uint64_t first, uint64_t count) {
+    std::vector<PointId> ids;
+    for (uint64_t id = first; id < first + count; ++id) {
+      ids.push_back(PointId(id));
+      oracle_.Delete(ids.back());
+    }
+    ASSERT_TRUE(collection_->Delete(ids).status.ok());
+  }
+  void Optimize() {
+    const absl::Status status = Finished(collection_->Optimize(1));
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  void ExpectRecall(const char* stage) {
+    std::vector<std::string> queries;
+    for (int i = 0; i < 60; ++i) queries.push_back(Clustered());
+    EXPECT_GE(Recall(*collection_, oracle_, 0, queries, 10, 64), 0.93)
+        << stage << ", ef 64";
+    EXPECT_GE(Recall(*collection_, oracle_, 0, queries, 10, std::nullopt), 0.93)
+        << stage << ", recall target 0.95";
+  }
+
+  TempFolder folder_;
+  DatabaseOptions options_ = TestOptions();
+  CollectionSchema schema_;
+  Oracle oracle_;
+  Random random_{77};
+  std::unique_ptr<Database> database_;
+  std::shared_ptr<Collection> collection_;
+};
+
+TEST_P(RecallTest, HoldsThroughBuildUpsertDeleteRestartAndMerge) {
+  Upsert(0, 6'000);
+  Optimize();
+  ExpectRecall("built");
+  Upsert(0, 1'000);
+  ExpectRecall("upserted over");
+  Delete(2'000, 1'000);
+  ExpectRecall("deleted");
+  collection_.reset();
+  database_.reset();
+  Open();
+  ExpectRecall("restarted");
+  Upsert(10'000, 3'000);
+  Optimize();
+  ASSERT_EQ(collection_->stats().segments.size(), 1u);
+  ExpectRecall("merged");
+}
+
+INSTANTIATE_TEST_SUITE_P(Metrics, RecallTest,
+                         ::testing::Values(Metric::kL2, Metric::kInnerProduct,
+                                           Metric::kCosine));
+
+}  // namespace
+}  // namespace vicinal
