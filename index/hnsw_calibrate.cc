@@ -206,7 +206,8 @@ size_t EfForRecall(const std::vector<RecallPoint>& table, size_t k,
                                    std::log(static_cast<double>(above) / below);
     ef = low + share * (high - low);
   }
-  return std::max<size_t>(k, std::ceil(ef));
+  // Recalls are floats: an ef of 20.000001 means 20.
+  return std::max<size_t>(k, std::ceil(ef - 1e-3));
 }
 
 }  // namespace vicinal
