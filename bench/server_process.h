@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -29,9 +30,14 @@ class ServerProcess {
   std::string address_;
 };
 
+// The `vicinal import` of a file as f32 into a collection that exists.
+std::vector<std::string> ImportCommand(const std::string& address,
+                                       const std::string& collection,
+                                       const std::string& path);
+
 // A client whose calls may take as long as a large build.
 absl::StatusOr<std::unique_ptr<client::Client>> ConnectTo(
-    const std::string& address);
+    const std::string& address, size_t num_connections = 1);
 
 // One unnamed f32 vector with an HNSW index.
 absl::Status CreateRemoteCollection(client::Client* client,

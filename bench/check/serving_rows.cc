@@ -1,6 +1,7 @@
 #include "bench/check/serving_rows.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <filesystem>
@@ -18,7 +19,9 @@
 #include "bench/engine_fixture.h"
 #include "bench/server_process.h"
 #include "bench/workspace.h"
+#include "client/call_pipeline.h"
 #include "client/client.h"
+#include "client/formats/npy.h"
 #include "src/base/status_macros.h"
 #include "src/engine/database.h"
 
@@ -32,6 +35,9 @@ constexpr size_t kEfConstruction = 200;
 // (client::BlockLimits).
 constexpr size_t kFrameBytes = size_t{2} << 20;
 constexpr size_t kMaxFrameRows = 1'024;
+// The first is the server's default and makes the row; the cheaper the search,
+// the more the wire weighs.
+constexpr std::array<double, 2> kRecallTargets = {0.95, 0.99};
 
 double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
@@ -50,6 +56,13 @@ absl::StatusOr<double> TimeQueries(size_t num_queries,
 struct Duel {
   double remote_qps = 0;
   double local_qps = 0;
+
+  double ratio() const { return remote_qps / local_qps; }
+  nlohmann::json Json() const {
+    return {{"ratio", ratio()},
+            {"grpc_qps", remote_qps},
+            {"in_process_qps", local_qps}};
+  }
 };
 absl::StatusOr<Duel> RunDuel(size_t passes, size_t num_queries,
                              const std::function<absl::Status()>& remote,
@@ -99,7 +112,7 @@ class Serving {
     VICINAL_ASSIGN_OR_RETURN(Workspace workspace,
                              Workspace::Create(options_.work_dir));
     workspace_ = std::make_unique<Workspace>(std::move(workspace));
-    return absl::OkStatus();
+    return WriteImportFile();
   }
   // Leaves the last server running, with the imported collection.
   absl::Status MeasureIngest(CheckRow* row);
@@ -111,32 +124,56 @@ class Serving {
   absl::Status MeasureSingle(CheckRow* row);
 
  private:
+  absl::Status WriteImportFile();
   absl::StatusOr<double> TimeImport();
-  absl::Status SearchBatchRemote(size_t begin, size_t end);
-  absl::Status SearchBatchLocal(size_t begin, size_t end);
-  absl::Status SearchAllInBatches(
-      const std::function<absl::Status(size_t begin, size_t end)>& search);
+  absl::Status SearchBatchesRemote(double recall_target);
+  absl::Status SearchBatchesLocal(double recall_target);
+  absl::Status SearchSinglesLocal(double recall_target);
+  // One blocking thread per client.
+  absl::Status SearchSinglesThreads(double recall_target);
+  // As many connections with one call each in flight, driven by one thread as
+  // load generators do: the clients share the server's cores, and what they
+  // burn is not the server's.
+  absl::Status SearchSinglesPipeline(double recall_target);
   size_t frame_rows() const {
     const size_t row_bytes = dataset_.base.dim * sizeof(float);
     return std::clamp<size_t>((kFrameBytes + row_bytes - 1) / row_bytes, 1,
                               kMaxFrameRows);
   }
-  Query LocalQuery(size_t query) const {
+  Query LocalQuery(size_t query, double recall_target) const {
     const auto* data =
         reinterpret_cast<const char*>(dataset_.queries.row(query));
     return {.stage = RetrieveStage{
                 .query = std::string(data, dataset_.queries.dim * 4),
-                .k = options_.k}};
+                .k = options_.k,
+                .recall_target = recall_target}};
   }
 
   const ServingOptions& options_;
   Dataset dataset_;
   std::unique_ptr<Workspace> workspace_;
+  std::string import_path_;
   std::unique_ptr<Database> database_;
   std::shared_ptr<Collection> collection_;
   std::unique_ptr<ServerProcess> server_;
   std::unique_ptr<client::Client> client_;
+  std::unique_ptr<client::Client> many_client_;  // one connection per client
+  std::vector<std::unique_ptr<client::Client>> clients_;
 };
+
+// The rows as f32 in a file of their own, so that the import reads the bytes
+// that RocksDB is given, and unpacks nothing.
+absl::Status Serving::WriteImportFile() {
+  import_path_ = workspace_->path() + "/rows.npy";
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::unique_ptr<client::NpyWriter> writer,
+      client::NpyWriter::Create(import_path_, dataset_.base.dim,
+                                ElementType::kFloat32));
+  VICINAL_RETURN_IF_ERROR(writer->Append(
+      {reinterpret_cast<const char*>(dataset_.base.values.data()),
+       dataset_.base.values.size() * sizeof(float)}));
+  return writer->Finish();
+}
 
 // Seconds of the command from its start to its end, which follows the last
 // durable ack: reading the file and connecting included.
@@ -220,8 +257,9 @@ absl::Status Serving::MeasureMemory(CheckRow* row) {
 }
 
 absl::Status Serving::PrepareLocal() {
-  VICINAL_ASSIGN_OR_RETURN(database_,
-                           Database::Open(workspace_->NewPath("local"), {}));
+  const DatabaseOptions defaults;
+  VICINAL_ASSIGN_OR_RETURN(
+      database_, Database::Open(workspace_->NewPath("local"), defaults));
   VICINAL_ASSIGN_OR_RETURN(
       collection_, CreateBenchCollection(database_.get(), kCollection, dataset_,
                                          kM, kEfConstruction));
@@ -229,100 +267,127 @@ absl::Status Serving::PrepareLocal() {
   return OptimizeAndWait(collection_.get());
 }
 
-absl::Status Serving::SearchAllInBatches(
-    const std::function<absl::Status(size_t begin, size_t end)>& search) {
+absl::Status Serving::SearchBatchesRemote(double recall_target) {
+  client::SearchOptions search;
+  search.k = options_.k;
+  search.recall_target = recall_target;
   const size_t num_queries = dataset_.queries.num_rows;
   for (size_t begin = 0; begin < num_queries; begin += options_.batch) {
-    VICINAL_RETURN_IF_ERROR(
-        search(begin, std::min(begin + options_.batch, num_queries)));
+    VectorSetView queries = dataset_.queries.view();
+    queries.data = queries.row(begin);
+    queries.num_rows = std::min(options_.batch, num_queries - begin);
+    VICINAL_ASSIGN_OR_RETURN(
+        const v1::SearchBatchResponse response,
+        client_->SearchBatch(kCollection, queries, search));
+    if (response.results_size() != static_cast<int>(queries.num_rows)) {
+      return absl::InternalError("a result is missing");
+    }
   }
   return absl::OkStatus();
 }
 
-absl::Status Serving::SearchBatchRemote(size_t begin, size_t end) {
-  VectorSetView queries = dataset_.queries.view();
-  queries.data = queries.row(begin);
-  queries.num_rows = end - begin;
-  client::SearchOptions search;
-  search.k = options_.k;
-  VICINAL_ASSIGN_OR_RETURN(const v1::SearchBatchResponse response,
-                           client_->SearchBatch(kCollection, queries, search));
-  return response.results_size() == static_cast<int>(end - begin)
-             ? absl::OkStatus()
-             : absl::InternalError("a result is missing");
+absl::Status Serving::SearchBatchesLocal(double recall_target) {
+  const size_t num_queries = dataset_.queries.num_rows;
+  for (size_t begin = 0; begin < num_queries; begin += options_.batch) {
+    const size_t end = std::min(begin + options_.batch, num_queries);
+    std::vector<Query> queries;
+    queries.reserve(end - begin);
+    for (size_t query = begin; query < end; ++query) {
+      queries.push_back(LocalQuery(query, recall_target));
+    }
+    VICINAL_RETURN_IF_ERROR(collection_->Search(queries, {}).status());
+  }
+  return absl::OkStatus();
 }
 
-absl::Status Serving::SearchBatchLocal(size_t begin, size_t end) {
-  std::vector<Query> queries;
-  queries.reserve(end - begin);
-  for (size_t query = begin; query < end; ++query) {
-    queries.push_back(LocalQuery(query));
+absl::Status Serving::SearchSinglesLocal(double recall_target) {
+  return OnThreads(options_.local_threads, dataset_.queries.num_rows,
+                   [&](size_t, size_t query) {
+                     std::vector<Query> one;
+                     one.push_back(LocalQuery(query, recall_target));
+                     return collection_->Search(one, {}).status();
+                   });
+}
+
+absl::Status Serving::SearchSinglesThreads(double recall_target) {
+  return OnThreads(
+      options_.clients, dataset_.queries.num_rows,
+      [&](size_t thread, size_t query) {
+        client::SearchOptions search;
+        search.k = options_.k;
+        search.recall_target = recall_target;
+        return clients_[thread]
+            ->Search(kCollection,
+                     {dataset_.queries.row(query), dataset_.queries.dim},
+                     search)
+            .status();
+      });
+}
+
+absl::Status Serving::SearchSinglesPipeline(double recall_target) {
+  client::SearchOptions search;
+  search.k = options_.k;
+  search.recall_target = recall_target;
+  const size_t num_queries = dataset_.queries.num_rows;
+  client::SearchPipeline calls(*many_client_, options_.clients);
+  size_t next = 0;
+  while (next < num_queries || calls.in_flight() > 0) {
+    if (next < num_queries && !calls.full()) {
+      calls.Start(
+          client::MakeSearchRequest(
+              kCollection, {dataset_.queries.row(next), dataset_.queries.dim},
+              search),
+          next);
+      ++next;
+    } else {
+      VICINAL_RETURN_IF_ERROR(calls.Next().status);
+    }
   }
-  return collection_->Search(queries, {}).status();
+  return absl::OkStatus();
 }
 
 absl::Status Serving::MeasureBatch(CheckRow* row) {
-  VICINAL_ASSIGN_OR_RETURN(
-      const Duel duel,
-      RunDuel(
-          options_.passes, dataset_.queries.num_rows,
-          [&] {
-            return SearchAllInBatches([&](size_t begin, size_t end) {
-              return SearchBatchRemote(begin, end);
-            });
-          },
-          [&] {
-            return SearchAllInBatches([&](size_t begin, size_t end) {
-              return SearchBatchLocal(begin, end);
-            });
-          }));
-  row->measured = duel.remote_qps / duel.local_qps;
-  row->raw = {{"grpc_qps", duel.remote_qps},
-              {"in_process_qps", duel.local_qps},
-              {"batch", options_.batch},
-              {"recall_target", "default"}};
+  row->raw = {{"batch", options_.batch}, {"in_flight", 1}};
+  for (const double recall_target : kRecallTargets) {
+    VICINAL_ASSIGN_OR_RETURN(
+        const Duel duel,
+        RunDuel(
+            options_.passes, dataset_.queries.num_rows,
+            [&] { return SearchBatchesRemote(recall_target); },
+            [&] { return SearchBatchesLocal(recall_target); }));
+    if (!row->measured) row->measured = duel.ratio();
+    row->raw["at_recall_target"][absl::StrCat(recall_target)] = duel.Json();
+  }
   return absl::OkStatus();
 }
 
 absl::Status Serving::MeasureSingle(CheckRow* row) {
-  std::vector<std::unique_ptr<client::Client>> clients;
+  VICINAL_ASSIGN_OR_RETURN(many_client_,
+                           ConnectTo(server_->address(), options_.clients));
   for (size_t i = 0; i < options_.clients; ++i) {
     VICINAL_ASSIGN_OR_RETURN(std::unique_ptr<client::Client> connected,
                              ConnectTo(server_->address()));
-    clients.push_back(std::move(connected));
+    clients_.push_back(std::move(connected));
   }
-  client::SearchOptions search;
-  search.k = options_.k;
-  const size_t num_queries = dataset_.queries.num_rows;
-  VICINAL_ASSIGN_OR_RETURN(
-      const Duel duel,
-      RunDuel(
-          options_.passes, num_queries,
-          [&] {
-            return OnThreads(
-                clients.size(), num_queries, [&](size_t thread, size_t query) {
-                  return clients[thread]
-                      ->Search(
-                          kCollection,
-                          {dataset_.queries.row(query), dataset_.queries.dim},
-                          search)
-                      .status();
-                });
-          },
-          [&] {
-            return OnThreads(options_.local_threads, num_queries,
-                             [&](size_t, size_t query) {
-                               std::vector<Query> one;
-                               one.push_back(LocalQuery(query));
-                               return collection_->Search(one, {}).status();
-                             });
-          }));
-  row->measured = duel.remote_qps / duel.local_qps;
-  row->raw = {{"grpc_qps", duel.remote_qps},
-              {"in_process_qps", duel.local_qps},
-              {"clients", options_.clients},
-              {"in_process_threads", options_.local_threads},
-              {"recall_target", "default"}};
+  row->raw = {{"clients", options_.clients},
+              {"in_process_threads", options_.local_threads}};
+  for (const double recall_target : kRecallTargets) {
+    const auto local = [&] { return SearchSinglesLocal(recall_target); };
+    VICINAL_ASSIGN_OR_RETURN(
+        const Duel lean,
+        RunDuel(
+            options_.passes, dataset_.queries.num_rows,
+            [&] { return SearchSinglesPipeline(recall_target); }, local));
+    VICINAL_ASSIGN_OR_RETURN(
+        const Duel blocking,
+        RunDuel(
+            options_.passes, dataset_.queries.num_rows,
+            [&] { return SearchSinglesThreads(recall_target); }, local));
+    if (!row->measured) row->measured = lean.ratio();
+    row->raw["at_recall_target"][absl::StrCat(recall_target)] = {
+        {"connections_driven_by_one_thread", lean.Json()},
+        {"blocking_threads", blocking.Json()}};
+  }
   return absl::OkStatus();
 }
 
