@@ -60,9 +60,9 @@ void Progress::Update(uint64_t done, double fraction) {
   const auto since = now - last_print_;
   last_done_ = done;
   if (style_ == Style::kPlain) {
-    if (fraction - last_fraction_ < 0.1 && since < std::chrono::seconds(10)) {
-      return;
-    }
+    const bool next_tenth =
+        static_cast<int>(fraction * 10) > static_cast<int>(last_fraction_ * 10);
+    if (!next_tenth && since < std::chrono::seconds(10)) return;
     last_fraction_ = fraction;
   } else {
     last_fraction_ = fraction;
