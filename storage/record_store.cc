@@ -41,7 +41,6 @@
 namespace vicinal {
 namespace {
 
-constexpr uint32_t kFormatVersion = 1;
 constexpr absl::string_view kFormatKey = "F";
 
 rocksdb::Slice ToSlice(absl::string_view text) {
@@ -361,7 +360,7 @@ absl::Status RecordStore::Impl::CheckOrWriteFormat() {
       db->Get(MakeReadOptions(nullptr), handle(Table::kMeta),
               ToSlice(kFormatKey), &value);
   if (status.IsNotFound()) {
-    PutFixed<uint32_t>(&value, kFormatVersion);
+    PutFixed<uint32_t>(&value, kDataFormatVersion);
     rocksdb::WriteBatch batch;
     batch.Put(handle(Table::kMeta), ToSlice(kFormatKey), value)
         .PermitUncheckedError();
@@ -375,10 +374,10 @@ absl::Status RecordStore::Impl::CheckOrWriteFormat() {
         " bytes where 4 belong; restore the folder from a backup."));
   }
   const auto version = GetFixed<uint32_t>(value.data());
-  if (version > kFormatVersion) {
+  if (version > kDataFormatVersion) {
     return absl::FailedPreconditionError(
         absl::StrCat("The data folder ", path, " has format version ", version,
-                     " and this program reads up to ", kFormatVersion,
+                     " and this program reads up to ", kDataFormatVersion,
                      "; use the program that wrote it or a newer one."));
   }
   return absl::OkStatus();

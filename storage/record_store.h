@@ -26,6 +26,9 @@ enum class Table : uint8_t {
 };
 inline constexpr size_t kNumTables = 5;
 
+// Of the data folder; an older one is upgraded, a newer one refused.
+inline constexpr uint32_t kDataFormatVersion = 1;
+
 enum class Durability : uint8_t {
   kFsynced = 1,   // survives power loss when Commit returns OK
   kBuffered = 2,  // survives a crash of the process; power loss may lose it

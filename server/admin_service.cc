@@ -1,0 +1,155 @@
+#include "server/admin_service.h"
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <utility>
+
+#include "server/convert.h"
+#include "server/errors.h"
+#include "src/base/version.h"
+#include "src/distance/distance.h"
+#include "storage/record_store.h"
+
+namespace vicinal {
+namespace {
+
+// What clients may test for; a feature is never taken away within v1.
+constexpr const char* kFeatures[] = {
+    "index.hnsw",         "index.flat",          "vector.float32",
+    "vector.float16",     "vector.int8",         "vector.uint8",
+    "vector.named",       "query.recall_target", "query.fuse.rrf",
+    "query.rerank",       "write.stream",        "write.stream.resume",
+    "collection.optimize"};
+
+// How often a waiting call looks whether its client is still there.
+constexpr std::chrono::milliseconds kWaitSlice(100);
+
+}  // namespace
+
+grpc::Status AdminServiceImpl::GetServerInfo(grpc::ServerContext*,
+                                             const v1::GetServerInfoRequest*,
+                                             v1::GetServerInfoResponse* reply) {
+  const Limits& limits = state_.database->options().limits;
+  reply->set_version(std::string(Version()));
+  reply->set_revision(std::string(Revision()));
+  reply->set_data_format_version(kDataFormatVersion);
+  reply->set_simd(ActiveKernels().name);
+  for (const char* feature : kFeatures) reply->add_features(feature);
+  v1::Limits* out = reply->mutable_limits();
+  out->set_max_collections(limits.max_collections);
+  out->set_max_name_bytes(limits.max_name_bytes);
+  out->set_max_vectors_per_point(limits.max_vectors_per_point);
+  out->set_max_dim(limits.max_dim);
+  out->set_max_id_bytes(limits.max_id_bytes);
+  out->set_max_payload_bytes(limits.max_payload_bytes);
+  out->set_max_payload_depth(limits.max_payload_depth);
+  out->set_max_batch_points(limits.max_batch_points);
+  out->set_max_message_bytes(limits.max_message_bytes);
+  out->set_max_k(limits.max_k);
+  out->set_max_ef(limits.max_ef);
+  out->set_max_queries_per_batch(limits.max_queries_per_batch);
+  out->set_max_results_per_batch(limits.max_results_per_batch);
+  out->set_max_query_depth(limits.max_query_depth);
+  out->set_max_query_stages(limits.max_query_stages);
+  out->set_max_page_size(limits.max_page_size);
+  out->set_max_stream_id_bytes(limits.max_stream_id_bytes);
+  return grpc::Status::OK;
+}
+
+grpc::Status AdminServiceImpl::GetServerStats(
+    grpc::ServerContext*, const v1::GetServerStatsRequest*,
+    v1::GetServerStatsResponse* reply) {
+  const DatabaseStats stats = state_.database->stats();
+  reply->mutable_start_time()->set_seconds(state_.start_unix_micros /
+                                           1'000'000);
+  reply->set_resident_bytes(stats.resident_bytes);
+  reply->set_store_disk_bytes(stats.store.disk_bytes);
+  reply->set_store_memory_bytes(stats.store.memory_bytes);
+  reply->set_num_collections(stats.num_collections);
+  reply->set_num_commits(stats.store.commits);
+  reply->set_read_only(!stats.write_health.ok());
+  reply->set_read_only_reason(std::string(stats.write_health.message()));
+  return grpc::Status::OK;
+}
+
+grpc::Status AdminServiceImpl::ResumeWrites(grpc::ServerContext*,
+                                            const v1::ResumeWritesRequest*,
+                                            v1::ResumeWritesResponse*) {
+  absl::Status status = state_.database->Resume();
+  if (!status.ok()) {
+    status = WithReason(absl::FailedPreconditionError(status.message()),
+                        reason::kReadOnly);
+  }
+  return ToGrpcStatus(status);
+}
+
+absl::StatusOr<std::shared_ptr<Operation>> OperationServiceImpl::Find(
+    const std::string& name) {
+  auto operation = state_.database->operations().Find(name);
+  if (!operation.ok()) {
+    return WithReason(operation.status(), reason::kOperationNotFound,
+                      {{"operation", name}});
+  }
+  return operation;
+}
+
+grpc::Status OperationServiceImpl::GetOperation(
+    grpc::ServerContext*, const v1::GetOperationRequest* request,
+    v1::GetOperationResponse* reply) {
+  auto operation = Find(request->name());
+  if (!operation.ok()) return ToGrpcStatus(operation.status());
+  ToProto((*operation)->info(), reply->mutable_operation());
+  return grpc::Status::OK;
+}
+
+grpc::Status OperationServiceImpl::ListOperations(
+    grpc::ServerContext*, const v1::ListOperationsRequest* request,
+    v1::ListOperationsResponse* reply) {
+  for (const OperationInfo& info :
+       state_.database->operations().List(request->collection())) {
+    ToProto(info, reply->add_operations());
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status OperationServiceImpl::WaitOperation(
+    grpc::ServerContext* context, const v1::WaitOperationRequest* request,
+    v1::WaitOperationResponse* reply) {
+  auto place = state_.streams.Enter();  // it holds a thread like a stream
+  if (!place.ok()) return ToGrpcStatus(place.status());
+  auto operation = Find(request->name());
+  if (!operation.ok()) return ToGrpcStatus(operation.status());
+  const auto now = std::chrono::steady_clock::now();
+  auto until = StopOf(context).deadline;
+  if (request->has_timeout()) {
+    const int64_t seconds =
+        std::clamp<int64_t>(request->timeout().seconds(), 0, 86'400);
+    until = std::min(until, now + std::chrono::seconds(seconds) +
+                                std::chrono::nanoseconds(
+                                    std::max(0, request->timeout().nanos())));
+  } else if (until != std::chrono::steady_clock::time_point::max()) {
+    until -= kWaitSlice;  // so that the reply arrives in time
+  }
+  while (!context->IsCancelled() && !state_.stopping.load() &&
+         std::chrono::steady_clock::now() < until) {
+    if ((*operation)
+            ->Wait(std::min(until,
+                            std::chrono::steady_clock::now() + kWaitSlice))) {
+      break;
+    }
+  }
+  ToProto((*operation)->info(), reply->mutable_operation());
+  return grpc::Status::OK;
+}
+
+grpc::Status OperationServiceImpl::CancelOperation(
+    grpc::ServerContext*, const v1::CancelOperationRequest* request,
+    v1::CancelOperationResponse*) {
+  auto operation = Find(request->name());
+  if (!operation.ok()) return ToGrpcStatus(operation.status());
+  (*operation)->cancel().Cancel();
+  return grpc::Status::OK;
+}
+
+}  // namespace vicinal

@@ -1,0 +1,183 @@
+#include "server/collection_service.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/convert.h"
+#include "server/errors.h"
+#include "src/base/status_macros.h"
+
+namespace vicinal {
+namespace {
+
+constexpr uint32_t kDefaultPageSize = 100;
+constexpr uint32_t kMaxPageSize = 1000;
+
+}  // namespace
+
+absl::Status CollectionServiceImpl::Create(
+    const v1::CreateCollectionRequest& request,
+    v1::CreateCollectionResponse* reply) {
+  if (state_.stopping.load()) return ShuttingDownError();
+  CollectionSchema schema = ParseSchema(request.collection());
+  FieldViolations violations;
+  for (const FieldViolation& violation :
+       ValidateSchema(schema, state_.database->options().limits)) {
+    violations.Add("collection." + violation.field, violation.description);
+  }
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  if (request.validate_only()) {
+    if (state_.database->GetCollection(schema.name).ok()) {
+      return WithReason(
+          absl::AlreadyExistsError(absl::StrCat(
+              "Collection \"", schema.name,
+              "\" exists already; choose another name or delete it first.")),
+          reason::kCollectionExists, {{"collection", schema.name}});
+    }
+    ToProto(schema, CollectionStats(), reply->mutable_collection());
+    return absl::OkStatus();
+  }
+  const std::string name = schema.name;
+  auto created = state_.database->CreateCollection(std::move(schema));
+  if (!created.ok()) {
+    const absl::Status& status = created.status();
+    if (status.code() == absl::StatusCode::kAlreadyExists) {
+      return WithReason(status, reason::kCollectionExists,
+                        {{"collection", name}});
+    }
+    if (status.code() == absl::StatusCode::kResourceExhausted &&
+        state_.database->stats().write_health.ok()) {
+      return WithReason(status, reason::kTooManyCollections);
+    }
+    return state_.ExplainWriteError(status);
+  }
+  ToProto((*created)->schema(), (*created)->stats(),
+          reply->mutable_collection());
+  return absl::OkStatus();
+}
+
+grpc::Status CollectionServiceImpl::CreateCollection(
+    grpc::ServerContext*, const v1::CreateCollectionRequest* request,
+    v1::CreateCollectionResponse* reply) {
+  return ToGrpcStatus(Create(*request, reply));
+}
+
+grpc::Status CollectionServiceImpl::GetCollection(
+    grpc::ServerContext*, const v1::GetCollectionRequest* request,
+    v1::GetCollectionResponse* reply) {
+  auto collection = state_.FindCollection(request->name(), "name");
+  if (!collection.ok()) return ToGrpcStatus(collection.status());
+  ToProto((*collection)->schema(), (*collection)->stats(),
+          reply->mutable_collection());
+  return grpc::Status::OK;
+}
+
+grpc::Status CollectionServiceImpl::ListCollections(
+    grpc::ServerContext*, const v1::ListCollectionsRequest* request,
+    v1::ListCollectionsResponse* reply) {
+  const size_t page_size = std::min(
+      request->page_size() == 0 ? kDefaultPageSize : request->page_size(),
+      kMaxPageSize);
+  // The token is the last name of the page before.
+  for (const auto& collection : state_.database->ListCollections()) {
+    const std::string& name = collection->schema().name;
+    if (name <= request->page_token()) continue;
+    if (static_cast<size_t>(reply->collections_size()) == page_size) {
+      reply->set_next_page_token(
+          reply->collections(reply->collections_size() - 1).name());
+      break;
+    }
+    ToProto(collection->schema(), collection->stats(),
+            reply->add_collections());
+  }
+  return grpc::Status::OK;
+}
+
+absl::Status CollectionServiceImpl::Update(
+    const v1::UpdateCollectionRequest& request,
+    v1::UpdateCollectionResponse* reply) {
+  FieldViolations violations;
+  for (const std::string& path : request.update_mask().paths()) {
+    if (path != "vectors.index") {
+      violations.Add("update_mask",
+                     absl::StrCat("has \"", path,
+                                  "\"; only vectors.index can be changed"));
+    }
+  }
+  const v1::Collection& change = request.collection();
+  VICINAL_ASSIGN_OR_RETURN(
+      std::shared_ptr<Collection> collection,
+      state_.FindCollection(change.name(), "collection.name"));
+  // Checked as the schema that it would make, before anything is changed.
+  CollectionSchema schema = collection->schema();
+  for (int i = 0; i < change.vectors_size(); ++i) {
+    const v1::VectorConfig& vector = change.vectors(i);
+    const std::string path = absl::StrCat("collection.vectors[", i, "]");
+    const auto f = schema.FindVector(vector.name());
+    if (!f.has_value()) {
+      violations.Add(path + ".name",
+                     absl::StrCat("is \"", vector.name(),
+                                  "\", which the collection does not have"));
+    } else if (!vector.index().has_hnsw() ||
+               schema.vectors[*f].index != IndexKind::kHnsw) {
+      violations.Add(path + ".index",
+                     "must be hnsw, and the vector must have such an index; "
+                     "the kind of an index is fixed");
+    } else {
+      schema.vectors[*f].hnsw = ParseHnsw(vector.index().hnsw());
+    }
+  }
+  for (const FieldViolation& violation :
+       ValidateSchema(schema, state_.database->options().limits)) {
+    violations.Add("collection." + violation.field, violation.description);
+  }
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  for (const v1::VectorConfig& vector : change.vectors()) {
+    auto updated = state_.database->UpdateIndexParams(
+        change.name(), vector.name(), ParseHnsw(vector.index().hnsw()));
+    if (!updated.ok()) return state_.ExplainWriteError(updated.status());
+    collection = *std::move(updated);
+  }
+  ToProto(collection->schema(), collection->stats(),
+          reply->mutable_collection());
+  return absl::OkStatus();
+}
+
+grpc::Status CollectionServiceImpl::UpdateCollection(
+    grpc::ServerContext*, const v1::UpdateCollectionRequest* request,
+    v1::UpdateCollectionResponse* reply) {
+  return ToGrpcStatus(Update(*request, reply));
+}
+
+grpc::Status CollectionServiceImpl::DeleteCollection(
+    grpc::ServerContext*, const v1::DeleteCollectionRequest* request,
+    v1::DeleteCollectionResponse*) {
+  auto collection = state_.FindCollection(request->name(), "name");
+  absl::Status status = collection.status();
+  if (status.ok()) {
+    status = state_.ExplainWriteError(
+        state_.database->DropCollection(request->name()));
+  }
+  if (request->allow_missing() && absl::IsNotFound(status)) {
+    return grpc::Status::OK;
+  }
+  return ToGrpcStatus(status);
+}
+
+grpc::Status CollectionServiceImpl::OptimizeCollection(
+    grpc::ServerContext*, const v1::OptimizeCollectionRequest* request,
+    v1::OptimizeCollectionResponse* reply) {
+  auto collection = state_.FindCollection(request->name(), "name");
+  if (!collection.ok()) return ToGrpcStatus(collection.status());
+  auto operation =
+      (*collection)->Optimize(std::max<size_t>(1, request->max_segments()));
+  if (!operation.ok()) {
+    return ToGrpcStatus(state_.ExplainWriteError(operation.status()));
+  }
+  reply->set_operation((*operation)->info().name);
+  return grpc::Status::OK;
+}
+
+}  // namespace vicinal

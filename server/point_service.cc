@@ -1,0 +1,183 @@
+#include "server/point_service.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/convert.h"
+#include "server/errors.h"
+#include "server/write_stream.h"
+#include "src/base/status_macros.h"
+
+namespace vicinal {
+namespace {
+
+constexpr size_t kDefaultPageSize = 256;
+
+WriteOptions OptionsOf(v1::Durability durability) {
+  WriteOptions options;
+  if (durability == v1::DURABILITY_BUFFERED) {
+    options.durability = Durability::kBuffered;
+  }
+  return options;
+}
+
+}  // namespace
+
+absl::Status PointServiceImpl::DoUpsert(const v1::UpsertRequest& request,
+                                        v1::UpsertResponse* reply) {
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::shared_ptr<Collection> collection,
+      state_.FindCollection(request.collection(), "collection"));
+  VICINAL_ASSIGN_OR_RETURN(
+      const ParsedBatch batch,
+      ParsedBatch::Parse(request.points(), collection->schema(),
+                         state_.database->options().limits, "points"));
+  const WriteOutcome outcome =
+      collection->Upsert(batch.batch(), OptionsOf(request.durability()));
+  if (!outcome.status.ok()) {
+    FieldViolations violations;
+    if (absl::IsInvalidArgument(outcome.status)) {
+      for (const ItemError& error : outcome.result.item_errors) {
+        violations.Add(batch.RequestPath(error.field), error.status.message());
+      }
+    }
+    if (!violations.empty()) return violations.ToStatus();
+    return state_.ExplainWriteError(outcome.status);
+  }
+  reply->mutable_commit()->set_collection_uuid(collection->schema().uuid);
+  reply->mutable_commit()->set_sequence(outcome.result.sequence);
+  return absl::OkStatus();
+}
+
+absl::Status PointServiceImpl::DoGet(grpc::ServerContext* context,
+                                     const v1::GetRequest& request,
+                                     v1::GetResponse* reply) {
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::shared_ptr<Collection> collection,
+      state_.FindCollection(request.collection(), "collection"));
+  FieldViolations violations;
+  const Selection selection = ParseSelector(
+      request.select(), collection->schema(), "select", &violations);
+  const std::vector<PointId> ids = ParsePointIds(
+      request.ids(), "ids", state_.database->options().limits, &violations);
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  VICINAL_ASSIGN_OR_RETURN(
+      std::vector<std::optional<StoredPoint>> points,
+      collection->Get(ids, selection.points, StopOf(context)));
+  points.erase(std::remove(points.begin(), points.end(), std::nullopt),
+               points.end());
+  for (const auto& point : points) reply->add_sequences(point->sequence);
+  return ToProto(collection->schema(), selection, points,
+                 reply->mutable_points());
+}
+
+absl::Status PointServiceImpl::DoDelete(const v1::DeleteRequest& request,
+                                        v1::DeleteResponse* reply) {
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::shared_ptr<Collection> collection,
+      state_.FindCollection(request.collection(), "collection"));
+  FieldViolations violations;
+  std::vector<PointId> ids = ParsePointIds(
+      request.ids(), "ids", state_.database->options().limits, &violations);
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  const WriteOutcome outcome =
+      collection->Delete(std::move(ids), OptionsOf(request.durability()));
+  if (!outcome.status.ok()) return state_.ExplainWriteError(outcome.status);
+  reply->mutable_commit()->set_collection_uuid(collection->schema().uuid);
+  reply->mutable_commit()->set_sequence(outcome.result.sequence != 0
+                                            ? outcome.result.sequence
+                                            : collection->stats().sequence);
+  reply->set_num_deleted(outcome.result.num_written);
+  return absl::OkStatus();
+}
+
+absl::Status PointServiceImpl::DoScroll(
+    grpc::ServerContext* context, const v1::ScrollRequest& request,
+    grpc::ServerWriter<v1::ScrollResponse>* writer) {
+  VICINAL_ASSIGN_OR_RETURN(const Admission::Place place,
+                           state_.streams.Enter());
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::shared_ptr<Collection> collection,
+      state_.FindCollection(request.collection(), "collection"));
+  const Limits& limits = state_.database->options().limits;
+  FieldViolations violations;
+  const Selection selection = ParseSelector(
+      request.select(), collection->schema(), "select", &violations);
+  std::optional<PointId> after;
+  if (request.has_after()) {
+    after = ParsePointId(request.after(), "after", &violations);
+  }
+  if (request.page_size() > limits.max_page_size) {
+    violations.Add("page_size", absl::StrCat("is ", request.page_size(),
+                                             "; at most ", limits.max_page_size,
+                                             " points fit one message"));
+  }
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  size_t page_size =
+      request.page_size() == 0 ? kDefaultPageSize : request.page_size();
+  uint64_t left = request.limit() == 0 ? UINT64_MAX : request.limit();
+  page_size = static_cast<size_t>(std::min<uint64_t>(page_size, left));
+  return collection->Scroll(
+      after, page_size, selection.points, StopOf(context),
+      [&](std::vector<StoredPoint> page) -> absl::StatusOr<bool> {
+        std::vector<std::optional<StoredPoint>> points;
+        for (StoredPoint& point : page) {
+          if (left == 0) break;
+          --left;
+          points.emplace_back(std::move(point));
+        }
+        v1::ScrollResponse reply;
+        VICINAL_RETURN_IF_ERROR(ToProto(collection->schema(), selection, points,
+                                        reply.mutable_points()));
+        if (!writer->Write(reply)) {
+          return absl::CancelledError("The client went away.");
+        }
+        return left > 0;
+      });
+}
+
+grpc::Status PointServiceImpl::Upsert(grpc::ServerContext*,
+                                      const v1::UpsertRequest* request,
+                                      v1::UpsertResponse* reply) {
+  return ToGrpcStatus(DoUpsert(*request, reply));
+}
+
+grpc::Status PointServiceImpl::Get(grpc::ServerContext* context,
+                                   const v1::GetRequest* request,
+                                   v1::GetResponse* reply) {
+  return ToGrpcStatus(DoGet(context, *request, reply));
+}
+
+grpc::Status PointServiceImpl::Delete(grpc::ServerContext*,
+                                      const v1::DeleteRequest* request,
+                                      v1::DeleteResponse* reply) {
+  return ToGrpcStatus(DoDelete(*request, reply));
+}
+
+grpc::Status PointServiceImpl::Count(grpc::ServerContext*,
+                                     const v1::CountRequest* request,
+                                     v1::CountResponse* reply) {
+  auto collection = state_.FindCollection(request->collection(), "collection");
+  if (!collection.ok()) return ToGrpcStatus(collection.status());
+  reply->set_count((*collection)->Count());
+  return grpc::Status::OK;
+}
+
+grpc::Status PointServiceImpl::Scroll(
+    grpc::ServerContext* context, const v1::ScrollRequest* request,
+    grpc::ServerWriter<v1::ScrollResponse>* writer) {
+  return ToGrpcStatus(DoScroll(context, *request, writer));
+}
+
+grpc::Status PointServiceImpl::Write(
+    grpc::ServerContext*,
+    grpc::ServerReaderWriter<v1::WriteResponse, v1::WriteRequest>* stream) {
+  auto place = state_.streams.Enter();
+  if (!place.ok()) return ToGrpcStatus(place.status());
+  return ToGrpcStatus(WriteStream(&state_, stream).Run());
+}
+
+}  // namespace vicinal

@@ -1,0 +1,47 @@
+// vicinal.v1.PointService over the engine. Thread-safe.
+#pragma once
+
+#include "grpcpp/grpcpp.h"
+#include "server/server_context.h"
+#include "vicinal/v1/point.grpc.pb.h"
+
+namespace vicinal {
+
+class PointServiceImpl final : public v1::PointService::Service {
+ public:
+  explicit PointServiceImpl(ServerState* state) : state_(*state) {}
+
+  grpc::Status Upsert(grpc::ServerContext* context,
+                      const v1::UpsertRequest* request,
+                      v1::UpsertResponse* reply) override;
+  grpc::Status Get(grpc::ServerContext* context, const v1::GetRequest* request,
+                   v1::GetResponse* reply) override;
+  grpc::Status Delete(grpc::ServerContext* context,
+                      const v1::DeleteRequest* request,
+                      v1::DeleteResponse* reply) override;
+  grpc::Status Count(grpc::ServerContext* context,
+                     const v1::CountRequest* request,
+                     v1::CountResponse* reply) override;
+  grpc::Status Scroll(grpc::ServerContext* context,
+                      const v1::ScrollRequest* request,
+                      grpc::ServerWriter<v1::ScrollResponse>* writer) override;
+  grpc::Status Write(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::WriteResponse, v1::WriteRequest>* stream)
+      override;
+
+ private:
+  absl::Status DoUpsert(const v1::UpsertRequest& request,
+                        v1::UpsertResponse* reply);
+  absl::Status DoGet(grpc::ServerContext* context,
+                     const v1::GetRequest& request, v1::GetResponse* reply);
+  absl::Status DoDelete(const v1::DeleteRequest& request,
+                        v1::DeleteResponse* reply);
+  absl::Status DoScroll(grpc::ServerContext* context,
+                        const v1::ScrollRequest& request,
+                        grpc::ServerWriter<v1::ScrollResponse>* writer);
+
+  ServerState& state_;
+};
+
+}  // namespace vicinal

@@ -1,0 +1,146 @@
+#include "server/search_service.h"
+
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/convert.h"
+#include "server/errors.h"
+#include "src/base/status_macros.h"
+
+namespace vicinal {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+absl::Status FillResult(const Collection& collection, const Query& query,
+                        const Selection& selection, const SearchResult& from,
+                        v1::SearchResult* out) {
+  const CollectionSchema& schema = collection.schema();
+  out->set_exact(from.exact);
+  std::vector<std::optional<StoredPoint>> points;
+  if (selection.any()) {
+    VICINAL_ASSIGN_OR_RETURN(points,
+                             collection.Fetch(from.hits, selection.points));
+  }
+  if (selection.rows) {
+    for (size_t i = 0; i < from.hits.size(); ++i) {
+      v1::SearchHit* hit = out->add_hits();
+      ToProto(from.hits[i].id, hit->mutable_id());
+      hit->set_score(ScoreOf(query, schema, from.hits[i].distance));
+      if (!points.empty() && points[i].has_value()) {
+        VICINAL_RETURN_IF_ERROR(
+            ToRow(schema, selection, *points[i], hit->mutable_point()));
+      }
+    }
+    return absl::OkStatus();
+  }
+  std::vector<PointId> ids;
+  ids.reserve(from.hits.size());
+  out->mutable_scores()->Reserve(static_cast<int>(from.hits.size()));
+  for (const Hit& hit : from.hits) {
+    ids.push_back(hit.id);
+    out->add_scores(static_cast<float>(ScoreOf(query, schema, hit.distance)));
+  }
+  ToProto(ids, out->mutable_ids());
+  if (selection.any()) {
+    ToColumns(schema, selection, points, false, out->mutable_points());
+  }
+  return absl::OkStatus();
+}
+
+void FillProfile(SteadyClock::time_point start, const SearchStats& stats,
+                 v1::SearchProfile* out) {
+  const int64_t nanos = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                            SteadyClock::now() - start)
+                            .count();
+  out->mutable_elapsed()->set_seconds(nanos / 1'000'000'000);
+  out->mutable_elapsed()->set_nanos(
+      static_cast<int32_t>(nanos % 1'000'000'000));
+  out->set_distance_computations(stats.distance_computations);
+  out->set_expanded_nodes(stats.expanded_nodes);
+}
+
+}  // namespace
+
+absl::Status SearchServiceImpl::DoSearch(grpc::ServerContext* context,
+                                         const v1::SearchRequest& request,
+                                         v1::SearchResponse* reply) {
+  const auto start = SteadyClock::now();
+  VICINAL_ASSIGN_OR_RETURN(const Admission::Place place,
+                           state_.searches.Enter());
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::shared_ptr<Collection> collection,
+      state_.FindCollection(request.collection(), "collection"));
+  FieldViolations violations;
+  const Selection selection = ParseSelector(
+      request.select(), collection->schema(), "select", &violations);
+  std::optional<Query> query =
+      ParseQuery(request.query(), collection->schema(),
+                 state_.database->options().limits, "query", &violations);
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  std::vector<Query> queries;
+  queries.push_back(*std::move(query));
+  VICINAL_ASSIGN_OR_RETURN(const std::vector<SearchResult> results,
+                           collection->Search(queries, StopOf(context)));
+  VICINAL_RETURN_IF_ERROR(FillResult(*collection, queries[0], selection,
+                                     results[0], reply->mutable_result()));
+  reply->mutable_snapshot()->set_collection_uuid(collection->schema().uuid);
+  reply->mutable_snapshot()->set_sequence(results[0].sequence);
+  FillProfile(start, results[0].stats, reply->mutable_profile());
+  return absl::OkStatus();
+}
+
+absl::Status SearchServiceImpl::DoSearchBatch(
+    grpc::ServerContext* context, const v1::SearchBatchRequest& request,
+    v1::SearchBatchResponse* reply) {
+  const auto start = SteadyClock::now();
+  VICINAL_ASSIGN_OR_RETURN(const Admission::Place place,
+                           state_.searches.Enter());
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::shared_ptr<Collection> collection,
+      state_.FindCollection(request.collection(), "collection"));
+  FieldViolations violations;
+  const Selection selection = ParseSelector(
+      request.select(), collection->schema(), "select", &violations);
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  VICINAL_ASSIGN_OR_RETURN(const std::vector<Query> queries,
+                           ParseSearchBatch(request, collection->schema(),
+                                            state_.database->options().limits));
+  VICINAL_ASSIGN_OR_RETURN(const std::vector<SearchResult> results,
+                           collection->Search(queries, StopOf(context)));
+  SearchStats total;
+  for (size_t i = 0; i < results.size(); ++i) {
+    VICINAL_RETURN_IF_ERROR(FillResult(*collection, queries[i], selection,
+                                       results[i], reply->add_results()));
+    total.distance_computations += results[i].stats.distance_computations;
+    total.expanded_nodes += results[i].stats.expanded_nodes;
+  }
+  const size_t limit = state_.database->options().limits.max_message_bytes;
+  if (reply->ByteSizeLong() > limit) {
+    return WithReason(
+        absl::ResourceExhaustedError(absl::StrCat(
+            "The reply has ", reply->ByteSizeLong(), " bytes; at most ", limit,
+            " fit one message: send fewer queries or select less.")),
+        reason::kReplyTooLarge);
+  }
+  reply->mutable_snapshot()->set_collection_uuid(collection->schema().uuid);
+  reply->mutable_snapshot()->set_sequence(results[0].sequence);
+  FillProfile(start, total, reply->mutable_profile());
+  return absl::OkStatus();
+}
+
+grpc::Status SearchServiceImpl::Search(grpc::ServerContext* context,
+                                       const v1::SearchRequest* request,
+                                       v1::SearchResponse* reply) {
+  return ToGrpcStatus(DoSearch(context, *request, reply));
+}
+
+grpc::Status SearchServiceImpl::SearchBatch(
+    grpc::ServerContext* context, const v1::SearchBatchRequest* request,
+    v1::SearchBatchResponse* reply) {
+  return ToGrpcStatus(DoSearchBatch(context, *request, reply));
+}
+
+}  // namespace vicinal

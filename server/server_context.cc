@@ -1,0 +1,85 @@
+#include "server/server_context.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/errors.h"
+#include "src/base/clock.h"
+
+namespace vicinal {
+namespace {
+
+// A search takes about one core, so more of them at once only wait.
+constexpr size_t kSearchesPerCore = 64;
+// Each open stream holds a thread or two and a credit of unwritten frames.
+constexpr size_t kMaxStreams = 64;
+
+}  // namespace
+
+absl::StatusOr<Admission::Place> Admission::Enter() {
+  if (running_.fetch_add(1) >= limit_) {
+    running_.fetch_sub(1);
+    return OverloadedError(
+        absl::StrCat("The server already runs ", limit_, " ", what_,
+                     ", its limit; retry later or send fewer at once."),
+        std::chrono::milliseconds(100));
+  }
+  return Place(this);
+}
+
+ServerState::ServerState(Database* db)
+    : database(db),
+      start_unix_micros(db->options().clock->UnixMicros()),
+      searches("searches",
+               kSearchesPerCore *
+                   std::max<size_t>(1, std::thread::hardware_concurrency())),
+      streams("streams", kMaxStreams) {}
+
+absl::StatusOr<std::shared_ptr<Collection>> ServerState::FindCollection(
+    const std::string& name, const std::string& field) const {
+  if (stopping.load()) return ShuttingDownError();
+  if (name.empty()) {
+    return FieldError(field, "is empty; give the name of a collection");
+  }
+  auto collection = database->GetCollection(name);
+  if (!collection.ok()) {
+    return WithReason(collection.status(), reason::kCollectionNotFound,
+                      {{"collection", name}});
+  }
+  return collection;
+}
+
+absl::Status ServerState::ExplainWriteError(absl::Status status) const {
+  const bool healthy = database->stats().write_health.ok();
+  switch (status.code()) {
+    case absl::StatusCode::kResourceExhausted:
+      if (!healthy) return WithReason(std::move(status), reason::kDiskFull);
+      return WithRetryAfter(
+          WithReason(std::move(status), reason::kIndexBacklog),
+          std::chrono::seconds(1));
+    case absl::StatusCode::kFailedPrecondition:
+      return WithReason(std::move(status),
+                        healthy ? reason::kFrameOutOfOrder : reason::kReadOnly);
+    case absl::StatusCode::kNotFound:
+      return WithReason(std::move(status), reason::kCollectionNotFound);
+    default:
+      return status;
+  }
+}
+
+StopCondition StopOf(grpc::ServerContext* context) {
+  StopCondition stop;
+  const auto deadline = context->deadline();
+  if (deadline != std::chrono::system_clock::time_point::max()) {
+    stop.deadline =
+        std::chrono::steady_clock::now() +
+        std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+            deadline - std::chrono::system_clock::now());
+  }
+  stop.cancelled = [context] { return context->IsCancelled(); };
+  return stop;
+}
+
+}  // namespace vicinal

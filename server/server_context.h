@@ -1,0 +1,73 @@
+// What the services share.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "grpcpp/server_context.h"
+#include "src/base/cancel.h"
+#include "src/engine/collection.h"
+#include "src/engine/database.h"
+
+namespace vicinal {
+
+// How many calls of a kind may run at once; the others are refused with
+// RetryInfo, so that overload never piles up. Thread-safe.
+class Admission {
+ public:
+  // A place, given back when destroyed.
+  class Place {
+   public:
+    explicit Place(Admission* admission) : admission_(admission) {}
+    ~Place() {
+      if (admission_ != nullptr) admission_->running_.fetch_sub(1);
+    }
+    Place(Place&& other) noexcept : admission_(other.admission_) {
+      other.admission_ = nullptr;
+    }
+    Place& operator=(Place&&) = delete;
+
+   private:
+    Admission* admission_;
+  };
+
+  Admission(absl::string_view what, size_t limit)
+      : what_(what), limit_(limit) {}
+  // ResourceExhausted with RetryInfo: no place is free.
+  absl::StatusOr<Place> Enter();
+
+ private:
+  const std::string what_;
+  const size_t limit_;
+  std::atomic<size_t> running_ = 0;
+};
+
+// Borrowed by every service; thread-safe.
+struct ServerState {
+  explicit ServerState(Database* db);
+
+  Database* const database;
+  const int64_t start_unix_micros;
+  Admission searches;
+  Admission streams;
+  std::atomic<bool> stopping = false;
+
+  // NotFound (COLLECTION_NOT_FOUND) or InvalidArgument for an empty name;
+  // `field` is the request's field that held the name.
+  absl::StatusOr<std::shared_ptr<Collection>> FindCollection(
+      const std::string& name, const std::string& field) const;
+  // The error of a write with its reason and, where a retry helps, RetryInfo.
+  absl::Status ExplainWriteError(absl::Status status) const;
+};
+
+// Deadline and cancellation of a call, for the engine.
+StopCondition StopOf(grpc::ServerContext* context);
+
+}  // namespace vicinal
