@@ -288,7 +288,7 @@ void AddSendOptions(CLI::App& command, Options& options) {
           CLI::IsMember(std::vector<std::string>{"f32", "f16", "i8", "u8"}));
   command.add_option("--limit", import.limit, "Import only so many rows");
   command.add_option("--batch-size", import.batch_size,
-                     "Points per frame (default: about 1 MiB)");
+                     "Points per frame (default: about 2 MiB)");
   command
       .add_option("--rate", import.max_points_per_s,
                   "Points per second at most")

@@ -1,0 +1,115 @@
+// `vicinal search`, `bench`, `collection` and `server` against the real server,
+// and the exit codes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/client/test_files.h"
+#include "tests/e2e/cli_fixture.h"
+
+namespace vicinal::e2e {
+namespace {
+
+using client::RandomFloats;
+using client::Vecs;
+using testing::AllOf;
+using testing::HasSubstr;
+
+class CliSearchTest : public CliFixture {
+ protected:
+  // 500 points of 16 elements in collection "a".
+  void Import() {
+    file_ = folder_.Write("a.fvecs", Vecs(RandomFloats(500 * 16, 1), 16));
+    const Outcome outcome = Run({"import", "a", file_, "--create", "--metric",
+                                 "l2", "--wait-index", "--quiet"});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+  }
+  std::string file_;
+};
+
+TEST_F(CliSearchTest, FindsAPointByItsIdItsVectorAndItsRow) {
+  Import();
+  const auto by_id = Json({"search", "a", "--id", "42", "-k", "5", "--json"});
+  ASSERT_EQ(by_id["hits"].size(), 5u);
+  EXPECT_EQ(by_id["hits"][0]["id"], 42);
+  EXPECT_EQ(by_id["hits"][0]["score"], 0.0);
+  const auto by_row = Json({"search", "a", "--file", file_, "--row", "42", "-k",
+                            "5", "--exact", "--with-vectors", "--json"});
+  EXPECT_EQ(by_row["exact"], true);
+  EXPECT_EQ(by_row["hits"][0]["id"], 42);
+  std::string literal;
+  for (const auto& x : by_row["hits"][0]["vectors"][""]) {
+    literal += (literal.empty() ? "" : ",") + x.dump();
+  }
+  const auto by_vector =
+      Json({"search", "a", "--vector", literal, "--ef", "200", "--json"});
+  EXPECT_EQ(by_vector["hits"][0]["id"], 42);
+  const Outcome table = Run({"search", "a", "--id", "42", "-k", "2"});
+  EXPECT_EQ(table.code, 0);
+  EXPECT_THAT(table.out, AllOf(HasSubstr("rank  id"), HasSubstr("2 hits, ")));
+}
+
+TEST_F(CliSearchTest, MeasuresRecallAndLatency) {
+  Import();
+  const std::string queries =
+      folder_.Write("q.fvecs", Vecs(RandomFloats(100 * 16, 2), 16));
+  for (const char* batch : {"1", "32"}) {
+    const auto bench =
+        Json({"bench", "a", queries, "--compute-truth", "--ef", "10,200",
+              "--exact", "--concurrency", "4", "--batch", batch, "--json"});
+    const auto& runs = bench["runs"];
+    ASSERT_EQ(runs.size(), 3u);
+    EXPECT_EQ(runs[2]["recall"], 1.0);
+    EXPECT_GE(runs[1]["recall"], 0.95);
+    EXPECT_LE(runs[0]["recall"], runs[1]["recall"]);
+    EXPECT_GT(runs[0]["qps"], 0);
+    EXPECT_LE(runs[0]["p50_ms"], runs[0]["p95_ms"]);
+  }
+  const Outcome table = Run({"bench", "a", queries, "--recall", "0.9,0.99",
+                             "--compute-truth", "-k", "3"});
+  EXPECT_EQ(table.code, 0) << table.err;
+  EXPECT_THAT(table.out, AllOf(HasSubstr("recall@3"), HasSubstr("p99 ms"),
+                               HasSubstr("recall=0.99")));
+}
+
+TEST_F(CliSearchTest, LooksAfterCollectionsAndTheServer) {
+  EXPECT_EQ(
+      Run({"collection", "create", "a", "--dim", "3", "--metric", "ip"}).code,
+      0);
+  EXPECT_EQ(
+      Run({"collection", "create", "a", "--dim", "3", "--metric", "ip"}).code,
+      1);
+  const auto list = Json({"collection", "list", "--json"});
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list[0]["vectors"][0]["metric"], "ip");
+  EXPECT_EQ(Run({"collection", "optimize", "a"}).code, 0);
+  EXPECT_EQ(Run({"collection", "drop", "a"}).code, 0);
+  EXPECT_EQ(Json({"collection", "list", "--json"}).size(), 0u);
+  const auto info = Json({"server", "info", "--json"});
+  EXPECT_EQ(info["limits"]["max_k"], 16'384);
+  EXPECT_EQ(info["read_only"], false);
+  EXPECT_THAT(Run({"server", "info"}).out, HasSubstr("limit max_dim"));
+}
+
+TEST_F(CliSearchTest, ExitsWithTheCodeThatSaysWhy) {
+  Import();
+  EXPECT_EQ(Run({"search", "a", "--id", "1"}).code, 0);
+  EXPECT_EQ(Run({"search", "nowhere", "--vector", "1"}).code, 1);
+  const Outcome wrong_dim = Run({"search", "a", "--vector", "1,2,3"});
+  EXPECT_EQ(wrong_dim.code, 1);
+  EXPECT_THAT(wrong_dim.err, HasSubstr("16"));
+  const Outcome large_k = Run({"search", "a", "--id", "1", "-k", "99999"});
+  EXPECT_EQ(large_k.code, 1);
+  EXPECT_THAT(large_k.err, HasSubstr("16384"));
+  EXPECT_EQ(Run({"search", "a"}).code, 2);
+  EXPECT_EQ(Run({"search", "a", "--nonsense"}).code, 2);
+  StopServer();
+  const Outcome down = Run({"search", "a", "--id", "1"});
+  EXPECT_EQ(down.code, 4);
+  EXPECT_THAT(down.err, HasSubstr("No Vicinal server answers at 127.0.0.1:"));
+}
+
+}  // namespace
+}  // namespace vicinal::e2e
