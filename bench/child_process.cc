@@ -75,13 +75,12 @@ absl::Status ChildProcess::Wait() {
   return absl::InternalError(absl::StrCat(name_, " failed:\n", Output()));
 }
 
-absl::Status ChildProcess::WaitForOutput(
-    const std::function<bool(const std::string&)>& ready,
-    std::chrono::seconds timeout) {
+absl::Status ChildProcess::WaitUntil(const std::function<bool()>& ready,
+                                     std::chrono::seconds timeout) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   for (;;) {
     const bool ended = Ended();
-    if (ready(Output())) return absl::OkStatus();
+    if (ready()) return absl::OkStatus();
     if (ended) {
       return absl::UnavailableError(
           absl::StrCat(name_, " ended too early:\n", Output()));

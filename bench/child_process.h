@@ -31,11 +31,10 @@ class ChildProcess {
   std::string Output() const;
   // Returns when it ended. Internal: not with 0; the message has its output.
   absl::Status Wait();
-  // Returns when `ready` says so of its output. Unavailable: it ended before
-  // or the time was up; the message has its output.
-  absl::Status WaitForOutput(
-      const std::function<bool(const std::string&)>& ready,
-      std::chrono::seconds timeout);
+  // Returns when `ready` says so. Unavailable: it ended before or the time was
+  // up; the message has its output.
+  absl::Status WaitUntil(const std::function<bool()>& ready,
+                         std::chrono::seconds timeout);
   // SIGTERM, then waits; SIGKILL when that takes more than 30 s.
   void Stop();
 

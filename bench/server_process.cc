@@ -1,12 +1,12 @@
 #include "bench/server_process.h"
 
+#include <algorithm>
 #include <chrono>
-#include <span>
+#include <fstream>
+#include <string>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "bench/workspace.h"
 #include "client/uploader.h"
 #include "src/base/status_macros.h"
 
@@ -18,6 +18,28 @@ constexpr std::chrono::minutes kOptimizeTimeout{30};
 constexpr size_t kUploadBatch = 512;
 
 }  // namespace
+
+absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Start(
+    const std::string& data_dir) {
+  const std::string port_file = data_dir + ".port";
+  auto server = std::make_unique<ServerProcess>();
+  VICINAL_ASSIGN_OR_RETURN(
+      server->process_,
+      ChildProcess::Start({VICINALD_PATH, "--data", data_dir, "--listen",
+                           "127.0.0.1:0", "--port-file", port_file},
+                          data_dir + ".log"));
+  // The port file appears when it serves.
+  VICINAL_RETURN_IF_ERROR(server->process_->WaitUntil(
+      [&] {
+        int port = 0;
+        std::ifstream in(port_file);
+        if (!(in >> port)) return false;
+        server->address_ = absl::StrCat("127.0.0.1:", port);
+        return true;
+      },
+      kStartTimeout));
+  return server;
+}
 
 std::vector<std::string> ImportCommand(const std::string& address,
                                        const std::string& collection,

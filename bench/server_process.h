@@ -25,6 +25,8 @@ class ServerProcess {
   pid_t pid() const { return process_->pid(); }
   void Stop() { process_->Stop(); }
 
+  ServerProcess() = default;  // for Start
+
  private:
   std::unique_ptr<ChildProcess> process_;
   std::string address_;
