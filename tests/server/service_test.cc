@@ -1,0 +1,244 @@
+// Each call over real gRPC, as a client uses it.
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/server/server_fixture.h"
+
+namespace vicinal::testing {
+namespace {
+
+using ::testing::ElementsAre;
+
+class ServiceTest : public ServerFixture {
+ protected:
+  void SetUp() override {
+    ServerFixture::SetUp();
+    CreatePoints();
+  }
+
+  void Upsert(const v1::PointBatch& batch) {
+    v1::UpsertRequest request;
+    request.set_collection("points");
+    *request.mutable_points() = batch;
+    v1::UpsertResponse reply;
+    Call call;
+    const grpc::Status status = points_->Upsert(&call, request, &reply);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_GT(reply.commit().sequence(), 0u);
+    EXPECT_FALSE(reply.commit().collection_uuid().empty());
+  }
+
+  v1::SearchResponse Search(const v1::SearchRequest& request) {
+    v1::SearchResponse reply;
+    Call call;
+    const grpc::Status status = search_->Search(&call, request, &reply);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return reply;
+  }
+
+  static v1::SearchRequest NearestTo(float x, uint32_t k) {
+    v1::SearchRequest request;
+    request.set_collection("points");
+    auto* retrieve = request.mutable_query()->mutable_retrieve();
+    retrieve->set_vector("l2");
+    for (const float v : {x, 0.f, 0.f, 0.f}) {
+      retrieve->mutable_query()->add_values(v);
+    }
+    retrieve->set_k(k);
+    return request;
+  }
+};
+
+TEST_F(ServiceTest, WritesAreSearchableAtOnceAndAfterARestart) {
+  Upsert(Batch(1, 100));
+  for (int round = 0; round < 2; ++round) {
+    const v1::SearchResponse reply = Search(NearestTo(50.25f, 3));
+    EXPECT_THAT(reply.result().ids().numbers(), ElementsAre(50, 51, 49));
+    EXPECT_FLOAT_EQ(reply.result().scores(0), 0.0625f);
+    EXPECT_EQ(Count(), 100u);
+    Restart();
+  }
+}
+
+TEST_F(ServiceTest, UpsertReplacesAndDeleteRemoves) {
+  Upsert(Batch(1, 10));
+  Upsert(Batch(5, 10));
+  EXPECT_EQ(Count(), 14u);
+  v1::DeleteRequest request;
+  request.set_collection("points");
+  request.mutable_ids()->add_numbers(3);
+  request.mutable_ids()->add_numbers(999);
+  v1::DeleteResponse reply;
+  Call call;
+  ASSERT_TRUE(points_->Delete(&call, request, &reply).ok());
+  EXPECT_EQ(reply.num_deleted(), 1u);
+  EXPECT_EQ(Count(), 13u);
+  EXPECT_THAT(Search(NearestTo(3, 2)).result().ids().numbers(),
+              ElementsAre(2, 4));
+}
+
+TEST_F(ServiceTest, GetReturnsWhatExistsInTheOrderAskedInBothForms) {
+  Upsert(Batch(1, 5));
+  v1::GetRequest request;
+  request.set_collection("points");
+  for (const uint64_t id : {4, 77, 2}) request.mutable_ids()->add_numbers(id);
+  request.mutable_select()->set_with_payload(true);
+  request.mutable_select()->set_with_all_vectors(true);
+  v1::GetResponse columns;
+  {
+    Call call;
+    ASSERT_TRUE(points_->Get(&call, request, &columns).ok());
+  }
+  EXPECT_THAT(columns.points().columns().ids().numbers(), ElementsAre(4, 2));
+  EXPECT_THAT(columns.points().columns().payloads(),
+              ElementsAre("{\"n\":4}", "{\"n\":2}"));
+  ASSERT_EQ(columns.points().columns().vectors_size(), 1);
+  EXPECT_EQ(columns.points().columns().vectors(0).data().size(), 32u);
+
+  request.mutable_select()->set_form(v1::REPLY_FORM_ROWS);
+  v1::GetResponse rows;
+  Call call;
+  ASSERT_TRUE(points_->Get(&call, request, &rows).ok());
+  ASSERT_EQ(rows.points().rows_size(), 2);
+  EXPECT_EQ(rows.points().rows(0).id().number(), 4u);
+  EXPECT_THAT(rows.points().rows(0).vectors(0).values(),
+              ElementsAre(4, 0, 0, 0));
+  EXPECT_EQ(rows.points().rows(0).payload().fields().at("n").number_value(), 4);
+}
+
+TEST_F(ServiceTest, RowsAndColumnsStoreTheSame) {
+  v1::PointBatch batch;
+  auto* row = batch.add_rows();
+  row->mutable_id()->set_string("a");
+  auto* vector = row->add_vectors();
+  vector->set_name("bytes");
+  for (const float v : {1.f, 2.f, 3.f, 255.f}) vector->add_values(v);
+  (*row->mutable_payload()->mutable_fields())["k"].set_string_value("v");
+  Upsert(batch);
+  v1::GetRequest request;
+  request.set_collection("points");
+  request.mutable_ids()->add_strings("a");
+  request.mutable_select()->set_with_payload(true);
+  request.mutable_select()->add_vectors("bytes");
+  v1::GetResponse reply;
+  Call call;
+  ASSERT_TRUE(points_->Get(&call, request, &reply).ok());
+  EXPECT_EQ(reply.points().columns().vectors(0).data(), "\x01\x02\x03\xff");
+  EXPECT_THAT(reply.points().columns().payloads(),
+              ElementsAre("{\"k\":\"v\"}"));
+}
+
+TEST_F(ServiceTest, ScrollStreamsEverythingInIdOrder) {
+  Upsert(Batch(1, 1000));
+  v1::ScrollRequest request;
+  request.set_collection("points");
+  request.set_page_size(64);
+  request.mutable_after()->set_number(10);
+  request.set_limit(500);
+  Call call;
+  auto reader = points_->Scroll(&call, request);
+  uint64_t next = 11;
+  v1::ScrollResponse page;
+  while (reader->Read(&page)) {
+    EXPECT_LE(page.points().columns().ids().numbers_size(), 64);
+    for (const uint64_t id : page.points().columns().ids().numbers()) {
+      EXPECT_EQ(id, next++);
+    }
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(next, 511u);
+}
+
+TEST_F(ServiceTest, SearchBatchEqualsSearchOneByOne) {
+  Upsert(Batch(1, 500));
+  v1::SearchBatchRequest request;
+  request.set_collection("points");
+  request.set_vector("l2");
+  request.set_k(5);
+  request.mutable_queries()->set_dim(4);
+  for (const float x : {1.f, 250.4f, 499.f}) {
+    const float query[4] = {x, 0, 0, 0};
+    request.mutable_queries()->mutable_data()->append(
+        reinterpret_cast<const char*>(query), sizeof(query));
+  }
+  v1::SearchBatchResponse reply;
+  Call call;
+  ASSERT_TRUE(search_->SearchBatch(&call, request, &reply).ok());
+  ASSERT_EQ(reply.results_size(), 3);
+  int i = 0;
+  for (const float x : {1.f, 250.4f, 499.f}) {
+    const v1::SearchResponse one = Search(NearestTo(x, 5));
+    EXPECT_EQ(one.result().SerializeAsString(),
+              reply.results(i++).SerializeAsString());
+  }
+}
+
+TEST_F(ServiceTest, FuseAndRerankCombineStages) {
+  Upsert(Batch(1, 100));
+  v1::SearchRequest request = NearestTo(20, 10);
+  const v1::Query leaf = request.query();
+  auto* rerank = request.mutable_query()->mutable_rerank();
+  rerank->set_vector("l2");
+  rerank->set_k(2);
+  for (const float v : {24.f, 0.f, 0.f, 0.f}) {
+    rerank->mutable_query()->add_values(v);
+  }
+  auto* fuse = rerank->mutable_input()->mutable_fuse();
+  fuse->set_k(10);
+  *fuse->add_inputs() = leaf;
+  *fuse->add_inputs() = leaf;
+  const v1::SearchResponse reply = Search(request);
+  EXPECT_THAT(reply.result().ids().numbers(), ElementsAre(24, 23));
+}
+
+TEST_F(ServiceTest, OptimizeIndexesEverythingAndReportsItsOperation) {
+  Upsert(Batch(1, 3000));
+  v1::OptimizeCollectionRequest request;
+  request.set_name("points");
+  v1::OptimizeCollectionResponse reply;
+  {
+    Call call;
+    ASSERT_TRUE(collections_->OptimizeCollection(&call, request, &reply).ok());
+  }
+  v1::WaitOperationRequest wait;
+  wait.set_name(reply.operation());
+  v1::WaitOperationResponse done;
+  {
+    Call call(std::chrono::seconds(60));
+    ASSERT_TRUE(operations_->WaitOperation(&call, wait, &done).ok());
+  }
+  EXPECT_TRUE(done.operation().done());
+  EXPECT_EQ(done.operation().error().code(), 0)
+      << done.operation().error().message();
+  v1::GetCollectionRequest get;
+  get.set_name("points");
+  v1::GetCollectionResponse collection;
+  Call call;
+  ASSERT_TRUE(collections_->GetCollection(&call, get, &collection).ok());
+  EXPECT_EQ(collection.collection().stats().num_indexed_points(), 3000u);
+  EXPECT_EQ(collection.collection().stats().segments_size() > 0, true);
+}
+
+TEST_F(ServiceTest, AnExpiredDeadlineEndsASearch) {
+  Upsert(Batch(1, 10));
+  v1::SearchResponse reply;
+  Call call(std::chrono::milliseconds(0));
+  const grpc::Status status = search_->Search(&call, NearestTo(1, 1), &reply);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+}
+
+TEST_F(ServiceTest, ServerInfoNamesLimitsAndFeatures) {
+  v1::GetServerInfoResponse reply;
+  Call call;
+  ASSERT_TRUE(
+      admin_->GetServerInfo(&call, v1::GetServerInfoRequest(), &reply).ok());
+  EXPECT_EQ(reply.limits().max_k(), 16'384u);
+  EXPECT_EQ(reply.limits().max_message_bytes(), uint64_t{64} << 20);
+  EXPECT_THAT(reply.features(), ::testing::Contains("index.hnsw"));
+  EXPECT_FALSE(reply.version().empty());
+}
+
+}  // namespace
+}  // namespace vicinal::testing
