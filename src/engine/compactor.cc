@@ -28,7 +28,7 @@ namespace vicinal {
 namespace {
 
 constexpr int kNiceness = 10;
-constexpr size_t kFrozenToBuild = 4;
+constexpr size_t kFrozenToBuild = 16;
 constexpr size_t kMinRowsToSealIdle = 1'000;
 // Share of dead rows at which a sealed segment is rebuilt.
 constexpr double kMaxDeadShare = 0.2;
@@ -397,6 +397,7 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
     operation->SetPhase(phase);
   };
   options.test_hook = context_->options->test_hook;
+  options.fault_hook = context_->options->segment_fault_hook;
   std::vector<std::shared_ptr<Segment>> sources;
   sources.insert(sources.end(), job.frozen.begin(), job.frozen.end());
   sources.insert(sources.end(), job.sealed.begin(), job.sealed.end());

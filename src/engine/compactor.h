@@ -24,11 +24,12 @@
 namespace vicinal {
 
 // What is built when: frozen segments are taken together, a second after the
-// last one was frozen or when four wait (during a bulk load one build then
-// takes many of them), with every sealed segment that is not larger than what
-// was gathered so far. A row is therefore rebuilt only into a segment of at
-// least twice the size: O(log n) times in all, and few segments remain. A
-// sealed segment with a fifth of its rows dead is rebuilt, too.
+// last one was frozen or when sixteen wait (during a bulk load one build then
+// takes many of them, instead of taking the processor from the load), with
+// every sealed segment that is not larger than what was gathered so far. A row
+// is therefore rebuilt only into a segment of at least twice the size: O(log n)
+// times in all, and few segments remain. A sealed segment with a fifth of its
+// rows dead is rebuilt, too.
 class Compactor {
  public:
   Compactor(const EngineContext* context, OperationRegistry* operations);

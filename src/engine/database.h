@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "src/base/clock.h"
+#include "src/base/section_file.h"
 #include "src/engine/collection.h"
 #include "src/engine/limits.h"
 #include "src/engine/operations.h"
@@ -35,8 +36,8 @@ struct DatabaseOptions {
   // A growing segment that nobody wrote to for this long is sealed too, when
   // it is worth an index (at least 1,000 rows).
   int64_t idle_seal_ms = 5'000;
-  // A build waits this long for more full segments to come (but for four at
-  // most), so that a bulk load does not build small ones again and again.
+  // A build waits this long for more full segments to come (but for sixteen
+  // at most), so that a bulk load does not build small ones again and again.
   int64_t build_delay_ms = 1'000;
   // Merges stop at this size (bytes of vectors of one segment).
   size_t max_segment_bytes = size_t{8} << 30;
@@ -52,6 +53,8 @@ struct DatabaseOptions {
   // build:before_swap, build:after_swap, build:done. Others: verify:damaged,
   // verify:done, drop:done.
   std::function<void(absl::string_view point)> test_hook;
+  // Tests only: fails the writing of segment files at will.
+  FileFaultHook segment_fault_hook;
 };
 
 struct DatabaseStats {

@@ -14,6 +14,12 @@ MappedBuffer::MappedBuffer(size_t size_bytes) {
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   VICINAL_CHECK(data != MAP_FAILED);
   data_ = static_cast<std::byte*>(data);
+  // Large pages save most of the page faults of a bulk load, but the first
+  // megabytes stay in small ones: many collections are small.
+  constexpr size_t kSmallBytes = size_t{4} << 20;
+  if (size_bytes > kSmallBytes) {
+    ::madvise(data_ + kSmallBytes, size_bytes - kSmallBytes, MADV_HUGEPAGE);
+  }
   size_bytes_ = size_bytes;
 }
 

@@ -214,7 +214,7 @@ absl::Status SegmentBuild::WriteVectors() {
       SectionFileWriter::Create(
           segment_file::VectorsPath(options_.folder, options_.number),
           segment_file::kVectorsKind, segment_file::kVersion,
-          segment_file::kMaxSections));
+          segment_file::kMaxSections, options_.fault_hook));
   std::string meta;
   PutFixed<uint64_t>(&meta, options_.number);
   VICINAL_RETURN_IF_ERROR(writer->BeginSection("META"));
@@ -241,7 +241,7 @@ absl::Status SegmentBuild::WriteIndex(const SectionFile& vectors_file) {
       SectionFileWriter::Create(
           segment_file::IndexPath(options_.folder, options_.number),
           segment_file::kIndexKind, segment_file::kVersion,
-          segment_file::kMaxSections));
+          segment_file::kMaxSections, options_.fault_hook));
   std::string meta;
   PutFixed<uint64_t>(&meta, options_.number);
   PutFixed<uint64_t>(&meta, rows_.size());

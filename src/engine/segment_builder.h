@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "src/base/cancel.h"
+#include "src/base/section_file.h"
 #include "src/base/types.h"
 #include "src/engine/layout.h"
 #include "src/engine/schema.h"
@@ -28,6 +29,7 @@ struct SegmentBuildOptions {
   // Told what goes on, for people; and the named points for tests.
   std::function<void(absl::string_view phase)> on_phase;
   std::function<void(absl::string_view point)> test_hook;
+  FileFaultHook fault_hook;
 };
 
 struct BuiltSegment {
