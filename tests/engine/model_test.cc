@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "src/base/random.h"
 #include "src/engine/database.h"
@@ -41,7 +42,7 @@ class ModelTest : public ::testing::TestWithParam<int> {
   PointId RandomId() {
     const uint64_t number = random_.Uniform(num_ids_);
     if (number % 3 == 1) {
-      return *PointId::FromString("id-" + std::to_string(number));
+      return *PointId::FromString(absl::StrCat("id-", number));
     }
     if (number % 3 == 2) {
       PointId::Uuid uuid{};
@@ -65,8 +66,7 @@ class ModelTest : public ::testing::TestWithParam<int> {
         }
       }
       if (random_.Uniform(3) == 0) {
-        stored.payload =
-            "{\"n\": " + std::to_string(random_.Uniform(1000)) + "}";
+        stored.payload = absl::StrCat("{\"n\": ", random_.Uniform(1000), "}");
       }
       const PointId id = RandomId();
       points.Add(id, stored.vectors, stored.payload);
@@ -110,7 +110,7 @@ TEST_P(ModelTest, AgreesWithTheOracle) {
     const auto metric = static_cast<Metric>(1 + random_.Uniform(3));
     const auto type = static_cast<ElementType>(1 + random_.Uniform(4));
     schema_.vectors.push_back(
-        Field("f" + std::to_string(f), 1 + random_.Uniform(24), metric, type));
+        Field(absl::StrCat("f", f), 1 + random_.Uniform(24), metric, type));
     if (random_.Uniform(4) == 0) {
       schema_.vectors.back().index = IndexKind::kFlat;
     }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "src/base/random.h"
 
 namespace vicinal {
@@ -49,11 +50,11 @@ CrashOp MakeCrashOp(uint64_t seed, int writer, uint64_t op) {
     out.ids.push_back(PointId(first_id + random.Uniform(kIdsOfWriter)));
     out.points.push_back(
         {{RandomVector(field, random)},
-         random.Uniform(2) == 0 ? "{\"by\":" + std::to_string(op) + "}" : ""});
+         random.Uniform(2) == 0 ? absl::StrCat("{\"by\":", op, "}") : ""});
   }
   out.ids.push_back(CrashMarker(writer));
   out.points.push_back(
-      {{RandomVector(field, random)}, "{\"op\":" + std::to_string(op) + "}"});
+      {{RandomVector(field, random)}, absl::StrCat("{\"op\":", op, "}")});
   return out;
 }
 

@@ -179,7 +179,7 @@ INSTANTIATE_TEST_SUITE_P(
                       FaultCase{"DiskFull",
                                 absl::StatusCode::kResourceExhausted,
                                 absl::StatusCode::kResourceExhausted}),
-    [](const auto& info) { return std::string(info.param.name); });
+    [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
 }  // namespace vicinal

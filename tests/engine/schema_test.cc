@@ -1,0 +1,94 @@
+#include "src/engine/schema.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "src/base/clock.h"
+#include "src/engine/operations.h"
+#include "tests/engine/engine_testing.h"
+
+namespace vicinal {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+std::vector<std::string> ViolatedFields(const CollectionSchema& schema) {
+  std::vector<std::string> fields;
+  for (const FieldViolation& violation : ValidateSchema(schema, Limits{})) {
+    fields.push_back(violation.field);
+  }
+  return fields;
+}
+
+TEST(SchemaTest, ComesBackFromItsEncoding) {
+  CollectionSchema schema =
+      SchemaOf("a.b-c_9", 77, Metric::kCosine, ElementType::kFloat16);
+  schema.uuid = "u";
+  schema.created_unix_micros = -5;
+  schema.vectors.push_back(schema.vectors[0]);
+  schema.vectors[1].name = "second";
+  schema.vectors[1].index = IndexKind::kFlat;
+  schema.vectors[1].hnsw.seed = 1234;
+  const std::string encoded = schema.Encode();
+  const auto decoded = CollectionSchema::Decode(encoded);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->Encode(), encoded);
+  EXPECT_EQ(decoded->vectors[1].hnsw.seed, 1234u);
+  for (size_t size = 0; size < encoded.size(); ++size) {
+    EXPECT_TRUE(absl::IsDataLoss(
+        CollectionSchema::Decode(encoded.substr(0, size)).status()))
+        << size;
+  }
+  std::string newer = encoded;
+  newer[0] = 2;
+  EXPECT_TRUE(
+      absl::IsFailedPrecondition(CollectionSchema::Decode(newer).status()));
+}
+
+TEST(SchemaTest, SaysEverythingThatIsWrong) {
+  EXPECT_THAT(ViolatedFields(SchemaOf("fine", 2, Metric::kL2)), IsEmpty());
+  EXPECT_THAT(ViolatedFields(SchemaOf("", 2, Metric::kL2)),
+              ElementsAre("name"));
+  EXPECT_THAT(ViolatedFields(SchemaOf("a b", 2, Metric::kL2)),
+              ElementsAre("name"));
+  EXPECT_THAT(ViolatedFields(SchemaOf(".hidden", 2, Metric::kL2)),
+              ElementsAre("name"));
+  EXPECT_THAT(ViolatedFields(SchemaOf(std::string(129, 'a'), 2, Metric::kL2)),
+              ElementsAre("name"));
+  CollectionSchema schema = SchemaOf("fine", 0, static_cast<Metric>(9));
+  schema.vectors[0].hnsw.m = 3;
+  schema.vectors[0].hnsw.ef_construction = 9'999;
+  EXPECT_THAT(
+      ViolatedFields(schema),
+      ElementsAre("vectors[0].dim", "vectors[0].metric", "vectors[0].hnsw.m",
+                  "vectors[0].hnsw.ef_construction"));
+  schema = SchemaOf("fine", 2, Metric::kL2);
+  schema.vectors.push_back(schema.vectors[0]);
+  EXPECT_THAT(ViolatedFields(schema), ElementsAre("vectors[1].name"));
+  schema.vectors.clear();
+  EXPECT_THAT(ViolatedFields(schema), ElementsAre("vectors"));
+}
+
+TEST(OperationRegistryTest, KeepsRunningOnesAndTheLastThousand) {
+  OperationRegistry registry(Clock::Real());
+  const auto running = registry.Start("optimize", "c");
+  for (int i = 0; i < 1'500; ++i) {
+    registry.Start("index_build", i % 2 == 0 ? "c" : "d")
+        ->Finish(absl::OkStatus());
+  }
+  EXPECT_TRUE(registry.Find(running->info().name).ok());
+  EXPECT_TRUE(absl::IsNotFound(registry.Find("operations/2").status()));
+  EXPECT_EQ(registry.List("").size(), 1'000u);
+  EXPECT_EQ(registry.List("").front().name, "operations/1501");
+  EXPECT_FALSE(running->Wait(std::chrono::steady_clock::now()));
+  running->Finish(absl::InternalError("x"));
+  running->Finish(absl::OkStatus());
+  EXPECT_TRUE(absl::IsInternal(running->info().status)) << "the first counts";
+}
+
+}  // namespace
+}  // namespace vicinal
