@@ -6,6 +6,7 @@
 #include <grpcpp/support/async_unary_call.h>
 #include <grpcpp/support/status.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include "client/status.h"
 #include "src/base/check.h"
 #include "vicinal/v1/search.grpc.pb.h"
+#include "vicinal/v1/search.pb.h"
 
 namespace vicinal::client {
 namespace {

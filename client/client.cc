@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -28,10 +29,16 @@
 #include "src/base/status_macros.h"
 #include "src/base/vector_set.h"
 #include "vicinal/v1/admin.grpc.pb.h"
+#include "vicinal/v1/admin.pb.h"
 #include "vicinal/v1/collection.grpc.pb.h"
+#include "vicinal/v1/collection.pb.h"
+#include "vicinal/v1/common.pb.h"
 #include "vicinal/v1/operation.grpc.pb.h"
+#include "vicinal/v1/operation.pb.h"
 #include "vicinal/v1/point.grpc.pb.h"
+#include "vicinal/v1/point.pb.h"
 #include "vicinal/v1/search.grpc.pb.h"
+#include "vicinal/v1/search.pb.h"
 
 namespace vicinal::client {
 namespace {

@@ -2,7 +2,9 @@
 
 #include <grpcpp/support/status.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>

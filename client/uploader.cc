@@ -1,5 +1,6 @@
 #include "client/uploader.h"
 
+#include <absl/base/thread_annotations.h>
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/support/sync_stream.h>
@@ -25,6 +26,9 @@
 #include "client/status.h"
 #include "src/base/mutex.h"
 #include "src/base/status_macros.h"
+#include "vicinal/v1/point.grpc.pb.h"
+#include "vicinal/v1/common.pb.h"
+#include "vicinal/v1/point.pb.h"
 
 namespace vicinal::client {
 namespace {

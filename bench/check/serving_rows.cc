@@ -1,5 +1,8 @@
 #include "bench/check/serving_rows.h"
 
+#include <time.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -44,12 +47,29 @@ double SecondsSince(std::chrono::steady_clock::time_point start) {
       .count();
 }
 
-// Queries per second of `run`, which answers all queries once.
-absl::StatusOr<double> TimeQueries(size_t num_queries,
-                                   const std::function<absl::Status()>& run) {
+// CPU time of a process so far; 0 when it cannot be read.
+double CpuSeconds(pid_t pid) {
+  clockid_t clock{};
+  timespec time{};
+  if (clock_getcpuclockid(pid, &clock) != 0) return 0;
+  clock_gettime(clock, &time);
+  return time.tv_sec + time.tv_nsec * 1e-9;
+}
+
+// One answer to every query.
+struct Turn {
+  double qps = 0;
+  double cpu_us = 0;  // of this process and `server`, per query
+};
+absl::StatusOr<Turn> TimeQueries(size_t num_queries, pid_t server,
+                                 const std::function<absl::Status()>& run) {
+  const double cpu = CpuSeconds(getpid()) + CpuSeconds(server);
   const auto start = std::chrono::steady_clock::now();
   VICINAL_RETURN_IF_ERROR(run());
-  return num_queries / SecondsSince(start);
+  const double seconds = SecondsSince(start);
+  const double cpu_after = CpuSeconds(getpid()) + CpuSeconds(server);
+  return Turn{.qps = num_queries / seconds,
+              .cpu_us = (cpu_after - cpu) / num_queries * 1e6};
 }
 
 // The best of `passes` turns of each side.
@@ -57,26 +77,39 @@ struct Duel {
   double remote_qps = 0;
   double local_qps = 0;
 
+  // CPU of client and server, and of this process, per query: the same on a
+  // busy machine, and the bound of the ratio when every core is used.
+  double remote_cpu_us = 0;
+  double local_cpu_us = 0;
+
   double ratio() const { return remote_qps / local_qps; }
   nlohmann::json Json() const {
     return {{"ratio", ratio()},
             {"grpc_qps", remote_qps},
-            {"in_process_qps", local_qps}};
+            {"in_process_qps", local_qps},
+            {"grpc_cpu_us_per_query", remote_cpu_us},
+            {"in_process_cpu_us_per_query", local_cpu_us}};
   }
 };
-absl::StatusOr<Duel> RunDuel(size_t passes, size_t num_queries,
+absl::StatusOr<Duel> RunDuel(size_t passes, size_t num_queries, pid_t server,
                              const std::function<absl::Status()>& remote,
                              const std::function<absl::Status()>& local) {
   VICINAL_RETURN_IF_ERROR(remote());  // warm up
   VICINAL_RETURN_IF_ERROR(local());
   Duel best;
   for (size_t pass = 0; pass < passes; ++pass) {
-    VICINAL_ASSIGN_OR_RETURN(const double remote_qps,
-                             TimeQueries(num_queries, remote));
-    VICINAL_ASSIGN_OR_RETURN(const double local_qps,
-                             TimeQueries(num_queries, local));
-    best.remote_qps = std::max(best.remote_qps, remote_qps);
-    best.local_qps = std::max(best.local_qps, local_qps);
+    VICINAL_ASSIGN_OR_RETURN(const Turn theirs,
+                             TimeQueries(num_queries, server, remote));
+    VICINAL_ASSIGN_OR_RETURN(const Turn ours,
+                             TimeQueries(num_queries, server, local));
+    if (theirs.qps > best.remote_qps) {
+      best.remote_qps = theirs.qps;
+      best.remote_cpu_us = theirs.cpu_us;
+    }
+    if (ours.qps > best.local_qps) {
+      best.local_qps = ours.qps;
+      best.local_cpu_us = ours.cpu_us;
+    }
   }
   return best;
 }
@@ -352,7 +385,7 @@ absl::Status Serving::MeasureBatch(CheckRow* row) {
     VICINAL_ASSIGN_OR_RETURN(
         const Duel duel,
         RunDuel(
-            options_.passes, dataset_.queries.num_rows,
+            options_.passes, dataset_.queries.num_rows, server_->pid(),
             [&] { return SearchBatchesRemote(recall_target); },
             [&] { return SearchBatchesLocal(recall_target); }));
     if (!row->measured) row->measured = duel.ratio();
@@ -376,12 +409,12 @@ absl::Status Serving::MeasureSingle(CheckRow* row) {
     VICINAL_ASSIGN_OR_RETURN(
         const Duel lean,
         RunDuel(
-            options_.passes, dataset_.queries.num_rows,
+            options_.passes, dataset_.queries.num_rows, server_->pid(),
             [&] { return SearchSinglesPipeline(recall_target); }, local));
     VICINAL_ASSIGN_OR_RETURN(
         const Duel blocking,
         RunDuel(
-            options_.passes, dataset_.queries.num_rows,
+            options_.passes, dataset_.queries.num_rows, server_->pid(),
             [&] { return SearchSinglesThreads(recall_target); }, local));
     if (!row->measured) row->measured = lean.ratio();
     row->raw["at_recall_target"][absl::StrCat(recall_target)] = {

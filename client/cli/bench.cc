@@ -21,6 +21,7 @@
 #include "src/base/status_macros.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
+#include "vicinal/v1/common.pb.h"
 #include "vicinal/v1/search.pb.h"
 
 namespace vicinal::cli {

@@ -41,7 +41,7 @@ struct Options {
   std::vector<double> recalls;
   bool exact = false;
   bool no_warmup = false;
-  size_t num_connections = 1;
+  size_t num_connections = 0;  // 0: one per call in flight, at most 8
   bool json = false;
 };
 
@@ -176,6 +176,9 @@ absl::Status CheckLimits(const client::Client& client, const Options& options) {
 int RunBenchCommand(const Globals& globals, Options& options) {
   const auto queries = ReadQueries(options);
   if (!queries.ok()) return Report(queries.status());
+  if (options.num_connections == 0) {
+    options.num_connections = std::min<size_t>(options.bench.concurrency, 8);
+  }
   const auto client = globals.Connect(options.num_connections);
   if (!client.ok()) return Report(client.status());
   if (const absl::Status s = CheckLimits(**client, options); !s.ok()) {
@@ -275,8 +278,8 @@ void AddBenchCommand(CLI::App& app, Globals& globals) {
       ->capture_default_str();
   command
       ->add_option("--connections", options->num_connections,
-                   "TCP connections they share")
-      ->check(CLI::Range(1, 256))
+                   "TCP connections they share; 0: one each, at most 8")
+      ->check(CLI::Range(0, 256))
       ->capture_default_str();
   command
       ->add_option("--batch", options->bench.batch_size,

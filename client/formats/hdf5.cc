@@ -1,6 +1,5 @@
 #include "client/formats/hdf5.h"
 
-#include <hdf5.h>
 #include <unistd.h>
 
 #include <algorithm>

@@ -1,5 +1,6 @@
 #include "client/formats/jsonl.h"
 
+#include <stdio.h>
 #include <sys/stat.h>
 
 #include <algorithm>

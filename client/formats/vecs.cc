@@ -17,6 +17,7 @@
 #include "client/formats/vector_reader.h"
 #include "src/base/coding.h"
 #include "src/base/status_macros.h"
+#include "src/base/types.h"
 
 namespace vicinal::client {
 namespace {

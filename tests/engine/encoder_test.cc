@@ -26,7 +26,7 @@ class EncoderTest : public ::testing::Test {
   PointBatch BatchOf(absl::string_view vectors, size_t num_points,
                      ElementType type = ElementType::kFloat32) {
     PointBatch batch;
-    for (size_t i = 0; i < num_points; ++i) batch.ids.push_back(PointId(i));
+    for (size_t i = 0; i < num_points; ++i) batch.ids.emplace_back(i);
     batch.vectors.push_back({"v", schema_.vectors[0].dim, type, vectors, {}});
     return batch;
   }
@@ -110,7 +110,7 @@ TEST_F(EncoderTest, RefusesNanAndInfinityWithTheirPlace) {
 TEST_F(EncoderTest, PlacesOfSparseColumnsNameTheRowAndThePoint) {
   const std::string data = Bytes({1, nan_});
   PointBatch batch = BatchOf(data, 1);
-  batch.ids.push_back(PointId(9));
+  batch.ids.emplace_back(9);
   schema_.vectors.push_back(schema_.vectors[0]);
   schema_.vectors[1].name = "w";
   const std::string full = Bytes({1, 2, 3, 4});

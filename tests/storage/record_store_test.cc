@@ -135,7 +135,9 @@ TEST(RecordStoreTest, GetsManyKeysInTheOrderAsked) {
   for (int i = 0; i < 2000; ++i) {
     const auto& value = (*values)[1999 - i];
     ASSERT_EQ(value.has_value(), i % 2 == 0) << i;
-    if (value.has_value()) EXPECT_EQ(*value, absl::StrCat(i));
+    if (value.has_value()) {
+      EXPECT_EQ(*value, absl::StrCat(i));
+    }
   }
   EXPECT_THAT(*store->MultiGet(Table::kIds, {}), IsEmpty());
 }
