@@ -1,5 +1,6 @@
 #include "client/formats/hdf5.h"
 
+#include <hdf5.h>  // NOLINT(misc-include-cleaner)
 #include <unistd.h>
 
 #include <algorithm>
