@@ -8,8 +8,7 @@
 #include "server/convert.h"
 #include "server/errors.h"
 #include "src/base/version.h"
-#include "src/distance/distance.h"
-#include "storage/record_store.h"
+#include "src/engine/database.h"
 
 namespace vicinal {
 namespace {
@@ -33,8 +32,9 @@ grpc::Status AdminServiceImpl::GetServerInfo(grpc::ServerContext*,
   const Limits& limits = state_.database->options().limits;
   reply->set_version(std::string(Version()));
   reply->set_revision(std::string(Revision()));
-  reply->set_data_format_version(kDataFormatVersion);
-  reply->set_simd(ActiveKernels().name);
+  const EngineInfo engine = GetEngineInfo();
+  reply->set_data_format_version(engine.data_format_version);
+  reply->set_simd(engine.simd);
   for (const char* feature : kFeatures) reply->add_features(feature);
   v1::Limits* out = reply->mutable_limits();
   out->set_max_collections(limits.max_collections);

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -12,7 +13,6 @@
 #include "src/base/coding.h"
 #include "src/base/half.h"
 #include "src/base/status_macros.h"
-#include "src/distance/distance.h"
 
 namespace vicinal {
 namespace {
@@ -86,6 +86,13 @@ std::string WhyRefused(float value, ElementType type) {
   return absl::StrCat("is ", value, "; ", range);
 }
 
+// Whether every value is finite. Without branches, so that it vectorises.
+bool AllFinite(std::span<const float> values) {
+  bool finite = true;
+  for (const float value : values) finite &= std::isfinite(value);
+  return finite;
+}
+
 // One query of `dim` elements brought to the field's type, checked.
 std::optional<std::string> ConvertQuery(absl::string_view bytes,
                                         ElementType type,
@@ -97,13 +104,12 @@ std::optional<std::string> ConvertQuery(absl::string_view bytes,
   const size_t element = ElementSize(type);
   if (type == field.type && type == ElementType::kFloat32) {
     out.assign(bytes.data(), bytes.size());
-    const auto* values = reinterpret_cast<const float*>(out.data());
-    if (AllFinite(values, field.dim)) {
-      if (field.metric != Metric::kCosine ||
-          std::any_of(values, values + field.dim,
-                      [](float v) { return v != 0; })) {
-        return out;
-      }
+    const std::span<const float> values(
+        reinterpret_cast<const float*>(out.data()), field.dim);
+    if (AllFinite(values) && (field.metric != Metric::kCosine ||
+                              std::any_of(values.begin(), values.end(),
+                                          [](float v) { return v != 0; }))) {
+      return out;
     }
     out.clear();  // the slow way below says what is wrong
   }

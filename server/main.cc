@@ -17,7 +17,7 @@
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
 #include "src/base/version.h"
-#include "src/distance/distance.h"
+#include "src/engine/database.h"
 
 namespace vicinal {
 namespace {
@@ -95,7 +95,7 @@ int Serve(const Flags& flags, const sigset_t& signals) {
       "serving address={} port={} data={} collections={} simd={} version={} "
       "open_ms={}",
       flags.listen, (*server)->port(), flags.data, num_collections,
-      ActiveKernels().name, std::string(Version()),
+      GetEngineInfo().simd, std::string(Version()),
       std::chrono::duration_cast<std::chrono::milliseconds>(
           std::chrono::steady_clock::now() - start)
           .count());

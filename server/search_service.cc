@@ -70,6 +70,7 @@ absl::Status SearchServiceImpl::DoSearch(grpc::ServerContext* context,
   const auto start = SteadyClock::now();
   VICINAL_ASSIGN_OR_RETURN(const Admission::Place place,
                            state_.searches.Enter());
+  VICINAL_RETURN_IF_ERROR(StopOf(context).Check());  // no work for nobody
   VICINAL_ASSIGN_OR_RETURN(
       const std::shared_ptr<Collection> collection,
       state_.FindCollection(request.collection(), "collection"));
@@ -98,6 +99,7 @@ absl::Status SearchServiceImpl::DoSearchBatch(
   const auto start = SteadyClock::now();
   VICINAL_ASSIGN_OR_RETURN(const Admission::Place place,
                            state_.searches.Enter());
+  VICINAL_RETURN_IF_ERROR(StopOf(context).Check());  // no work for nobody
   VICINAL_ASSIGN_OR_RETURN(
       const std::shared_ptr<Collection> collection,
       state_.FindCollection(request.collection(), "collection"));

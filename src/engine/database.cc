@@ -24,6 +24,7 @@
 #include "src/base/mutex.h"
 #include "src/base/status_macros.h"
 #include "src/base/thread_pool.h"
+#include "src/distance/distance.h"
 #include "src/engine/collection_impl.h"
 #include "src/engine/committer.h"
 #include "src/engine/compactor.h"
@@ -292,6 +293,10 @@ DatabaseStats DatabaseImpl::stats() const {
 }
 
 }  // namespace
+
+EngineInfo GetEngineInfo() {
+  return {ActiveKernels().name, kDataFormatVersion};
+}
 
 absl::StatusOr<std::unique_ptr<Database>> Database::Open(
     const std::string& path, const DatabaseOptions& options) {

@@ -64,6 +64,13 @@ struct DatabaseStats {
   absl::Status write_health;    // OK, or why no writes are taken
 };
 
+// What this build of the engine is.
+struct EngineInfo {
+  const char* simd;              // the distance kernels in use, e.g. "avx512"
+  uint32_t data_format_version;  // written, and the newest that is read
+};
+EngineInfo GetEngineInfo();
+
 // Thread-safe.
 class Database {
  public:
