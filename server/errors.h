@@ -26,7 +26,6 @@ inline constexpr char kCollectionExists[] = "COLLECTION_EXISTS";
 inline constexpr char kTooManyCollections[] = "TOO_MANY_COLLECTIONS";
 inline constexpr char kOperationNotFound[] = "OPERATION_NOT_FOUND";
 inline constexpr char kFrameOutOfOrder[] = "FRAME_OUT_OF_ORDER";
-inline constexpr char kStreamTakenOver[] = "STREAM_TAKEN_OVER";
 inline constexpr char kOverloaded[] = "OVERLOADED";
 inline constexpr char kIndexBacklog[] = "INDEX_BACKLOG";
 inline constexpr char kReplyTooLarge[] = "REPLY_TOO_LARGE";

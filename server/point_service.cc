@@ -172,12 +172,9 @@ grpc::Status PointServiceImpl::Scroll(
   return ToGrpcStatus(DoScroll(context, *request, writer));
 }
 
-grpc::Status PointServiceImpl::Write(
-    grpc::ServerContext*,
-    grpc::ServerReaderWriter<v1::WriteResponse, v1::WriteRequest>* stream) {
-  auto place = state_.streams.Enter();
-  if (!place.ok()) return ToGrpcStatus(place.status());
-  return ToGrpcStatus(WriteStream(&state_, stream).Run());
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>*
+PointServiceImpl::Write(grpc::CallbackServerContext*) {
+  return WriteStream::Open(&state_);
 }
 
 }  // namespace vicinal

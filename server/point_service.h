@@ -7,7 +7,9 @@
 
 namespace vicinal {
 
-class PointServiceImpl final : public v1::PointService::Service {
+class PointServiceImpl final
+    : public v1::PointService::WithRawCallbackMethod_Write<
+          v1::PointService::Service> {
  public:
   explicit PointServiceImpl(ServerState* state) : state_(*state) {}
 
@@ -25,10 +27,8 @@ class PointServiceImpl final : public v1::PointService::Service {
   grpc::Status Scroll(grpc::ServerContext* context,
                       const v1::ScrollRequest* request,
                       grpc::ServerWriter<v1::ScrollResponse>* writer) override;
-  grpc::Status Write(
-      grpc::ServerContext* context,
-      grpc::ServerReaderWriter<v1::WriteResponse, v1::WriteRequest>* stream)
-      override;
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Write(
+      grpc::CallbackServerContext* context) override;
 
  private:
   absl::Status DoUpsert(const v1::UpsertRequest& request,

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "grpc/grpc.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
@@ -18,8 +19,8 @@
 namespace vicinal {
 namespace {
 
-// Streams and waits hold a thread each (see kMaxStreams); the rest is for
-// unary calls. gRPC refuses calls beyond that with RESOURCE_EXHAUSTED.
+// Scrolls and waits hold a thread each (see kMaxStreams); the rest is for
+// other calls. gRPC refuses calls beyond that with RESOURCE_EXHAUSTED.
 constexpr int kMaxThreads = 256;
 
 }  // namespace
@@ -47,6 +48,10 @@ struct Server::Impl {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(
     const ServerOptions& options, std::unique_ptr<Database> database) {
+  // gRPC's own clean-up, when its last user goes, waits up to ten seconds for
+  // a poller. Held for the life of the process, it never comes to that.
+  static const bool held = (grpc_init(), true);
+  static_cast<void>(held);
   // Both are switches of the process that gRPC reads when a server is built.
   grpc::EnableDefaultHealthCheckService(true);
   if (options.reflection)

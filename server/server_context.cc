@@ -13,7 +13,7 @@ namespace {
 
 // A search takes about one core, so more of them at once only wait.
 constexpr size_t kSearchesPerCore = 64;
-// Each open stream holds a thread or two and a credit of unwritten frames.
+// Each holds a thread (scroll, wait) or a credit of unwritten frames (write).
 constexpr size_t kMaxStreams = 64;
 
 }  // namespace
@@ -35,7 +35,8 @@ ServerState::ServerState(Database* db)
       searches("searches",
                kSearchesPerCore *
                    std::max<size_t>(1, std::thread::hardware_concurrency())),
-      streams("streams", kMaxStreams) {}
+      streams("streams", kMaxStreams),
+      ingest(std::max<size_t>(2, std::thread::hardware_concurrency())) {}
 
 absl::StatusOr<std::shared_ptr<Collection>> ServerState::FindCollection(
     const std::string& name, const std::string& field) const {

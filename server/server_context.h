@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "grpcpp/server_context.h"
 #include "src/base/cancel.h"
+#include "src/base/thread_pool.h"
 #include "src/engine/collection.h"
 #include "src/engine/database.h"
 
@@ -58,6 +59,8 @@ struct ServerState {
   Admission searches;
   Admission streams;
   std::atomic<bool> stopping = false;
+  // Parses and encodes the frames of ingest streams.
+  ThreadPool ingest;
 
   // NotFound (COLLECTION_NOT_FOUND) or InvalidArgument for an empty name;
   // `field` is the request's field that held the name.

@@ -1,10 +1,12 @@
 #include "server/write_stream.h"
 
-#include <thread>
+#include <chrono>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "grpcpp/support/proto_buffer_reader.h"
 #include "server/errors.h"
 #include "src/base/status_macros.h"
 
@@ -14,6 +16,9 @@ namespace {
 // Enough to keep a disk busy with a few frames of 1-4 MiB while others are
 // read and encoded; bounds the memory of one stream.
 constexpr size_t kCreditBytes = size_t{16} << 20;
+
+// How often a stream looks whether there is room again.
+constexpr std::chrono::milliseconds kRoomPoll(50);
 
 bool ValidStreamId(const std::string& id) {
   for (char c : id) {
@@ -25,42 +30,199 @@ bool ValidStreamId(const std::string& id) {
   return true;
 }
 
-}  // namespace
-
-absl::Status WriteStream::Run() {
-  VICINAL_RETURN_IF_ERROR(Start());
-  std::thread acknowledger([this] { Acknowledge(); });
-  absl::Status status;
-  while (status.ok()) {
-    auto message = std::make_shared<v1::WriteRequest>();
-    if (!stream_.Read(message.get())) break;
-    {
-      MutexLock lock(mu_);
-      if (!error_.ok()) break;
-    }
-    status = state_.stopping.load() ? ShuttingDownError()
-                                    : Submit(std::move(message));
-  }
-  {
-    MutexLock lock(mu_);
-    if (error_.ok()) error_ = status;
-    all_read_ = true;
-    changed_.NotifyAll();
-  }
-  acknowledger.join();
-  MutexLock lock(mu_);
-  return error_;
+absl::Status StartMissingError() {
+  return FieldError("start",
+                    "is missing; the first message of Write must be start");
 }
 
-absl::Status WriteStream::Start() {
-  v1::WriteRequest first;
-  if (!stream_.Read(&first) || !first.has_start()) {
-    return FieldError("start",
-                      "is missing; the first message of Write must be start");
+bool FromBytes(grpc::ByteBuffer* bytes, v1::WriteRequest* message) {
+  grpc::ProtoBufferReader reader(bytes);
+  return reader.status().ok() && message->ParseFromZeroCopyStream(&reader);
+}
+
+grpc::ByteBuffer ToBytes(const v1::WriteResponse& message) {
+  const grpc::Slice slice(message.SerializeAsString());
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+}  // namespace
+
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* WriteStream::Open(
+    ServerState* state) {
+  std::shared_ptr<WriteStream> stream(new WriteStream(state));
+  stream->self_ = stream;
+  auto place = state->streams.Enter();
+  MutexLock lock(stream->mu_);
+  if (place.ok()) {
+    stream->place_.emplace(*std::move(place));
+  } else {
+    stream->Abandon(place.status());
   }
-  const v1::WriteStart& start = first.start();
+  stream->Advance();
+  return stream.get();
+}
+
+// --- gRPC's reactions
+
+void WriteStream::OnReadDone(bool ok) {
+  MutexLock lock(mu_);
+  reading_ = false;
+  if (!ok) {
+    all_read_ = true;
+  } else if (!closed_) {
+    outstanding_bytes_ += incoming_.Length();
+    received_.emplace_back().Swap(&incoming_);
+  }
+  Advance();
+}
+
+void WriteStream::OnWriteDone(bool ok) {
+  MutexLock lock(mu_);
+  writing_ = false;
+  outstanding_bytes_ -= outgoing_bytes_;
+  if (!ok) Abandon(absl::CancelledError("The client went away."));
+  Advance();
+}
+
+void WriteStream::OnCancel() {
+  MutexLock lock(mu_);
+  Abandon(absl::CancelledError("The client went away."));
+  Advance();
+}
+
+void WriteStream::OnDone() {
+  // Whoever called Finish may still be leaving.
+  const std::shared_ptr<WriteStream> last = std::move(self_);
+}
+
+// --- what comes next
+
+void WriteStream::Advance() {
+  if (finished_) return;
+  if (!reading_ && !all_read_ && !closed_ &&
+      outstanding_bytes_ <= kCreditBytes) {
+    reading_ = true;
+    StartRead(&incoming_);
+  }
+  if (!working_ && !received_.empty()) {
+    working_ = true;
+    state_.ingest.Schedule([self = shared_from_this()] { self->Work(); });
+  }
+  if (!writing_ && !pending_.empty() && pending_.front()->done) {
+    const std::shared_ptr<Pending> next = std::move(pending_.front());
+    pending_.pop_front();
+    if (next->outcome.status.ok()) {
+      Answer(*next);
+    } else {
+      Abandon(next->outcome.status);
+    }
+  }
+  if (writing_ || working_ || num_committing_ > 0) return;
+  if (error_.ok()) {
+    if (!all_read_ || !pending_.empty()) return;
+    if (collection_ == nullptr) error_ = StartMissingError();
+  }
+  finished_ = true;
+  Finish(ToGrpcStatus(error_));
+}
+
+void WriteStream::Close() {
+  closed_ = true;
+  received_.clear();
+}
+
+void WriteStream::Abandon(absl::Status error) {
+  Close();
+  pending_.clear();
+  if (error_.ok()) error_ = std::move(error);
+}
+
+void WriteStream::Answer(const Pending& pending) {
+  v1::WriteResponse reply;
+  if (pending.frame == 0) {
+    reply.mutable_started()->set_last_frame(durable_frame_);
+    reply.mutable_started()->set_credit_bytes(kCreditBytes);
+  } else {
+    const WriteResult& result = pending.outcome.result;
+    v1::WriteAck* ack = reply.mutable_ack();
+    ack->set_frame(pending.frame);
+    ack->mutable_commit()->set_collection_uuid(collection_->schema().uuid);
+    ack->mutable_commit()->set_sequence(result.sequence);
+    ack->set_num_written(result.num_written);
+    ack->set_duplicate(pending.duplicate);
+    for (const ItemError& error : result.item_errors) {
+      v1::ItemError* out = ack->add_errors();
+      out->set_index(static_cast<uint32_t>(error.index));
+      out->set_field(pending.batch->RequestPath(error.field));
+      out->set_code(static_cast<int32_t>(error.status.code()));
+      out->set_message(std::string(error.status.message()));
+    }
+  }
+  writing_ = true;
+  outgoing_bytes_ = pending.size_bytes;
+  outgoing_ = ToBytes(reply);
+  StartWrite(&outgoing_);
+}
+
+// --- ingest threads
+
+void WriteStream::Work() {
+  if (next_ == nullptr) TakeNext();
+  if (next_ != nullptr && !next_->done) {
+    if (!WaitForRoom(*next_)) return;  // still at work
+    Submit(std::move(next_));
+  }
+  MutexLock lock(mu_);
+  if (next_ != nullptr) {  // answered without the engine
+    if (!next_->outcome.status.ok()) Close();
+    if (error_.ok()) pending_.push_back(std::move(next_));
+    next_.reset();
+  }
+  working_ = false;
+  Advance();
+}
+
+void WriteStream::TakeNext() {
+  grpc::ByteBuffer bytes;
+  {
+    MutexLock lock(mu_);
+    if (received_.empty()) return;  // abandoned meanwhile
+    bytes.Swap(&received_.front());
+    received_.pop_front();
+  }
+  next_ = std::make_shared<Pending>();
+  next_->outcome.status = Parse(&bytes, next_.get());
+  next_->done = next_->frame == 0 || !next_->outcome.status.ok();
+}
+
+absl::Status WriteStream::Parse(grpc::ByteBuffer* bytes, Pending* pending) {
+  if (state_.stopping.load()) return ShuttingDownError();
+  pending->size_bytes = bytes->Length();
+  if (!FromBytes(bytes, &pending->message)) {
+    return WithReason(
+        absl::InvalidArgumentError(absl::StrCat(
+            "A message of ", bytes->Length(),
+            " bytes is not a whole vicinal.v1.WriteRequest: it was cut short, "
+            "has text that is not UTF-8, or is of another schema.")),
+        reason::kMalformedRequest);
+  }
+  if (collection_ == nullptr) {
+    if (pending->message.has_start()) {
+      return ParseStart(pending->message.start(), pending);
+    }
+    return StartMissingError();
+  }
+  if (pending->message.has_frame()) {
+    return ParseFrame(pending->message.frame(), pending);
+  }
+  return FieldError("frame",
+                    "is missing; every message after start must be a frame");
+}
+
+absl::Status WriteStream::ParseStart(const v1::WriteStart& start,
+                                     Pending* pending) {
   VICINAL_ASSIGN_OR_RETURN(
-      collection_,
+      std::shared_ptr<Collection> collection,
       state_.FindCollection(start.collection(), "start.collection"));
   const Limits& limits = state_.database->options().limits;
   stream_id_ = start.stream_id();
@@ -74,26 +236,17 @@ absl::Status WriteStream::Start() {
   if (start.durability() == v1::DURABILITY_BUFFERED) {
     durability_ = Durability::kBuffered;
   }
-  v1::WriteResponse reply;
   if (!stream_id_.empty()) {
-    VICINAL_ASSIGN_OR_RETURN(durable_frame_,
-                             collection_->LastFrame(stream_id_));
+    VICINAL_ASSIGN_OR_RETURN(durable_frame_, collection->LastFrame(stream_id_));
   }
   last_frame_ = durable_frame_;
-  reply.mutable_started()->set_last_frame(durable_frame_);
-  reply.mutable_started()->set_credit_bytes(kCreditBytes);
-  stream_.Write(reply);
+  collection_ = std::move(collection);
+  pending->frame = 0;
   return absl::OkStatus();
 }
 
-absl::Status WriteStream::Submit(std::shared_ptr<v1::WriteRequest> message) {
-  if (!message->has_frame()) {
-    return FieldError("frame",
-                      "is missing; every message after start must be a frame");
-  }
-  const v1::WriteFrame& frame = message->frame();
-  auto pending = std::make_shared<Pending>();
-  pending->frame = frame.frame();
+absl::Status WriteStream::ParseFrame(const v1::WriteFrame& frame,
+                                     Pending* pending) {
   pending->duplicate = frame.frame() <= durable_frame_ && frame.frame() > 0;
   if (frame.frame() == 0 ||
       (!pending->duplicate && frame.frame() != last_frame_ + 1)) {
@@ -104,64 +257,83 @@ absl::Status WriteStream::Submit(std::shared_ptr<v1::WriteRequest> message) {
             "resume behind started.last_frame.")),
         reason::kFrameOutOfOrder);
   }
+  pending->frame = frame.frame();
   if (!pending->duplicate) last_frame_ = frame.frame();
-  pending->size_bytes = message->ByteSizeLong();
-  pending->message = message;
-
   const Limits& limits = state_.database->options().limits;
-  std::vector<PointId> ids;
   if (frame.has_upsert()) {
     VICINAL_ASSIGN_OR_RETURN(
         ParsedBatch batch,
         ParsedBatch::Parse(frame.upsert(), collection_->schema(), limits,
                            "frame.upsert"));
     pending->batch = std::make_unique<ParsedBatch>(std::move(batch));
-  } else if (frame.has_delete_()) {
-    FieldViolations violations;
-    ids = ParsePointIds(frame.delete_(), "frame.delete", limits, &violations);
-    VICINAL_RETURN_IF_ERROR(violations.ToStatus());
-  } else {
-    return FieldError("frame.operation", "is empty; set upsert or delete");
+    return absl::OkStatus();
   }
-  WaitForCredit(pending->size_bytes);
+  if (frame.has_delete_()) {
+    FieldViolations violations;
+    pending->deletions =
+        ParsePointIds(frame.delete_(), "frame.delete", limits, &violations);
+    return violations.ToStatus();
+  }
+  return FieldError("frame.operation", "is empty; set upsert or delete");
+}
+
+bool WriteStream::WaitForRoom(const Pending& pending) {
+  if (pending.batch == nullptr || collection_->HasRoom() ||
+      state_.stopping.load() || !state_.database->stats().write_health.ok()) {
+    return true;
+  }
   {
     MutexLock lock(mu_);
-    if (!error_.ok()) return absl::OkStatus();  // the stream ends anyway
+    if (closed_) return true;
+  }
+  // A new one each time: it is not over when it calls. No cycle: while at
+  // work the stream is not finished, so self_ keeps it.
+  alarm_ = std::make_unique<grpc::Alarm>();
+  alarm_->Set(std::chrono::system_clock::now() + kRoomPoll, [this](bool) {
+    state_.ingest.Schedule([self = shared_from_this()] { self->Work(); });
+  });
+  return false;
+}
+
+void WriteStream::Submit(std::shared_ptr<Pending> pending) {
+  {
+    MutexLock lock(mu_);
+    if (closed_) return;
     pending_.push_back(pending);
-    outstanding_bytes_ += pending->size_bytes;
+    ++num_committing_;
   }
   WriteOptions options;
   options.durability = durability_;
   options.atomic = false;
+  options.waited_for_room = true;
   if (!stream_id_.empty()) {
-    options.stream_frame = StreamFrame{stream_id_, frame.frame()};
+    options.stream_frame = StreamFrame{stream_id_, pending->frame};
   }
-  const auto done = [this, pending](WriteOutcome outcome) {
-    MutexLock lock(mu_);
-    pending->outcome = std::move(outcome);
-    pending->done = true;
-    changed_.NotifyAll();
+  const auto done = [self = shared_from_this(), pending](WriteOutcome outcome) {
+    self->OnCommitted(pending.get(), std::move(outcome));
   };
   if (pending->batch != nullptr) {
     collection_->UpsertAsync(pending->batch->batch(), std::move(options), done);
   } else {
-    collection_->DeleteAsync(std::move(ids), std::move(options), done);
+    collection_->DeleteAsync(std::move(pending->deletions), std::move(options),
+                             done);
   }
-  return absl::OkStatus();
 }
 
-void WriteStream::WaitForCredit(size_t size_bytes) {
+void WriteStream::OnCommitted(Pending* pending, WriteOutcome outcome) {
+  if (!outcome.status.ok()) outcome.status = FrameError(*pending, outcome);
   MutexLock lock(mu_);
-  while (error_.ok() && outstanding_bytes_ > 0 &&
-         outstanding_bytes_ + size_bytes > kCreditBytes) {
-    changed_.Wait(mu_);
-  }
+  --num_committing_;
+  pending->outcome = std::move(outcome);
+  pending->done = true;
+  Advance();
 }
 
-absl::Status WriteStream::FrameError(const Pending& pending) const {
+absl::Status WriteStream::FrameError(const Pending& pending,
+                                     const WriteOutcome& outcome) const {
   FieldViolations violations;
-  if (absl::IsInvalidArgument(pending.outcome.status)) {
-    for (const ItemError& error : pending.outcome.result.item_errors) {
+  if (absl::IsInvalidArgument(outcome.status)) {
+    for (const ItemError& error : outcome.result.item_errors) {
       violations.Add(pending.batch != nullptr
                          ? pending.batch->RequestPath(error.field)
                          : "frame." + error.field,
@@ -169,50 +341,7 @@ absl::Status WriteStream::FrameError(const Pending& pending) const {
     }
   }
   if (!violations.empty()) return violations.ToStatus();
-  return state_.ExplainWriteError(pending.outcome.status);
-}
-
-void WriteStream::Acknowledge() {
-  while (true) {
-    std::shared_ptr<Pending> next;
-    bool failed = false;
-    {
-      MutexLock lock(mu_);
-      while (pending_.empty() ? !all_read_ : !pending_.front()->done) {
-        changed_.Wait(mu_);
-      }
-      if (pending_.empty()) return;
-      next = pending_.front();
-      failed = !error_.ok();
-    }
-    absl::Status status;
-    if (!next->outcome.status.ok()) {
-      status = FrameError(*next);
-    } else if (!failed) {
-      v1::WriteResponse reply;
-      v1::WriteAck* ack = reply.mutable_ack();
-      ack->set_frame(next->frame);
-      ack->mutable_commit()->set_collection_uuid(collection_->schema().uuid);
-      ack->mutable_commit()->set_sequence(next->outcome.result.sequence);
-      ack->set_num_written(next->outcome.result.num_written);
-      ack->set_duplicate(next->duplicate);
-      for (const ItemError& error : next->outcome.result.item_errors) {
-        v1::ItemError* out = ack->add_errors();
-        out->set_index(static_cast<uint32_t>(error.index));
-        out->set_field(next->batch->RequestPath(error.field));
-        out->set_code(static_cast<int32_t>(error.status.code()));
-        out->set_message(std::string(error.status.message()));
-      }
-      if (!stream_.Write(reply)) {
-        status = absl::CancelledError("The client went away.");
-      }
-    }
-    MutexLock lock(mu_);
-    if (error_.ok() && !status.ok()) error_ = status;
-    outstanding_bytes_ -= next->size_bytes;
-    pending_.pop_front();
-    changed_.NotifyAll();
-  }
+  return state_.ExplainWriteError(outcome.status);
 }
 
 }  // namespace vicinal

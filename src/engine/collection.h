@@ -42,6 +42,9 @@ struct WriteOptions {
   bool atomic = true;
   // Set for frames of a stream; committed in the same batch.
   std::optional<StreamFrame> stream_frame;
+  // true: the caller waited until Collection::HasRoom, so the write is taken
+  // even if others were quicker. false: it is refused while there is no room.
+  bool waited_for_room = false;
 };
 
 // Status is not OK: nothing was written; item_errors may say why.
@@ -83,6 +86,9 @@ class Collection {
 
   virtual const CollectionSchema& schema() const = 0;
 
+  // Whether upserts are taken: not while too much data waits for its index
+  // (DatabaseOptions::max_unindexed_bytes). Ask again from time to time.
+  virtual bool HasRoom() const = 0;
   // Replaces or inserts points. The batch's memory may be freed when the call
   // returns (it is encoded first). `done` runs on the committer's thread:
   // it must be quick and must not call back into the collection.

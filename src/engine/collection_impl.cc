@@ -245,11 +245,6 @@ void CollectionImpl::ForgetOldStreams(int64_t now_unix_micros) {
   store_.ForgetStreams(now_unix_micros - kStreamLifeMicros).IgnoreError();
 }
 
-void CollectionImpl::WakeWriters() {
-  MutexLock lock(room_mu_);
-  room_.NotifyAll();
-}
-
 // --- the compactor's thread ---
 
 void CollectionImpl::BeginBuild() {

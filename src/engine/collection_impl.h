@@ -64,6 +64,7 @@ class CollectionImpl final
   const CollectionSchema& schema() const override {
     return *schema_.load(std::memory_order_acquire);
   }
+  bool HasRoom() const override;
   void UpsertAsync(const PointBatch& batch, WriteOptions options,
                    WriteCallback done) override;
   void DeleteAsync(std::vector<PointId> ids, WriteOptions options,
@@ -98,8 +99,6 @@ class CollectionImpl final
   void SetSchema(CollectionSchema schema);  // one caller at a time
   void MarkDropped() { dropped_.store(true, std::memory_order_release); }
   bool dropped() const { return dropped_.load(std::memory_order_acquire); }
-  // Wakes writers that wait for room.
-  void WakeWriters();
 
   // --- the committer's thread ---
   std::unique_ptr<CommitPart> BeginCommit(size_t num_points, bool several);
@@ -169,7 +168,7 @@ class CollectionImpl final
   static void KillOrdinal(const View& view, Ordinal ordinal);
 
   // Callers.
-  absl::Status WaitForRoom(const WriteOptions& options) const;
+  absl::Status CheckUpsert(const WriteOptions& options) const;
   // Adds what is selected to points that are there. entries: where each is.
   absl::Status FillSelected(
       const std::vector<std::optional<IdEntry>>& entries,
@@ -197,9 +196,6 @@ class CollectionImpl final
   std::atomic<uint64_t> num_points_ = 0;
   std::atomic<int64_t> last_write_ns_ = 0;
   std::atomic<int64_t> last_freeze_ns_ = 0;
-
-  mutable Mutex room_mu_;
-  mutable CondVar room_;
 
   // Committer's thread.
   Head head_;

@@ -1,6 +1,5 @@
 // The callers' side of a collection.
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -62,33 +61,28 @@ WriteOutcome Collection::Delete(std::vector<PointId> ids,
   return waiter.Wait();
 }
 
-absl::Status CollectionImpl::WaitForRoom(const WriteOptions& options) const {
-  const size_t limit = context_->options->max_unindexed_bytes;
-  const auto full = [&] {
-    return context_->unindexed_bytes->load(std::memory_order_relaxed) > limit;
-  };
-  if (!full()) return absl::OkStatus();
-  if (options.stream_frame.has_value()) {
-    MutexLock lock(room_mu_);
-    while (full() && !dropped() && context_->store->WriteHealth().ok()) {
-      // Rows can also be freed by the end of a search, which wakes nobody.
-      room_.WaitFor(room_mu_, std::chrono::milliseconds(100));
-    }
-    return absl::OkStatus();
+bool CollectionImpl::HasRoom() const {
+  return context_->unindexed_bytes->load(std::memory_order_relaxed) <=
+         context_->options->max_unindexed_bytes;
+}
+
+absl::Status CollectionImpl::CheckUpsert(const WriteOptions& options) const {
+  if (dropped()) {
+    return absl::NotFoundError(
+        absl::StrCat("collection \"", schema().name, "\" was dropped"));
   }
+  if (options.waited_for_room || HasRoom()) return absl::OkStatus();
   return absl::ResourceExhaustedError(
       absl::StrCat(context_->unindexed_bytes->load(std::memory_order_relaxed),
-                   " bytes wait for their index; at most ", limit,
+                   " bytes wait for their index; at most ",
+                   context_->options->max_unindexed_bytes,
                    " may (max_unindexed_bytes): try again in some seconds"));
 }
 
 void CollectionImpl::UpsertAsync(const PointBatch& batch, WriteOptions options,
                                  WriteCallback done) {
   auto entry = std::make_unique<WriteEntry>();
-  absl::Status status =
-      dropped() ? absl::NotFoundError(absl::StrCat(
-                      "collection \"", schema().name, "\" was dropped"))
-                : WaitForRoom(options);
+  absl::Status status = CheckUpsert(options);
   if (status.ok()) {
     EncodeOutcome outcome =
         EncodeBatch(schema(), *layout_, context_->options->limits, batch,

@@ -378,7 +378,6 @@ void Compactor::RunJob(State* state, Job job) {
   job.sealed.clear();
   // The builder's scratch memory goes back to the system.
   ::malloc_trim(0);
-  job.collection->WakeWriters();
   Hook("build:done");
 }
 

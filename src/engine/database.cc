@@ -268,7 +268,6 @@ absl::Status DatabaseImpl::DropCollection(absl::string_view name) {
   VICINAL_ASSIGN_OR_RETURN(auto collection, Find(name));
   VICINAL_RETURN_IF_ERROR(DeleteDescriptor(store_.get(), collection->number()));
   collection->MarkDropped();
-  collection->WakeWriters();
   {
     MutexLock lock(mu_);
     collections_.erase(

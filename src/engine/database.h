@@ -41,8 +41,8 @@ struct DatabaseOptions {
   int64_t build_delay_ms = 1'000;
   // Merges stop at this size (bytes of vectors of one segment).
   size_t max_segment_bytes = size_t{8} << 30;
-  // Writes wait (streams) or are refused (unary) while more bytes than this
-  // wait for their index.
+  // Upserts are refused, or wait where the caller can (ingest streams), while
+  // more bytes than this wait for their index.
   size_t max_unindexed_bytes = size_t{2} << 30;
   RecordStoreOptions store;
   const Clock* clock = &Clock::Real();

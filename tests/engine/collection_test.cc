@@ -448,7 +448,14 @@ TEST_F(CollectionTest, RefusesWritesWhileTooMuchWaitsForItsIndex) {
   ASSERT_TRUE(collection_->Upsert(points.batch()).status.ok());
   const WriteOutcome refused = Put(1, 0, 0);
   EXPECT_TRUE(absl::IsResourceExhausted(refused.status)) << refused.status;
+  EXPECT_FALSE(collection_->HasRoom());
+  WriteOptions waited;
+  waited.waited_for_room = true;
+  BatchBuilder one(collection_->schema());
+  one.Add(PointId(1), {Bytes({0, 0})});
+  EXPECT_TRUE(collection_->Upsert(one.batch(), waited).status.ok());
   ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
+  EXPECT_TRUE(collection_->HasRoom());
   EXPECT_TRUE(Put(1, 0, 0).status.ok());
 }
 
