@@ -324,6 +324,7 @@ void WriteStream::OnCommitted(Pending* pending, WriteOutcome outcome) {
   if (!outcome.status.ok()) outcome.status = FrameError(*pending, outcome);
   MutexLock lock(mu_);
   --num_committing_;
+  if (!outcome.status.ok()) Close();
   pending->outcome = std::move(outcome);
   pending->done = true;
   Advance();

@@ -58,8 +58,8 @@ class WriteStream final
 
   // Starts whatever can go on: a read, work, an answer or the end.
   void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // No more messages are taken; what was received and not worked on is
-  // forgotten.
+  // No more messages are taken, and those not yet worked on are forgotten;
+  // frames before still get their answers.
   void Close() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Ends the stream without further answers.
   void Abandon(absl::Status error) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

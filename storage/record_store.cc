@@ -108,6 +108,26 @@ rocksdb::ColumnFamilyHandle* BatchHandle(Table table) {
   return &handles[static_cast<size_t>(table)];
 }
 
+// Whether a folder takes a file of num_bytes and a little more.
+rocksdb::IOStatus ProbeRoom(rocksdb::FileSystem* files,
+                            const std::string& folder, uint64_t num_bytes) {
+  constexpr uint64_t kChunk = uint64_t{1} << 20;
+  const std::string chunk(kChunk, '\xA5');  // not zeros: no holes
+  const std::string path = folder + "/room.tmp";
+  const rocksdb::IOOptions options;
+  std::unique_ptr<rocksdb::FSWritableFile> file;
+  rocksdb::IOStatus status =
+      files->NewWritableFile(path, rocksdb::FileOptions(), &file, nullptr);
+  for (uint64_t written = 0; status.ok() && written < num_bytes + kChunk;
+       written += kChunk) {
+    status = file->Append(chunk, options, nullptr);
+  }
+  if (status.ok()) status = file->Sync(options, nullptr);
+  if (file != nullptr) file->Close(options, nullptr).PermitUncheckedError();
+  files->DeleteFile(path, options, nullptr).PermitUncheckedError();
+  return status;
+}
+
 // Whether the store takes writes. RocksDB's threads report to it too.
 class Health final : public rocksdb::EventListener {
  public:
@@ -134,6 +154,13 @@ class Health final : public rocksdb::EventListener {
   void OnBackgroundError(rocksdb::BackgroundErrorReason /*reason*/,
                          rocksdb::Status* error) override {
     if (error != nullptr && !error->ok()) Fail(*error).IgnoreError();
+  }
+  // After a full disk RocksDB would try every five seconds by itself, and
+  // Resume would find it busy. Writes come back when we say so.
+  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason /*reason*/,
+                            rocksdb::Status /*error*/,
+                            bool* auto_recovery) override {
+    *auto_recovery = false;
   }
 
  private:
@@ -471,6 +498,14 @@ absl::Status RecordStore::WriteHealth() const { return impl_->health->Get(); }
 
 absl::Status RecordStore::Resume() {
   if (impl_->health->ok()) return absl::OkStatus();
+  // A flush that fails on the way leaves RocksDB in a state that only a restart
+  // mends, so look first whether it would fit.
+  uint64_t unflushed_bytes = 0;
+  impl_->db->GetAggregatedIntProperty(
+      rocksdb::DB::Properties::kCurSizeAllMemTables, &unflushed_bytes);
+  const rocksdb::IOStatus room = ProbeRoom(
+      impl_->db->GetFileSystem(), impl_->db->GetName(), unflushed_bytes);
+  if (!room.ok()) return WriteError(impl_->path, room);
   // Flushes what is committed and begins a new log, which leaves a failed
   // batch's bytes behind in the old one.
   const rocksdb::Status status = impl_->db->Resume();
