@@ -1,11 +1,17 @@
 // Every bad input gets a clear error: the right code, the path of the field,
 // a message that names the limit; nothing is written and the server goes on.
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "gmock/gmock.h"
 #include "grpcpp/generic/generic_stub.h"
 #include "gtest/gtest.h"
@@ -274,25 +280,268 @@ TEST_F(BadInputTest, PayloadThatIsNoObjectOrTooLarge) {
   ExpectRefused(Upsert(batch), "points.columns.payloads[1]", "1048576");
 }
 
+TEST_F(BadInputTest, MorePointsThanABatchMayHave) {
+  v1::PointBatch columns;
+  v1::PointBatch rows;
+  for (uint64_t i = 0; i < 65'537; ++i) {
+    columns.mutable_columns()->mutable_ids()->add_numbers(i);
+    rows.add_rows()->mutable_id()->set_number(i);
+  }
+  ExpectRefused(Upsert(columns), "points.columns.ids", "at most 65536");
+  ExpectRefused(Upsert(rows), "points.rows", "at most 65536");
+}
+
+TEST_F(BadInputTest, BadIdsOfEveryCallThatTakesThem) {
+  for (const size_t size : {size_t{0}, size_t{513}}) {
+    const std::string id(size, 'x');
+    {
+      v1::GetRequest request;
+      request.set_collection("points");
+      request.mutable_ids()->add_strings(id);
+      v1::GetResponse reply;
+      Call call;
+      ExpectRefused(points_->Get(&call, request, &reply), "ids.strings[0]",
+                    "512");
+    }
+    {
+      v1::DeleteRequest request;
+      request.set_collection("points");
+      request.mutable_ids()->add_strings(id);
+      v1::DeleteResponse reply;
+      Call call;
+      ExpectRefused(points_->Delete(&call, request, &reply), "ids.strings[0]",
+                    "512");
+    }
+    {
+      v1::ScrollRequest request;
+      request.set_collection("points");
+      request.mutable_after()->set_string(id);
+      Call call;
+      auto reader = points_->Scroll(&call, request);
+      v1::ScrollResponse page;
+      EXPECT_FALSE(reader->Read(&page));
+      ExpectRefused(reader->Finish(), "after.string", "512");
+    }
+  }
+}
+
+TEST_F(BadInputTest, UnknownCollectionOfEveryCall) {
+  const auto check = [](const grpc::Status& status, const char* what) {
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND) << what;
+    EXPECT_EQ(DetailsOf(status).reason, "COLLECTION_NOT_FOUND") << what;
+  };
+  const auto call = [&](auto* stub, auto method, auto request, auto reply) {
+    request.set_collection("nope");
+    Call context;
+    check((stub->*method)(&context, request, &reply),
+          request.GetTypeName().c_str());
+  };
+  using Points = v1::PointService::Stub;
+  using Searches = v1::SearchService::Stub;
+  call(points_.get(), &Points::Upsert, v1::UpsertRequest(),
+       v1::UpsertResponse());
+  call(points_.get(), &Points::Get, v1::GetRequest(), v1::GetResponse());
+  call(points_.get(), &Points::Delete, v1::DeleteRequest(),
+       v1::DeleteResponse());
+  call(search_.get(), &Searches::Search, v1::SearchRequest(),
+       v1::SearchResponse());
+  call(search_.get(), &Searches::SearchBatch, v1::SearchBatchRequest(),
+       v1::SearchBatchResponse());
+  v1::ScrollRequest scroll;
+  scroll.set_collection("nope");
+  Call context;
+  check(points_->Scroll(&context, scroll)->Finish(), "Scroll");
+}
+
+TEST_F(BadInputTest, FieldsOfASearchBatch) {
+  const auto refused =
+      [&](const std::function<void(v1::SearchBatchRequest*)>& change) {
+        v1::SearchBatchRequest request;
+        request.set_collection("points");
+        request.set_vector("l2");
+        request.set_k(10);
+        request.mutable_queries()->set_dim(4);
+        request.mutable_queries()->set_data(std::string(2 * 4 * 4, '\0'));
+        change(&request);
+        v1::SearchBatchResponse reply;
+        Call call;
+        return search_->SearchBatch(&call, request, &reply);
+      };
+  ExpectRefused(refused([](auto* r) { r->set_k(0); }), "k", "1 to 16384");
+  ExpectRefused(refused([](auto* r) { r->set_k(16'385); }), "k", "1 to 16384");
+  ExpectRefused(refused([](auto* r) { r->mutable_quality()->set_ef(16'385); }),
+                "quality.ef", "16384");
+  ExpectRefused(refused([](auto* r) { r->set_vector("nope"); }), "vector",
+                "nope");
+  ExpectRefused(refused([](auto* r) { r->mutable_queries()->set_dim(3); }),
+                "queries.dim", "4");
+  ExpectRefused(refused([](auto* r) {
+                  r->mutable_queries()->mutable_data()->replace(
+                      20, 4, std::string("\0\0\xc0\x7f", 4));
+                }),
+                "queries.data[1][1]", "finite");
+  ExpectRefused(refused([](auto* r) {
+                  r->set_vector("cos");
+                  r->mutable_queries()->mutable_data()->resize(4 * 4);
+                }),
+                "queries.data[0]", "zero vector");
+}
+
 TEST_F(BadInputTest, GarbageInsteadOfAMessage) {
-  grpc::GenericStub stub(channel_);
-  grpc::CompletionQueue queue;
-  Call call;
-  const grpc::Slice slice("\xff\xff\xff\xff garbage");
-  const grpc::ByteBuffer request(&slice, 1);
-  auto reader = stub.PrepareUnaryCall(&call, "/vicinal.v1.PointService/Upsert",
-                                      request, &queue);
-  reader->StartCall();
-  grpc::ByteBuffer reply;
-  grpc::Status status;
-  int tag = 0;
-  reader->Finish(&reply, &status, &tag);
-  void* got = nullptr;
-  bool ok = false;
-  ASSERT_TRUE(queue.Next(&got, &ok));
-  EXPECT_FALSE(status.ok());
+  v1::UpsertRequest whole;
+  whole.set_collection("points");
+  *whole.mutable_points() = Batch(1, 100);
+  const std::string bytes = whole.SerializeAsString();
+  for (const std::string& bad : {std::string("\xff\xff\xff\xff garbage"),
+                                 bytes.substr(0, bytes.size() / 2)}) {
+    grpc::GenericStub stub(channel_);
+    grpc::CompletionQueue queue;
+    Call call;
+    const grpc::Slice slice(bad);
+    const grpc::ByteBuffer request(&slice, 1);
+    auto reader = stub.PrepareUnaryCall(
+        &call, "/vicinal.v1.PointService/Upsert", request, &queue);
+    reader->StartCall();
+    grpc::ByteBuffer reply;
+    grpc::Status status;
+    int tag = 0;
+    reader->Finish(&reply, &status, &tag);
+    void* got = nullptr;
+    bool ok = false;
+    ASSERT_TRUE(queue.Next(&got, &ok));
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL)
+        << status.error_message();
+    EXPECT_EQ(Count(), 0u);
+    queue.Shutdown();
+  }
+}
+
+// HTTP/2 by hand, as a client whose connection breaks sends it.
+class RawConnection {
+ public:
+  explicit RawConnection(int port) : socket_(socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(connect(socket_, reinterpret_cast<sockaddr*>(&address),
+                      sizeof(address)),
+              0);
+    Send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    SendFrame(kSettings, 0, 0, "");
+  }
+  ~RawConnection() { close(socket_); }
+  RawConnection(const RawConnection&) = delete;
+  RawConnection& operator=(const RawConnection&) = delete;
+
+  // Opens a call of `path` and sends `body`; the last one when `end`.
+  void Call(const std::string& path, const std::string& body, bool end) {
+    std::string headers;
+    for (const auto& [name, value] :
+         {std::pair<std::string, std::string>{":method", "POST"},
+          {":scheme", "http"},
+          {":path", path},
+          {":authority", "localhost"},
+          {"te", "trailers"},
+          {"content-type", "application/grpc"}}) {
+      headers += '\0';  // literal, not indexed, name follows
+      headers += static_cast<char>(name.size()) + name;
+      headers += static_cast<char>(value.size()) + value;
+    }
+    SendFrame(kHeaders, kEndHeaders, 1, headers);
+    SendFrame(kData, end ? kEndStream : 0, 1, body);
+  }
+  // Until the server has ended stream 1 or the connection; what it sent.
+  std::string ReadToTheEnd() {
+    std::string all;
+    while (true) {
+      const std::string head = Read(9);
+      if (head.size() < 9) return all;
+      const size_t size = static_cast<size_t>(
+          (Byte(head[0]) << 16) | (Byte(head[1]) << 8) | Byte(head[2]));
+      const int type = Byte(head[3]);
+      const int flags = Byte(head[4]);
+      all += Read(size);
+      if (Byte(head[8]) != 1) continue;
+      if (type == kReset || (flags & kEndStream) != 0) return all;
+    }
+  }
+
+ private:
+  static constexpr int kData = 0;
+  static constexpr int kHeaders = 1;
+  static constexpr int kReset = 3;
+  static constexpr int kSettings = 4;
+  static constexpr int kEndStream = 1;
+  static constexpr int kEndHeaders = 4;
+
+  static int Byte(char c) { return static_cast<unsigned char>(c); }
+  void Send(const std::string& bytes) {
+    EXPECT_EQ(send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(bytes.size()));
+  }
+  void SendFrame(int type, int flags, int stream, const std::string& body) {
+    std::string frame;
+    for (const size_t byte :
+         {body.size() >> 16, body.size() >> 8, body.size(),
+          static_cast<size_t>(type), static_cast<size_t>(flags)}) {
+      frame += static_cast<char>(byte & 0xFF);
+    }
+    frame += std::string(3, '\0') + static_cast<char>(stream);
+    Send(frame + body);
+  }
+  std::string Read(size_t size) {
+    std::string bytes(size, '\0');
+    const ssize_t got = recv(socket_, bytes.data(), size, MSG_WAITALL);
+    bytes.resize(got > 0 ? static_cast<size_t>(got) : 0);
+    return bytes;
+  }
+
+  const int socket_;
+};
+
+// Whether trailers, as the server writes them, say OK.
+bool SaysOk(const std::string& reply) {
+  return absl::StrContains(reply, std::string("grpc-status\x01") + "0");
+}
+
+TEST_F(BadInputTest, HalfAFrame) {
+  v1::UpsertRequest upsert;
+  upsert.set_collection("points");
+  *upsert.mutable_points() = Batch(1, 10);
+  v1::WriteRequest start;
+  start.mutable_start()->set_collection("points");
+  const auto message = [](const std::string& body) {
+    std::string head(5, '\0');  // not compressed, 4 bytes of length
+    head[3] = static_cast<char>(body.size() >> 8);
+    head[4] = static_cast<char>(body.size());
+    return head + body;
+  };
+  const std::string whole = message(upsert.SerializeAsString());
+  RawConnection sound(server_->port());
+  sound.Call("/vicinal.v1.PointService/Write",
+             message(start.SerializeAsString()), true);
+  EXPECT_TRUE(SaysOk(sound.ReadToTheEnd())) << "what a whole one looks like";
+  for (const size_t cut : {size_t{3}, size_t{5}, whole.size() / 2}) {
+    const std::string half = whole.substr(0, cut);
+    // The client says that this was all: it is told so.
+    RawConnection ended(server_->port());
+    ended.Call("/vicinal.v1.PointService/Upsert", half, true);
+    EXPECT_FALSE(SaysOk(ended.ReadToTheEnd())) << cut;
+    RawConnection stream(server_->port());
+    stream.Call("/vicinal.v1.PointService/Write",
+                message(start.SerializeAsString()) + half, true);
+    stream.ReadToTheEnd();  // gRPC drops the half: no ack comes for it
+    // The connection breaks.
+    RawConnection(server_->port())
+        .Call("/vicinal.v1.PointService/Upsert", half, false);
+    RawConnection(server_->port())
+        .Call("/vicinal.v1.PointService/Write",
+              message(start.SerializeAsString()) + half, false);
+  }
   EXPECT_EQ(Count(), 0u);
-  queue.Shutdown();
+  EXPECT_TRUE(Upsert(Batch(1, 10)).ok()) << "it still serves";
+  EXPECT_EQ(Count(), 10u);
 }
 
 TEST_F(BadInputTest, PortInUse) {
