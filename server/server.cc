@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "grpc/grpc.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/impl/server_builder_option.h"
+#include "grpcpp/impl/server_builder_plugin.h"
 #include "grpcpp/resource_quota.h"
 #include "server/admin_service.h"
 #include "server/collection_service.h"
@@ -18,6 +21,19 @@
 
 namespace vicinal {
 namespace {
+
+// Linking gRPC's reflection switches it on for every server; this takes it off
+// again.
+class WithoutReflection final : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments* /*arguments*/) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>*
+                         plugins) override {
+    std::erase_if(*plugins, [](const auto& plugin) {
+      return plugin->name() == "proto_server_reflection";
+    });
+  }
+};
 
 // Scrolls and waits hold a thread each (see kMaxStreams); the rest is for
 // other calls. gRPC refuses calls beyond that with RESOURCE_EXHAUSTED.
@@ -52,15 +68,17 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   // a poller. Held for the life of the process, it never comes to that.
   static const bool held = (grpc_init(), true);
   static_cast<void>(held);
-  // Both are switches of the process that gRPC reads when a server is built.
+  // Switches of the process, which gRPC reads when a server is built.
   grpc::EnableDefaultHealthCheckService(true);
-  if (options.reflection)
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 
   const int max_message =
       static_cast<int>(database->options().limits.max_message_bytes);
   auto impl = std::make_unique<Impl>(std::move(database));
   grpc::ServerBuilder builder;
+  if (!options.reflection) {
+    builder.SetOption(std::make_unique<WithoutReflection>());
+  }
   builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(),
                            &impl->port);
   builder.SetMaxReceiveMessageSize(max_message);
@@ -109,6 +127,7 @@ Database& Server::database() { return *impl_->database; }
 void Server::Shutdown(std::chrono::milliseconds grace) {
   if (impl_->server == nullptr) return;
   impl_->state.stopping = true;
+  impl_->state.stop_listeners.Stop();
   impl_->server->GetHealthCheckService()->SetServingStatus(false);
   impl_->server->Shutdown(std::chrono::system_clock::now() + grace);
   impl_->server->Wait();

@@ -29,6 +29,26 @@ absl::StatusOr<Admission::Place> Admission::Enter() {
   return Place(this);
 }
 
+uint64_t StopListeners::Add(std::function<void()> stop) {
+  MutexLock lock(mu_);
+  listeners_.emplace(++last_number_, std::move(stop));
+  return last_number_;
+}
+
+void StopListeners::Remove(uint64_t number) {
+  MutexLock lock(mu_);
+  listeners_.erase(number);
+}
+
+void StopListeners::Stop() {
+  std::map<uint64_t, std::function<void()>> listeners;
+  {
+    MutexLock lock(mu_);
+    listeners.swap(listeners_);
+  }
+  for (const auto& [number, stop] : listeners) stop();
+}
+
 ServerState::ServerState(Database* db)
     : database(db),
       start_unix_micros(db->options().clock->UnixMicros()),

@@ -5,14 +5,18 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "grpcpp/server_context.h"
 #include "src/base/cancel.h"
+#include "src/base/mutex.h"
 #include "src/base/thread_pool.h"
 #include "src/engine/collection.h"
 #include "src/engine/database.h"
@@ -50,6 +54,21 @@ class Admission {
   std::atomic<size_t> running_ = 0;
 };
 
+// Whom to tell that the server begins to stop. Thread-safe.
+class StopListeners {
+ public:
+  // `stop` runs at most once, on the thread that calls Stop; it may still run
+  // when Remove has returned. The number is for Remove.
+  uint64_t Add(std::function<void()> stop);
+  void Remove(uint64_t number);
+  void Stop();
+
+ private:
+  Mutex mu_;
+  uint64_t last_number_ ABSL_GUARDED_BY(mu_) = 0;
+  std::map<uint64_t, std::function<void()>> listeners_ ABSL_GUARDED_BY(mu_);
+};
+
 // Borrowed by every service; thread-safe.
 struct ServerState {
   explicit ServerState(Database* db);
@@ -59,6 +78,7 @@ struct ServerState {
   Admission searches;
   Admission streams;
   std::atomic<bool> stopping = false;
+  StopListeners stop_listeners;
   // Parses and encodes the frames of ingest streams.
   ThreadPool ingest;
 

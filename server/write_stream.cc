@@ -51,6 +51,10 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* WriteStream::Open(
     ServerState* state) {
   std::shared_ptr<WriteStream> stream(new WriteStream(state));
   stream->self_ = stream;
+  stream->stop_listener_ =
+      state->stop_listeners.Add([weak = stream->weak_from_this()] {
+        if (const auto open = weak.lock()) open->OnStopping();
+      });
   auto place = state->streams.Enter();
   MutexLock lock(stream->mu_);
   if (place.ok()) {
@@ -91,8 +95,20 @@ void WriteStream::OnCancel() {
 }
 
 void WriteStream::OnDone() {
+  state_.stop_listeners.Remove(stop_listener_);
   // Whoever called Finish may still be leaving.
   const std::shared_ptr<WriteStream> last = std::move(self_);
+}
+
+void WriteStream::OnStopping() {
+  auto last = std::make_shared<Pending>();
+  last->done = true;
+  last->outcome.status = ShuttingDownError();
+  MutexLock lock(mu_);
+  if (closed_) return;
+  Close();
+  pending_.push_back(std::move(last));
+  Advance();
 }
 
 // --- what comes next

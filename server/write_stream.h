@@ -55,6 +55,8 @@ class WriteStream final
   };
 
   explicit WriteStream(ServerState* state) : state_(*state) {}
+  // Acknowledges what was taken, then ends the stream.
+  void OnStopping();
 
   // Starts whatever can go on: a read, work, an answer or the end.
   void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -81,6 +83,7 @@ class WriteStream final
   ServerState& state_;
   std::shared_ptr<WriteStream> self_;      // until OnDone
   std::optional<Admission::Place> place_;  // until destroyed
+  uint64_t stop_listener_ = 0;
 
   // Used by Work only.
   std::shared_ptr<Collection> collection_;  // set by start, then const

@@ -51,6 +51,10 @@ class Child {
     Take(status);
     return false;
   }
+  pid_t pid() const { return pid_; }
+  void Signal(int number) {
+    if (pid_ > 0) kill(pid_, number);
+  }
   void Kill() {
     if (pid_ > 0) kill(pid_, SIGKILL);
     Wait();

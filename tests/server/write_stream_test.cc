@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "gmock/gmock.h"
-#include "grpcpp/generic/generic_stub.h"
 #include "gtest/gtest.h"
 #include "src/base/mutex.h"
+#include "tests/server/raw_stream.h"
 #include "tests/server/server_fixture.h"
 
 namespace vicinal::testing {
@@ -279,51 +279,6 @@ TEST_F(WriteStreamTest, DeletesAndEmptyFramesAreAnswered) {
   EXPECT_EQ(Count(), 8u);
 }
 
-// A client that sends bytes of its own.
-class RawStream {
- public:
-  RawStream(const std::shared_ptr<grpc::Channel>& channel,
-            const std::string& method)
-      : stub_(channel) {
-    stream_ = stub_.PrepareCall(&call_, method, &queue_);
-    stream_->StartCall(nullptr);
-    EXPECT_TRUE(Next());
-  }
-  ~RawStream() { queue_.Shutdown(); }
-
-  void Send(const std::string& bytes) {
-    const grpc::Slice slice(bytes);
-    stream_->Write(grpc::ByteBuffer(&slice, 1), nullptr);
-    Next();
-  }
-  bool Read(v1::WriteResponse* reply) {
-    grpc::ByteBuffer bytes;
-    stream_->Read(&bytes, nullptr);
-    if (!Next()) return false;
-    grpc::Slice slice;
-    EXPECT_TRUE(bytes.DumpToSingleSlice(&slice).ok());
-    return reply->ParseFromArray(slice.begin(), static_cast<int>(slice.size()));
-  }
-  grpc::Status Finish() {
-    grpc::Status status;
-    stream_->Finish(&status, nullptr);
-    Next();
-    return status;
-  }
-
- private:
-  bool Next() {
-    void* tag = nullptr;
-    bool ok = false;
-    return queue_.Next(&tag, &ok) && ok;
-  }
-
-  grpc::GenericStub stub_;
-  grpc::CompletionQueue queue_;
-  Call call_;
-  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream_;
-};
-
 TEST_F(WriteStreamTest, HalfAMessageIsAnErrorAndNotTheEndOfTheStream) {
   RawStream raw(channel_, "/vicinal.v1.PointService/Write");
   v1::WriteRequest request;
@@ -337,11 +292,11 @@ TEST_F(WriteStreamTest, HalfAMessageIsAnErrorAndNotTheEndOfTheStream) {
   const std::string whole = request.SerializeAsString();
   raw.Send(whole.substr(0, whole.size() / 2));
   v1::WriteResponse reply;
-  ASSERT_TRUE(raw.Read(&reply));
+  ASSERT_TRUE(reply.ParseFromString(raw.Read().value_or("")));
   EXPECT_TRUE(reply.has_started());
-  ASSERT_TRUE(raw.Read(&reply));
+  ASSERT_TRUE(reply.ParseFromString(raw.Read().value_or("")));
   EXPECT_EQ(reply.ack().frame(), 1u);
-  EXPECT_FALSE(raw.Read(&reply));
+  EXPECT_EQ(raw.Read(), std::nullopt);
   const grpc::Status status = raw.Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(DetailsOf(status).reason, "MALFORMED_REQUEST");
