@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # bench/check.sh NAME [options]: builds what the check needs, measures every row
 # of the speed table in one run, prints
 #   row | asked | measured | ok or short
@@ -6,7 +6,7 @@
 # Options go to the check's program: `bench/check.sh foundation --help`.
 # Run it on an otherwise quiet machine. BUILD_DIR: another build folder than
 # build/release. OUT: another result file.
-set -eu
+set -euo pipefail
 
 usage() {
   echo "usage: bench/check.sh NAME [options]" >&2

@@ -4,33 +4,30 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-Usage: scripts/test.sh [--fast] [--no-sanitizers] [--no-setup] [--jobs N]
+Usage: scripts/test.sh [--fast] [--sanitizers] [--no-setup] [--jobs N]
 
 Installs what is missing, checks the style, builds with warnings as errors,
-runs the fast tests and the slow ones, then builds and runs the tests again
-under AddressSanitizer + UndefinedBehaviorSanitizer and, those without gRPC,
-under ThreadSanitizer. Works from any folder; build trees are kept, so a
-second run is short. Exits 0 only when everything passed.
+runs the fast tests and the slow ones. Works from any folder; the build tree is
+kept, so a second run is short. Exits 0 only when everything passed.
 
-  --fast            only the tests that are quick, and no sanitizers
-  --no-sanitizers   no sanitizer builds
-  --no-setup        do not look for missing packages
-  --jobs N          parallel compilations and tests (default: all cores)
-  --help            this text
+  --fast         only the tests that are quick
+  --sanitizers   then builds and runs the fast tests again under AddressSanitizer
+                 and UndefinedBehaviorSanitizer and, those without gRPC, under
+                 ThreadSanitizer: two more builds, too long for every change
+  --no-setup     do not look for missing packages
+  --jobs N       parallel compilations and tests (default: all cores)
+  --help         this text
 USAGE
 }
 
 run_slow=true
-run_sanitizers=true
+run_sanitizers=false
 run_setup=true
 jobs=$(nproc)
 while (($# > 0)); do
   case "$1" in
-    --fast)
-      run_slow=false
-      run_sanitizers=false
-      ;;
-    --no-sanitizers) run_sanitizers=false ;;
+    --fast) run_slow=false ;;
+    --sanitizers) run_sanitizers=true ;;
     --no-setup) run_setup=false ;;
     --jobs)
       jobs="${2:?--jobs needs a number}"
