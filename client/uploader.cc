@@ -26,8 +26,8 @@
 #include "client/status.h"
 #include "src/base/mutex.h"
 #include "src/base/status_macros.h"
-#include "vicinal/v1/point.grpc.pb.h"
 #include "vicinal/v1/common.pb.h"
+#include "vicinal/v1/point.grpc.pb.h"
 #include "vicinal/v1/point.pb.h"
 
 namespace vicinal::client {

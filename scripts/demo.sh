@@ -93,12 +93,13 @@ vicinal() {
   "$build_dir/client/vicinal" --server "127.0.0.1:$port" --timeout 300 "$@"
 }
 
-sample() { # answers to a few queries, with the count
+sample() { # the count, and answers to a few queries without their times
   vicinal collection show fashion | grep -i points
   local row
   for row in 0 1234 2345 3456 9999; do
     echo "query $row:"
-    vicinal search fashion --file "$queries" --row "$row" --ef 64
+    vicinal search fashion --file "$queries" --row "$row" --ef 64 |
+      sed 's/, [^,]* in the server$//'
   done
 }
 
