@@ -134,9 +134,10 @@ class EngineCorruptionTest : public ::testing::Test {
   // rebuild, which the gate holds back, and after one more open.
   void ExpectRecovery() {
     SetGate(false);
+    const size_t num_found_before = log_.CountOf("verify:damaged");
     ASSERT_TRUE(Open().ok());
     if (!collection_->stats().degraded) {
-      EXPECT_TRUE(log_.WaitFor("verify:damaged", ++num_damaged_vectors_));
+      EXPECT_TRUE(log_.WaitFor("verify:damaged", num_found_before + 1));
     }
     EXPECT_TRUE(collection_->stats().degraded);
     ExpectExact();
@@ -161,7 +162,6 @@ class EngineCorruptionTest : public ::testing::Test {
   DatabaseOptions options_ = TestOptions();
   Oracle oracle_;
   Random random_{99};
-  size_t num_damaged_vectors_ = 0;
   std::vector<fs::path> files_;
   std::unique_ptr<Database> database_;
   std::shared_ptr<Collection> collection_;
