@@ -1,9 +1,13 @@
 #include "server/search_service.h"
 
 #include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "server/convert.h"
 #include "server/errors.h"
@@ -13,6 +17,34 @@ namespace vicinal {
 namespace {
 
 using SteadyClock = std::chrono::steady_clock;
+
+// Of the queries of a batch: some milliseconds of search.
+constexpr size_t kMaxShortBatchBytes = size_t{512} << 10;
+
+// Whether a stage compares with every point.
+bool Scans(const v1::Quality& quality, const std::string& vector,
+           const CollectionSchema& schema) {
+  const std::optional<size_t> f = schema.FindVector(vector);
+  return quality.exact() || quality.recall_target() == 1 ||
+         (f.has_value() && schema.vectors[*f].index == IndexKind::kFlat);
+}
+
+bool Scans(const v1::Query& query, const CollectionSchema& schema) {
+  switch (query.stage_case()) {
+    case v1::Query::kRetrieve:
+      return Scans(query.retrieve().quality(), query.retrieve().vector(),
+                   schema);
+    case v1::Query::kFuse:
+      return absl::c_any_of(query.fuse().inputs(), [&](const v1::Query& input) {
+        return Scans(input, schema);
+      });
+    case v1::Query::kRerank:
+      return Scans(query.rerank().input(), schema);
+    case v1::Query::STAGE_NOT_SET:
+      return false;
+  }
+  return false;
+}
 
 absl::Status FillResult(const Collection& collection, const Query& query,
                         const Selection& selection, const SearchResult& from,
@@ -64,57 +96,48 @@ void FillProfile(SteadyClock::time_point start, const SearchStats& stats,
 
 }  // namespace
 
-absl::Status SearchServiceImpl::DoSearch(grpc::ServerContext* context,
+absl::Status SearchServiceImpl::DoSearch(grpc::ServerContextBase* context,
+                                         const Collection& collection,
                                          const v1::SearchRequest& request,
                                          v1::SearchResponse* reply) {
   const auto start = SteadyClock::now();
-  VICINAL_ASSIGN_OR_RETURN(const Admission::Place place,
-                           state_.searches.Enter());
   VICINAL_RETURN_IF_ERROR(StopOf(context).Check());  // no work for nobody
-  VICINAL_ASSIGN_OR_RETURN(
-      const std::shared_ptr<Collection> collection,
-      state_.FindCollection(request.collection(), "collection"));
   FieldViolations violations;
   const Selection selection = ParseSelector(
-      request.select(), collection->schema(), "select", &violations);
+      request.select(), collection.schema(), "select", &violations);
   std::optional<Query> query =
-      ParseQuery(request.query(), collection->schema(),
+      ParseQuery(request.query(), collection.schema(),
                  state_.database->options().limits, "query", &violations);
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   std::vector<Query> queries;
   queries.push_back(*std::move(query));
   VICINAL_ASSIGN_OR_RETURN(const std::vector<SearchResult> results,
-                           collection->Search(queries, StopOf(context)));
-  VICINAL_RETURN_IF_ERROR(FillResult(*collection, queries[0], selection,
+                           collection.Search(queries, StopOf(context)));
+  VICINAL_RETURN_IF_ERROR(FillResult(collection, queries[0], selection,
                                      results[0], reply->mutable_result()));
-  reply->mutable_snapshot()->set_collection_uuid(collection->schema().uuid);
+  reply->mutable_snapshot()->set_collection_uuid(collection.schema().uuid);
   reply->mutable_snapshot()->set_sequence(results[0].sequence);
   FillProfile(start, results[0].stats, reply->mutable_profile());
   return absl::OkStatus();
 }
 
 absl::Status SearchServiceImpl::DoSearchBatch(
-    grpc::ServerContext* context, const v1::SearchBatchRequest& request,
-    v1::SearchBatchResponse* reply) {
+    grpc::ServerContextBase* context, const Collection& collection,
+    const v1::SearchBatchRequest& request, v1::SearchBatchResponse* reply) {
   const auto start = SteadyClock::now();
-  VICINAL_ASSIGN_OR_RETURN(const Admission::Place place,
-                           state_.searches.Enter());
   VICINAL_RETURN_IF_ERROR(StopOf(context).Check());  // no work for nobody
-  VICINAL_ASSIGN_OR_RETURN(
-      const std::shared_ptr<Collection> collection,
-      state_.FindCollection(request.collection(), "collection"));
   FieldViolations violations;
   const Selection selection = ParseSelector(
-      request.select(), collection->schema(), "select", &violations);
+      request.select(), collection.schema(), "select", &violations);
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   VICINAL_ASSIGN_OR_RETURN(const std::vector<Query> queries,
-                           ParseSearchBatch(request, collection->schema(),
+                           ParseSearchBatch(request, collection.schema(),
                                             state_.database->options().limits));
   VICINAL_ASSIGN_OR_RETURN(const std::vector<SearchResult> results,
-                           collection->Search(queries, StopOf(context)));
+                           collection.Search(queries, StopOf(context)));
   SearchStats total;
   for (size_t i = 0; i < results.size(); ++i) {
-    VICINAL_RETURN_IF_ERROR(FillResult(*collection, queries[i], selection,
+    VICINAL_RETURN_IF_ERROR(FillResult(collection, queries[i], selection,
                                        results[i], reply->add_results()));
     total.distance_computations += results[i].stats.distance_computations;
     total.expanded_nodes += results[i].stats.expanded_nodes;
@@ -127,22 +150,62 @@ absl::Status SearchServiceImpl::DoSearchBatch(
             " fit one message: send fewer queries or select less.")),
         reason::kReplyTooLarge);
   }
-  reply->mutable_snapshot()->set_collection_uuid(collection->schema().uuid);
+  reply->mutable_snapshot()->set_collection_uuid(collection.schema().uuid);
   reply->mutable_snapshot()->set_sequence(results[0].sequence);
   FillProfile(start, total, reply->mutable_profile());
   return absl::OkStatus();
 }
 
-grpc::Status SearchServiceImpl::Search(grpc::ServerContext* context,
-                                       const v1::SearchRequest* request,
-                                       v1::SearchResponse* reply) {
-  return ToGrpcStatus(DoSearch(context, *request, reply));
+grpc::ServerUnaryReactor* SearchServiceImpl::Run(
+    grpc::CallbackServerContext* context, const std::string& collection,
+    const std::function<bool(const CollectionSchema& schema)>& is_long,
+    std::function<absl::Status(const Collection& collection)> search) {
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  auto place = state_.searches.Enter();
+  auto found = place.ok() ? state_.FindCollection(collection, "collection")
+                          : place.status();
+  if (!found.ok()) {
+    reactor->Finish(ToGrpcStatus(found.status()));
+  } else if (is_long((*found)->schema())) {
+    // Shared, since std::function wants to be copied.
+    auto held = std::make_shared<Admission::Place>(*std::move(place));
+    state_.long_searches.Schedule([reactor, held, target = *std::move(found),
+                                   search = std::move(search)]() mutable {
+      const absl::Status status = search(*target);
+      held.reset();
+      reactor->Finish(ToGrpcStatus(status));
+    });
+  } else {
+    reactor->Finish(ToGrpcStatus(search(**found)));
+  }
+  return reactor;
 }
 
-grpc::Status SearchServiceImpl::SearchBatch(
-    grpc::ServerContext* context, const v1::SearchBatchRequest* request,
+grpc::ServerUnaryReactor* SearchServiceImpl::Search(
+    grpc::CallbackServerContext* context, const v1::SearchRequest* request,
+    v1::SearchResponse* reply) {
+  return Run(
+      context, request->collection(),
+      [request](const CollectionSchema& schema) {
+        return Scans(request->query(), schema);
+      },
+      [=, this](const Collection& collection) {
+        return DoSearch(context, collection, *request, reply);
+      });
+}
+
+grpc::ServerUnaryReactor* SearchServiceImpl::SearchBatch(
+    grpc::CallbackServerContext* context, const v1::SearchBatchRequest* request,
     v1::SearchBatchResponse* reply) {
-  return ToGrpcStatus(DoSearchBatch(context, *request, reply));
+  return Run(
+      context, request->collection(),
+      [request](const CollectionSchema& schema) {
+        return request->ByteSizeLong() > kMaxShortBatchBytes ||
+               Scans(request->quality(), request->vector(), schema);
+      },
+      [=, this](const Collection& collection) {
+        return DoSearchBatch(context, collection, *request, reply);
+      });
 }
 
 }  // namespace vicinal

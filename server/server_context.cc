@@ -59,7 +59,8 @@ ServerState::ServerState(Database* db)
                kSearchesPerCore *
                    std::max<size_t>(1, std::thread::hardware_concurrency())),
       streams("streams", kMaxStreams),
-      ingest(std::max<size_t>(2, std::thread::hardware_concurrency())) {}
+      ingest(std::max<size_t>(2, std::thread::hardware_concurrency())),
+      long_searches(std::max<size_t>(2, std::thread::hardware_concurrency())) {}
 
 absl::StatusOr<std::shared_ptr<Collection>> ServerState::FindCollection(
     const std::string& name, const std::string& field) const {
@@ -99,7 +100,7 @@ namespace {
 // call's completion queue, which costs tens of microseconds. Thread-safe.
 class CancelPoll {
  public:
-  explicit CancelPoll(grpc::ServerContext* context) : context_(context) {}
+  explicit CancelPoll(grpc::ServerContextBase* context) : context_(context) {}
 
   bool cancelled() {
     if (cancelled_.load(std::memory_order_relaxed)) return true;
@@ -117,14 +118,14 @@ class CancelPoll {
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::milliseconds kInterval{5};
 
-  grpc::ServerContext* const context_;
+  grpc::ServerContextBase* const context_;
   std::atomic<Clock::time_point> next_ = Clock::now() + kInterval;
   std::atomic<bool> cancelled_ = false;
 };
 
 }  // namespace
 
-StopCondition StopOf(grpc::ServerContext* context) {
+StopCondition StopOf(grpc::ServerContextBase* context) {
   StopCondition stop;
   const auto deadline = context->deadline();
   if (deadline != std::chrono::system_clock::time_point::max()) {

@@ -81,6 +81,8 @@ struct ServerState {
   StopListeners stop_listeners;
   // Parses and encodes the frames of ingest streams.
   ThreadPool ingest;
+  // Searches that would hold up gRPC's threads.
+  ThreadPool long_searches;
 
   // NotFound (COLLECTION_NOT_FOUND) or InvalidArgument for an empty name;
   // `field` is the request's field that held the name.
@@ -91,6 +93,6 @@ struct ServerState {
 };
 
 // Deadline and cancellation of a call, for the engine.
-StopCondition StopOf(grpc::ServerContext* context);
+StopCondition StopOf(grpc::ServerContextBase* context);
 
 }  // namespace vicinal

@@ -190,7 +190,8 @@ class Serving {
   std::shared_ptr<Collection> collection_;
   std::unique_ptr<ServerProcess> server_;
   std::unique_ptr<client::Client> client_;
-  std::unique_ptr<client::Client> many_client_;  // one connection per client
+  std::unique_ptr<client::Client> batch_client_;  // one connection per batch
+  std::unique_ptr<client::Client> many_client_;   // one connection per client
   std::vector<std::unique_ptr<client::Client>> clients_;
 };
 
@@ -305,32 +306,41 @@ absl::Status Serving::SearchBatchesRemote(double recall_target) {
   search.k = options_.k;
   search.recall_target = recall_target;
   const size_t num_queries = dataset_.queries.num_rows;
-  for (size_t begin = 0; begin < num_queries; begin += options_.batch) {
-    VectorSetView queries = dataset_.queries.view();
-    queries.data = queries.row(begin);
-    queries.num_rows = std::min(options_.batch, num_queries - begin);
-    VICINAL_ASSIGN_OR_RETURN(
-        const v1::SearchBatchResponse response,
-        client_->SearchBatch(kCollection, queries, search));
-    if (response.results_size() != static_cast<int>(queries.num_rows)) {
-      return absl::InternalError("a result is missing");
+  client::SearchBatchPipeline calls(*batch_client_, options_.batches);
+  size_t num_answered = 0;
+  for (size_t next = 0; next < num_queries || calls.in_flight() > 0;) {
+    if (next < num_queries && !calls.full()) {
+      VectorSetView queries = dataset_.queries.view();
+      queries.data = queries.row(next);
+      queries.num_rows = std::min(options_.batch, num_queries - next);
+      calls.Start(client::MakeSearchBatchRequest(kCollection, queries, search),
+                  next);
+      next += queries.num_rows;
+    } else {
+      const auto completion = calls.Next();
+      VICINAL_RETURN_IF_ERROR(completion.status);
+      num_answered += completion.response->results_size();
     }
   }
-  return absl::OkStatus();
+  return num_answered == num_queries
+             ? absl::OkStatus()
+             : absl::InternalError("a result is missing");
 }
 
 absl::Status Serving::SearchBatchesLocal(double recall_target) {
   const size_t num_queries = dataset_.queries.num_rows;
-  for (size_t begin = 0; begin < num_queries; begin += options_.batch) {
+  const size_t num_batches =
+      (num_queries + options_.batch - 1) / options_.batch;
+  return OnThreads(options_.batches, num_batches, [&](size_t, size_t batch) {
+    const size_t begin = batch * options_.batch;
     const size_t end = std::min(begin + options_.batch, num_queries);
     std::vector<Query> queries;
     queries.reserve(end - begin);
     for (size_t query = begin; query < end; ++query) {
       queries.push_back(LocalQuery(query, recall_target));
     }
-    VICINAL_RETURN_IF_ERROR(collection_->Search(queries, {}).status());
-  }
-  return absl::OkStatus();
+    return collection_->Search(queries, {}).status();
+  });
 }
 
 absl::Status Serving::SearchSinglesLocal(double recall_target) {
@@ -380,7 +390,9 @@ absl::Status Serving::SearchSinglesPipeline(double recall_target) {
 }
 
 absl::Status Serving::MeasureBatch(CheckRow* row) {
-  row->raw = {{"batch", options_.batch}, {"in_flight", 1}};
+  VICINAL_ASSIGN_OR_RETURN(batch_client_,
+                           ConnectTo(server_->address(), options_.batches));
+  row->raw = {{"batch", options_.batch}, {"in_flight", options_.batches}};
   for (const double recall_target : kRecallTargets) {
     VICINAL_ASSIGN_OR_RETURN(
         const Duel duel,

@@ -14,6 +14,7 @@ struct ServingOptions {
   DatasetSpec dataset;  // the demo's; base is what the import tool reads
   size_t k = 10;
   size_t batch = 64;         // queries of one SearchBatch
+  size_t batches = 2;        // in flight, on both sides
   size_t clients = 8;        // concurrent clients of the one-by-one row
   size_t local_threads = 2;  // that search in process beside them
   size_t passes = 5;         // of each side, in turns; the fastest counts
