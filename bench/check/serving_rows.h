@@ -18,7 +18,7 @@ struct ServingOptions {
   size_t clients = 8;        // concurrent clients of the one-by-one row
   size_t local_threads = 2;  // that search in process beside them
   size_t passes = 5;         // of each side, in turns; the fastest counts
-  size_t imports = 3;        // each into a new server; the fastest counts
+  size_t imports = 7;        // each into a new server; the fastest counts
   double batch_ratio = 0.85;
   double single_ratio = 0.5;
   double import_ratio = 0.6;

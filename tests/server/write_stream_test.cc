@@ -57,7 +57,7 @@ class WriteStreamTest : public ServerFixture {
     v1::WriteRequest request;
     request.mutable_start()->set_collection("points");
     request.mutable_start()->set_stream_id(stream_id);
-    EXPECT_TRUE(open->stream->Write(request));
+    open->stream->Write(request);  // fails when the server was quick to refuse
     v1::WriteResponse reply;
     if (open->stream->Read(&reply)) open->started = reply.started();
     return open;
