@@ -1,15 +1,16 @@
 #include "bench/child_process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
-#include <thread>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -75,6 +76,13 @@ absl::Status ChildProcess::Wait() {
   return absl::InternalError(absl::StrCat(name_, " failed:\n", Output()));
 }
 
+void ChildProcess::PauseOrEnd() const {
+  const int ended = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
+  pollfd event{ended, POLLIN, 0};
+  poll(&event, 1, static_cast<int>(kPollInterval.count()));
+  close(ended);
+}
+
 absl::Status ChildProcess::WaitUntil(const std::function<bool()>& ready,
                                      std::chrono::seconds timeout) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
@@ -89,7 +97,7 @@ absl::Status ChildProcess::WaitUntil(const std::function<bool()>& ready,
       return absl::UnavailableError(absl::StrCat(
           name_, " was not ready in ", timeout.count(), " s:\n", Output()));
     }
-    std::this_thread::sleep_for(kPollInterval);
+    PauseOrEnd();
   }
 }
 
@@ -98,7 +106,7 @@ void ChildProcess::Stop() {
   kill(pid_, SIGTERM);
   const auto deadline = std::chrono::steady_clock::now() + kStopTimeout;
   while (!Ended() && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(kPollInterval);
+    PauseOrEnd();
   }
   if (Ended()) return;
   kill(pid_, SIGKILL);

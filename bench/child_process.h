@@ -44,6 +44,8 @@ class ChildProcess {
         name_(std::move(name)),
         output_path_(std::move(output_path)) {}
   bool Ended();
+  // A moment, or less when it ends.
+  void PauseOrEnd() const;
 
   pid_t pid_;
   std::string name_;

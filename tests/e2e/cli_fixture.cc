@@ -1,11 +1,8 @@
 #include "tests/e2e/cli_fixture.h"
 
-#include <chrono>
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace vicinal::e2e {
@@ -13,19 +10,12 @@ namespace vicinal::e2e {
 // VICINAL_PATH and VICINALD_PATH are the programs, set by CMake.
 
 void CliFixture::StartServer(const std::string& port) {
-  const std::string port_file = folder_.File("port");
-  std::filesystem::remove(port_file);
-  server_ = std::make_unique<Child>(
+  server_ = std::make_unique<ServerProcess>(
+      folder_.File("."),
       std::vector<std::string>{VICINALD_PATH, "--data", folder_.File("data"),
-                               "--listen", "127.0.0.1:" + port, "--port-file",
-                               port_file},
-      folder_.File("server.out"), folder_.File("server.err"));
-  while (ReadText(port_file).find('\n') == std::string::npos) {
-    ASSERT_TRUE(server_->Running()) << ReadText(folder_.File("server.err"));
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  port_ = ReadText(port_file);
-  port_.resize(port_.find('\n'));
+                               "--listen", "127.0.0.1:" + port});
+  ASSERT_TRUE(server_->serving()) << server_->log();
+  port_ = std::to_string(server_->port());
 }
 
 std::vector<std::string> CliFixture::Command(

@@ -10,6 +10,7 @@
 
 #include "tests/client/test_files.h"
 #include "tests/e2e/cli_process.h"
+#include "tests/e2e/server_process.h"
 
 namespace vicinal::e2e {
 
@@ -39,7 +40,7 @@ class CliFixture : public testing::Test {
   nlohmann::json Json(const std::vector<std::string>& args);
 
   client::TemporaryFolder folder_;
-  std::unique_ptr<Child> server_;
+  std::unique_ptr<ServerProcess> server_;
   std::string port_;
 };
 

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cmath>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -129,8 +128,8 @@ TEST_F(CliImportTest, LosesAndRepeatsNothingWhenKilledAgainAndAgain) {
   Random random(kSeed);
   for (int kills = 0; kills < 8; ++kills) {
     Child import(Command(command), "", "");
-    std::this_thread::sleep_for(
-        std::chrono::milliseconds(20 + random.Uniform(80)));
+    EXPECT_FALSE(
+        import.WaitFor(std::chrono::milliseconds(20 + random.Uniform(80))));
     import.Kill();
   }
   const Outcome outcome = Run(command);
@@ -155,7 +154,7 @@ TEST_F(CliImportTest, GoesOnByItselfWhenTheServerIsKilledAndStartedAgain) {
                         "--batch-size", "50", "--rate", "6000"}),
                folder_.File("out"), folder_.File("err"));
   for (int kills = 0; kills < 2; ++kills) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    EXPECT_FALSE(import.WaitFor(std::chrono::milliseconds(200)));
     RestartServer();
   }
   ASSERT_EQ(import.Wait(), 0) << ReadText(folder_.File("err"));

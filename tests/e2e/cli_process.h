@@ -2,11 +2,14 @@
 #pragma once
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -44,12 +47,14 @@ class Child {
     waitpid(pid_, &status, 0);
     return Take(status);
   }
-  bool Running() {
-    if (pid_ <= 0) return false;
-    int status = 0;
-    if (waitpid(pid_, &status, WNOHANG) == 0) return true;
-    Take(status);
-    return false;
+  // Until it has ended, or `timeout` has passed (false).
+  bool WaitFor(std::chrono::milliseconds timeout) const {
+    if (pid_ <= 0) return true;
+    const int ended = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
+    pollfd event{ended, POLLIN, 0};
+    const int num_events = poll(&event, 1, static_cast<int>(timeout.count()));
+    close(ended);
+    return num_events > 0;
   }
   pid_t pid() const { return pid_; }
   void Signal(int number) {

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +22,7 @@ struct FaultCase {
   absl::StatusCode fault;     // of the disk
   absl::StatusCode expected;  // of the write
 };
+void PrintTo(const FaultCase& fault, std::ostream* out) { *out << fault.name; }
 
 class EngineFaultTest : public ::testing::TestWithParam<FaultCase> {
  protected:
