@@ -153,6 +153,7 @@ bool Compactor::DoOne() {
     RunJob(best_state, *std::move(best));
     return true;
   }
+  SealForRoom();
   for (const std::unique_ptr<State>& state : states_) {
     if (VerifyOne(state.get())) return true;
   }
@@ -213,7 +214,29 @@ void Compactor::SealIdle(State* state, Time now) {
     return;
   }
   state->seal_posted = true;
-  context_->committer->Post([collection = state->collection] {
+  PostFreeze(state->collection);
+}
+
+void Compactor::SealForRoom() {
+  const size_t enough = context_->options->max_unindexed_bytes / 2;
+  size_t unindexed = context_->unindexed_bytes->load(std::memory_order_relaxed);
+  if (unindexed <= enough) return;
+  std::vector<std::pair<size_t, State*>> by_size;
+  for (const std::unique_ptr<State>& state : states_) {
+    const std::shared_ptr<const View> view = state->collection->view();
+    if (!view->frozen.empty()) return;  // room comes without this
+    by_size.emplace_back(view->growing->memory_bytes(), state.get());
+  }
+  std::sort(by_size.rbegin(), by_size.rend());
+  for (const auto& [bytes, state] : by_size) {
+    if (unindexed <= enough || bytes == 0) return;
+    unindexed -= std::min(bytes, unindexed);
+    PostFreeze(state->collection);
+  }
+}
+
+void Compactor::PostFreeze(std::shared_ptr<CollectionImpl> collection) {
+  context_->committer->Post([collection = std::move(collection)] {
     if (collection->view()->growing->num_rows() > 0) collection->Freeze(0);
   });
 }

@@ -79,6 +79,11 @@ class Compactor {
   bool DeleteDropped();
   void TakeRequests();
   void SealIdle(State* state, Time now);
+  // Many growing segments, each too small for an index, must not use up
+  // max_unindexed_bytes for ever: when nothing waits for a build, the largest
+  // are sealed until half of it is free.
+  void SealForRoom();
+  void PostFreeze(std::shared_ptr<CollectionImpl> collection);
   void CleanStreams(State* state, Time now);
   std::optional<Job> PickJob(State* state, Time now);
   void AddFrozen(const View& view, Job* job) const;

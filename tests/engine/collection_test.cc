@@ -1,5 +1,7 @@
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <future>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -9,6 +11,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "src/engine/database.h"
@@ -439,6 +443,11 @@ TEST_F(CollectionTest, RefusesWritesWhileTooMuchWaitsForItsIndex) {
   database_.reset();
   options_.max_unindexed_bytes = 1'000;
   options_.growing_segment_bytes = size_t{1} << 20;
+  std::promise<void> builds_may_start;
+  options_.test_hook = [started = builds_may_start.get_future().share()](
+                           absl::string_view point) {
+    if (point == "build:start") started.wait();
+  };
   Open();
   CreatePlane();
   BatchBuilder points(collection_->schema());
@@ -454,9 +463,41 @@ TEST_F(CollectionTest, RefusesWritesWhileTooMuchWaitsForItsIndex) {
   BatchBuilder one(collection_->schema());
   one.Add(PointId(1), {Bytes({0, 0})});
   EXPECT_TRUE(collection_->Upsert(one.batch(), waited).status.ok());
+  builds_may_start.set_value();
   ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
   EXPECT_TRUE(collection_->HasRoom());
   EXPECT_TRUE(Put(1, 0, 0).status.ok());
+}
+
+// No segment is worth an index of its own, yet together they fill the room.
+TEST_F(CollectionTest, ManySmallCollectionsMakeRoomByThemselves) {
+  database_.reset();
+  options_.max_unindexed_bytes = 5'000;
+  options_.growing_segment_bytes = size_t{1} << 20;
+  Open();
+  const auto deadline =
+      std::chrono::steady_clock::now() + std::chrono::minutes(1);
+  for (uint64_t c = 0; c < 20; ++c) {
+    Create(SchemaOf(absl::StrCat("c", c), 2, Metric::kL2));
+    for (uint64_t id = 0; id < 50;) {
+      const absl::Status status = Put(id, 0, static_cast<float>(id)).status;
+      if (status.ok()) {
+        ++id;
+        continue;
+      }
+      ASSERT_TRUE(absl::IsResourceExhausted(status)) << status;
+      ASSERT_LT(std::chrono::steady_clock::now(), deadline) << status;
+      std::this_thread::yield();
+    }
+  }
+  uint64_t num_indexed = 0;
+  for (uint64_t c = 0; c < 20; ++c) {
+    const auto collection = database_->GetCollection(absl::StrCat("c", c));
+    ASSERT_TRUE(collection.ok()) << collection.status();
+    EXPECT_EQ((*collection)->Count(), 50u);
+    num_indexed += (*collection)->stats().num_indexed;
+  }
+  EXPECT_GT(num_indexed, 0u);
 }
 
 TEST_F(CollectionTest, ConcurrentWritersShareCommits) {
