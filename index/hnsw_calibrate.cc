@@ -21,9 +21,9 @@ namespace {
 constexpr size_t kNumQueries = 256;
 constexpr uint64_t kSeed = 0x5EED;
 constexpr std::array<uint32_t, 3> kDepths = {1, 10, 100};
-constexpr std::array<uint32_t, 23> kEfGrid = {
-    8,  10,  12,  16,  20,  24,  32,  40,  48,  64,  80,
-    96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024};
+constexpr auto kEfGrid = std::to_array<uint32_t>(
+    {8,  10,  12,  16,  20,  24,  32,  40,  48,  64,  80,
+     96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024});
 constexpr size_t kScanRows = 64;
 
 // Seeded sample of rows that are on level 0 only: a walk that must not see its

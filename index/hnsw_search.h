@@ -66,6 +66,7 @@ class VisitedSet {
 // than two heaps.
 class CandidatePool {
  public:
+  // capacity: at least 1.
   void Reset(size_t capacity) {
     if (keys_.size() < capacity + 1) keys_.resize(capacity + 1);
     capacity_ = capacity;
