@@ -76,6 +76,9 @@ int Serve(const Flags& flags, const sigset_t& signals) {
   }
   DatabaseOptions options;
   options.build_threads = flags.build_threads;
+  options.warn = [](absl::string_view message) {
+    spdlog::warn("{}", std::string(message));
+  };
   const auto start = std::chrono::steady_clock::now();
   auto database = Database::Open(flags.data, options);
   if (!database.ok()) return Fail(kDataFolder, database.status().message());

@@ -131,7 +131,8 @@ rocksdb::IOStatus ProbeRoom(rocksdb::FileSystem* files,
 // Whether the store takes writes. RocksDB's threads report to it too.
 class Health final : public rocksdb::EventListener {
  public:
-  explicit Health(std::string path) : path_(std::move(path)) {}
+  Health(std::string path, std::function<void(absl::string_view)> warn)
+      : path_(std::move(path)), warn_(std::move(warn)) {}
 
   bool ok() const { return ok_.load(std::memory_order_acquire); }
   absl::Status Get() const {
@@ -141,15 +142,25 @@ class Health final : public rocksdb::EventListener {
   }
   // The first failure stays until Clear.
   absl::Status Fail(const rocksdb::Status& status) {
-    MutexLock lock(mu_);
-    if (failure_.ok()) failure_ = WriteError(path_, status);
-    ok_.store(false, std::memory_order_release);
-    return failure_;
+    absl::Status failure;
+    bool is_first = false;
+    {
+      MutexLock lock(mu_);
+      is_first = failure_.ok();
+      if (is_first) failure_ = WriteError(path_, status);
+      ok_.store(false, std::memory_order_release);
+      failure = failure_;
+    }
+    if (is_first && warn_) warn_(failure.message());
+    return failure;
   }
   void Clear() {
-    MutexLock lock(mu_);
-    failure_ = absl::OkStatus();
-    ok_.store(true, std::memory_order_release);
+    {
+      MutexLock lock(mu_);
+      failure_ = absl::OkStatus();
+      ok_.store(true, std::memory_order_release);
+    }
+    if (warn_) warn_(absl::StrCat("The store at ", path_, " takes writes."));
   }
   void OnBackgroundError(rocksdb::BackgroundErrorReason /*reason*/,
                          rocksdb::Status* error) override {
@@ -165,6 +176,7 @@ class Health final : public rocksdb::EventListener {
 
  private:
   const std::string path_;
+  const std::function<void(absl::string_view)> warn_;
   std::atomic<bool> ok_ = true;
   mutable Mutex mu_;
   absl::Status failure_ ABSL_GUARDED_BY(mu_);
@@ -425,7 +437,7 @@ absl::StatusOr<std::unique_ptr<RecordStore>> RecordStore::Open(
   auto impl = std::make_unique<Impl>();
   impl->path = path;
   VICINAL_ASSIGN_OR_RETURN(impl->lock, DataFolderLock::Acquire(path));
-  impl->health = std::make_shared<Health>(path);
+  impl->health = std::make_shared<Health>(path, options.warn);
   VICINAL_RETURN_IF_ERROR(impl->OpenDb(options));
   return std::unique_ptr<RecordStore>(new RecordStore(std::move(impl)));
 }

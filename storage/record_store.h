@@ -83,6 +83,9 @@ struct RecordStoreOptions {
   // cached blocks. Larger write buffers make fewer, larger flushes.
   size_t write_buffer_bytes = size_t{32} << 20;
   size_t block_cache_bytes = size_t{32} << 20;
+  // Told in a sentence when writes end, with the reason, and when they are
+  // taken again; from any thread, must not block. Empty: nobody.
+  std::function<void(absl::string_view message)> warn;
   // Tests only: asked before every change of a file, fails it at will (see
   // FaultHook in storage/fault_env.h). Empty otherwise.
   std::function<absl::Status(absl::string_view operation,

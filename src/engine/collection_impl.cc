@@ -351,6 +351,14 @@ absl::Status CollectionImpl::FinishBuild(
   return absl::OkStatus();
 }
 
+void CollectionImpl::WarnOfDamage(const absl::Status& damage) const {
+  if (!context_->options->warn) return;
+  context_->options->warn(
+      absl::StrCat("A file of collection \"", schema().name,
+                   "\" is damaged and will be rebuilt from the records: ",
+                   damage.message()));
+}
+
 absl::Status CollectionImpl::Recover(
     const std::shared_ptr<SealedSegment>& damaged) {
   BeginBuild();

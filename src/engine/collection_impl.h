@@ -137,6 +137,7 @@ class CollectionImpl final
   // Serves the rows of a segment whose vectors turned out to be damaged from
   // memory, read from the records, until they are rebuilt.
   absl::Status Recover(const std::shared_ptr<SealedSegment>& damaged);
+  void WarnOfDamage(const absl::Status& damage) const;
   // Deletes all data of a dropped collection.
   absl::Status DeleteEverything();
 

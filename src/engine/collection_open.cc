@@ -68,6 +68,7 @@ absl::Status CollectionImpl::MapSegments(View* view,
     if (segment.ok()) {
       view->sealed.push_back(*std::move(segment));
     } else if (absl::IsDataLoss(segment.status())) {
+      WarnOfDamage(segment.status());
       damaged->push_back(entry);
     } else {
       return segment.status();

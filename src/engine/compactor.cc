@@ -390,6 +390,12 @@ void Compactor::RunJob(State* state, Job job) {
   } else {
     state->backoff = std::clamp(state->backoff * 2, kFirstBackoff, kMaxBackoff);
     state->not_before = context_->options->clock->Now() + state->backoff;
+    if (context_->options->warn && !absl::IsCancelled(status)) {
+      context_->options->warn(absl::StrCat(
+          "An index build of collection \"", job.collection->schema().name,
+          "\" failed and is tried again in ", state->backoff.count(),
+          " ms: ", status.message()));
+    }
   }
   if (!asked_for) {
     operation->Finish(status);
@@ -457,6 +463,7 @@ bool Compactor::VerifyOne(State* state) {
     const absl::Status status = segment->VerifyVectors();
     segment->MarkVerified();
     if (!status.ok()) {
+      state->collection->WarnOfDamage(status);
       // When the records cannot be read either, the next open reports it.
       state->collection->Recover(segment).IgnoreError();
       Hook("verify:damaged");

@@ -299,7 +299,9 @@ EngineInfo GetEngineInfo() {
 
 absl::StatusOr<std::unique_ptr<Database>> Database::Open(
     const std::string& path, const DatabaseOptions& options) {
-  VICINAL_ASSIGN_OR_RETURN(auto store, RecordStore::Open(path, options.store));
+  RecordStoreOptions store_options = options.store;
+  store_options.warn = options.warn;
+  VICINAL_ASSIGN_OR_RETURN(auto store, RecordStore::Open(path, store_options));
   auto database = std::make_unique<DatabaseImpl>(options, std::move(store));
   VICINAL_RETURN_IF_ERROR(database->OpenCollections());
   return database;

@@ -45,6 +45,10 @@ struct DatabaseOptions {
   // more bytes than this wait for their index.
   size_t max_unindexed_bytes = size_t{2} << 30;
   RecordStoreOptions store;
+  // Told in a sentence what an operator should know: a damaged index file, a
+  // failed build, the end of writes. From any thread, must not block. Empty:
+  // nobody.
+  std::function<void(absl::string_view message)> warn;
   const Clock* clock = &Clock::Real();
   // Tests only: called at named points; may block or kill the process.
   // Commits, in order: commit:before_store, commit:before_apply,

@@ -157,7 +157,8 @@ TEST_F(CliImportTest, GoesOnByItselfWhenTheServerIsKilledAndStartedAgain) {
     EXPECT_FALSE(import.WaitFor(std::chrono::milliseconds(200)));
     RestartServer();
   }
-  ASSERT_EQ(import.Wait(), 0) << ReadText(folder_.File("err"));
+  ASSERT_EQ(import.Wait(), 0)
+      << ReadText(folder_.File("err")) << server_->log();
   EXPECT_THAT(ReadText(folder_.File("err")), HasSubstr("trying to go on"));
   EXPECT_EQ(ExportVectors("a"), RawBytes(values));
   const auto shown = Json({"collection", "show", "a", "--json"});

@@ -1,4 +1,6 @@
 // Damaged segment files: answers stay exact and the files are rebuilt.
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -10,6 +12,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "src/base/coding.h"
@@ -55,6 +59,9 @@ std::vector<Section> SectionsOf(const std::string& file) {
 class EngineCorruptionTest : public ::testing::Test {
  protected:
   EngineCorruptionTest() : oracle_(Schema()) {
+    options_.warn = [this](absl::string_view message) {
+      num_warnings_ += absl::StrContains(message, "damaged");
+    };
     options_.test_hook = [this, log = log_.hook()](absl::string_view point) {
       log(point);
       MutexLock lock(mu_);
@@ -134,12 +141,14 @@ class EngineCorruptionTest : public ::testing::Test {
   // rebuild, which the gate holds back, and after one more open.
   void ExpectRecovery() {
     SetGate(false);
+    num_warnings_ = 0;
     const size_t num_found_before = log_.CountOf("verify:damaged");
     ASSERT_TRUE(Open().ok());
     if (!collection_->stats().degraded) {
       EXPECT_TRUE(log_.WaitFor("verify:damaged", num_found_before + 1));
     }
     EXPECT_TRUE(collection_->stats().degraded);
+    EXPECT_GT(num_warnings_, 0u);
     ExpectExact();
     SetGate(true);
     EXPECT_TRUE(Finished(collection_->Optimize(1)).ok());
@@ -160,6 +169,7 @@ class EngineCorruptionTest : public ::testing::Test {
   CondVar gate_;  // builds pass it before they publish
   bool gate_open_ ABSL_GUARDED_BY(mu_) = true;
   DatabaseOptions options_ = TestOptions();
+  std::atomic<size_t> num_warnings_ = 0;
   Oracle oracle_;
   Random random_{99};
   std::vector<fs::path> files_;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -18,7 +19,9 @@
 namespace vicinal {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 // A disk that goes wrong at the n-th change of a file, for once or for good.
 class Disk {
@@ -152,8 +155,14 @@ TEST(StorageFaultTest, OpenThatFailsAnywhereFailsCleanly) {
 TEST(StorageFaultTest, FullDiskIsResumedOnceThereIsSpace) {
   Disk disk;
   TempFolder folder;
-  auto store = OpenOrDie(folder.data(), disk.Options());
+  RecordStoreOptions options = disk.Options();
+  std::vector<std::string> warnings;
+  options.warn = [&](absl::string_view message) {
+    warnings.emplace_back(message);
+  };
+  auto store = OpenOrDie(folder.data(), options);
   ASSERT_TRUE(CommitHistory(*store, 1).ok());
+  EXPECT_THAT(warnings, IsEmpty());
   disk.Arm(1, absl::ResourceExhaustedError("injected"), /*for_good=*/true);
   const absl::Status full = CommitHistory(*store, 2);
   EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
@@ -166,6 +175,8 @@ TEST(StorageFaultTest, FullDiskIsResumedOnceThereIsSpace) {
   const absl::Status resumed = store->Resume();
   ASSERT_TRUE(resumed.ok()) << resumed;
   EXPECT_TRUE(store->WriteHealth().ok());
+  EXPECT_THAT(warnings,
+              ElementsAre(HasSubstr("is full"), HasSubstr("takes writes")));
   EXPECT_EQ(CheckHistory(*store), 1) << "the failed batch does not come back";
   for (uint64_t i = 2; i <= 20; ++i) {
     ASSERT_TRUE(CommitHistory(*store, i).ok());
