@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,8 @@
 #include "src/base/random.h"
 #include "tests/client/test_files.h"
 #include "tests/e2e/cli_fixture.h"
+#include "vicinal/v1/point.grpc.pb.h"
+#include "vicinal/v1/point.pb.h"
 
 namespace vicinal::e2e {
 namespace {
@@ -51,6 +54,24 @@ class CliImportTest : public CliFixture {
     const Outcome outcome = Run(command);
     ASSERT_EQ(outcome.code, 0) << outcome.err;
     EXPECT_EQ(ExportVectors(name), vectors) << file;
+  }
+
+  // Waits, a minute at most, until a collection has so many points.
+  uint64_t AwaitPoints(const std::string& collection, uint64_t at_least) {
+    const auto points = v1::PointService::NewStub(server_->Connect());
+    const auto deadline =
+        std::chrono::system_clock::now() + std::chrono::minutes(1);
+    v1::CountRequest request;
+    request.set_collection(collection);
+    v1::CountResponse response;
+    do {
+      // NotFound until the import has created it.
+      grpc::ClientContext context;
+      context.set_deadline(deadline);
+      (void)points->Count(&context, request, &response);
+    } while (response.count() < at_least &&
+             std::chrono::system_clock::now() < deadline);
+    return response.count();
   }
 
   int num_collections_ = 0;
@@ -126,12 +147,13 @@ TEST_F(CliImportTest, LosesAndRepeatsNothingWhenKilledAgainAndAgain) {
       "--batch-size", "50", "--rate", "8000"};
   std::cout << "seed " << kSeed << "\n";
   Random random(kSeed);
+  uint64_t num_points = 0;
   for (int kills = 0; kills < 8; ++kills) {
     Child import(Command(command), "", "");
-    EXPECT_FALSE(
-        import.WaitFor(std::chrono::milliseconds(20 + random.Uniform(80))));
+    num_points = AwaitPoints("a", num_points + 1 + random.Uniform(200));
     import.Kill();
   }
+  ASSERT_LT(num_points, kRows);
   const Outcome outcome = Run(command);
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("rows were there from an earlier run"));
