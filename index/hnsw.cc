@@ -10,6 +10,7 @@
 #include "index/hnsw_graph.h"
 #include "index/hnsw_search.h"
 #include "src/base/status_macros.h"
+#include "src/distance/code_kernels.h"
 #include "src/distance/distance.h"
 
 namespace vicinal {
@@ -73,12 +74,14 @@ class ExpansionGate {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<HnswIndex>> HnswIndex::Open(
-    VectorSetView vectors, Metric metric, absl::string_view graph) {
+    VectorSetView vectors, Metric metric, absl::string_view graph,
+    CodedRows codes) {
   auto state = std::make_unique<HnswState>();
   VICINAL_ASSIGN_OR_RETURN(state->graph,
                            ParseHnswGraph(graph, vectors.num_rows));
   state->graph_bytes = graph.size();
   state->ops = &OpsFor(metric, vectors.type);
+  state->codes = codes;
   return std::unique_ptr<HnswIndex>(
       new HnswIndex(vectors, metric, std::move(state)));
 }
@@ -98,7 +101,6 @@ absl::Status HnswIndex::Search(const void* query, const SearchParams& params,
   const size_t n = vectors_.num_rows;
   const size_t accepted = NumAccepted(filter, n);
   const size_t ef = std::max(params.ef, params.k);
-  const size_t wanted = std::min(params.k, accepted);
   // A walk meets accepted rows at the rate accepted / n, so it costs about
   // kDistancesPerEf ef n / accepted distances; a scan costs `accepted`.
   const bool scan =
@@ -106,10 +108,7 @@ absl::Status HnswIndex::Search(const void* query, const SearchParams& params,
   absl::Status status;
   bool complete = false;
   if (!scan) {
-    status = filter.AcceptsAll() ? WalkAll(query, ef, stop, out, &work)
-                                 : WalkFiltered(query, ef, accepted, filter,
-                                                stop, out, &work, &complete);
-    complete = filter.AcceptsAll() ? out->size() >= wanted : complete;
+    status = Walk(query, params, filter, accepted, stop, out, &work, &complete);
   }
   if (status.ok() && !complete) {
     // The walk ended short, or a scan is cheaper. Rows found so far would be
@@ -125,51 +124,68 @@ absl::Status HnswIndex::Search(const void* query, const SearchParams& params,
   return status;
 }
 
-absl::Status HnswIndex::WalkAll(const void* query, size_t ef,
-                                const StopCondition& stop, TopK* out,
-                                SearchStats* stats) const {
+absl::Status HnswIndex::Walk(const void* query, const SearchParams& params,
+                             const Filter& filter, size_t num_accepted,
+                             const StopCondition& stop, TopK* out,
+                             SearchStats* stats, bool* complete) const {
   const HnswLevel& level0 = state_->graph.levels[0];
-  const QueryScorer score{state_->ops, vectors_, query};
-  ScratchLease scratch(&state_->scratches);
-  scratch.get()->Reserve(level0.num_nodes, level0.stride);
-  const HnswStep start = Descend(state_->graph, 0, score, scratch.get(),
-                                 &stats->distance_computations);
-  ExpansionGate gate(stop);
-  PoolWalk(level0, score, start, std::min(ef, vectors_.num_rows), scratch.get(),
-           &stats->distance_computations, [&] { return gate(); });
-  stats->expanded_nodes += gate.expanded();
-  const CandidatePool& pool = scratch.get()->pool;
-  for (size_t i = 0; i < std::min(out->k(), pool.size()); ++i) {
-    out->Push({pool.distance(i), pool.slot(i)});
-  }
-  return gate.status();
-}
-
-absl::Status HnswIndex::WalkFiltered(const void* query, size_t ef,
-                                     size_t num_accepted, const Filter& filter,
-                                     const StopCondition& stop, TopK* out,
-                                     SearchStats* stats, bool* complete) const {
-  const HnswLevel& level0 = state_->graph.levels[0];
-  const QueryScorer score{state_->ops, vectors_, query};
+  const QueryScorer exact{state_->ops, vectors_, query};
+  const CodedRows& codes = state_->codes;
+  const size_t ef =
+      std::min(std::max(params.ef, params.k), vectors_.num_rows);
   ScratchLease lease(&state_->scratches);
   HnswScratch& scratch = *lease.get();
   scratch.Reserve(level0.num_nodes, level0.stride);
+  absl::Status status;
+  if (codes.codec == nullptr) {
+    status = WalkWith(exact, ef, filter, num_accepted, stop, &scratch, stats,
+                      complete);
+    for (size_t i = 0; i < std::min(out->k(), scratch.pool.size()); ++i) {
+      out->Push({scratch.pool.distance(i), scratch.pool.slot(i)});
+    }
+  } else {
+    VICINAL_RETURN_IF_ERROR(codes.codec->Prepare(query, &scratch.query));
+    const CodeScorer score{&ActiveCodeKernels(), &codes.codec->layout(),
+                           &scratch.query.code_query(), codes.records};
+    status = WalkWith(score, ef, filter, num_accepted, stop, &scratch, stats,
+                      complete);
+    const size_t depth =
+        params.rerank == 0 ? ef : std::max(params.rerank, params.k);
+    const size_t n = ScoreExactly(exact, depth, &scratch);
+    stats->distance_computations += n;
+    for (size_t i = 0; i < n; ++i) {
+      out->Push({scratch.exact[i], scratch.reranked[i]});
+    }
+  }
+  *complete = *complete && out->size() >= std::min(out->k(), num_accepted);
+  return status;
+}
+
+template <typename Scorer>
+absl::Status HnswIndex::WalkWith(const Scorer& score, size_t ef,
+                                 const Filter& filter, size_t num_accepted,
+                                 const StopCondition& stop,
+                                 HnswScratch* scratch, SearchStats* stats,
+                                 bool* complete) const {
+  const HnswLevel& level0 = state_->graph.levels[0];
   uint64_t num_distances = 0;
   const HnswStep start =
-      Descend(state_->graph, 0, score, &scratch, &num_distances);
+      Descend(state_->graph, 0, score, scratch, &num_distances);
   ExpansionGate gate(stop);
-  FilteredPoolWalk(
-      level0, score, start, std::min(ef, vectors_.num_rows), &scratch,
-      &num_distances, [&](uint32_t slot) { return filter.Accepts(slot); },
-      // Past that many distances the scan would have been cheaper.
-      [&] { return num_distances <= num_accepted && gate(); });
+  if (filter.AcceptsAll()) {
+    PoolWalk(level0, score, start, ef, scratch, &num_distances,
+             [&] { return gate(); });
+    *complete = true;
+  } else {
+    FilteredPoolWalk(
+        level0, score, start, ef, scratch, &num_distances,
+        [&](uint32_t slot) { return filter.Accepts(slot); },
+        // Past that many distances the scan would have been cheaper.
+        [&] { return num_distances <= num_accepted && gate(); });
+    *complete = num_distances <= num_accepted;
+  }
   stats->distance_computations += num_distances;
   stats->expanded_nodes += gate.expanded();
-  for (size_t i = 0; i < std::min(out->k(), scratch.pool.size()); ++i) {
-    out->Push({scratch.pool.distance(i), scratch.pool.slot(i)});
-  }
-  *complete = num_distances <= num_accepted &&
-              out->size() >= std::min(out->k(), num_accepted);
   return gate.status();
 }
 

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "index/index.h"
+#include "quant/codec.h"
 #include "src/base/cancel.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
@@ -45,24 +46,35 @@ absl::StatusOr<std::string> BuildHnswGraph(VectorSetView vectors, Metric metric,
                                            const CancelToken* cancel,
                                            Progress* progress);
 
-// ef that reached a recall, measured when the segment was sealed.
+// What a recall cost, measured when the segment was sealed.
 struct RecallPoint {
   float recall = 0;  // measured mean recall@k
   uint32_t k = 0;
   uint32_t ef = 0;
+  uint32_t rerank = 0;  // 0 where walks are exact
+};
+
+// Codes of the rows of an index, one record per row in the order of the rows;
+// no codec: there are none. Borrowed.
+struct CodedRows {
+  const Codec* codec = nullptr;
+  const uint8_t* records = nullptr;
 };
 
 struct HnswState;
+struct HnswScratch;
 
 class HnswIndex final : public Index {
  public:
   ~HnswIndex() override;
 
-  // Borrows both. DataLoss: the bytes are not a graph over these vectors;
-  // every count, level and link is checked, so a hostile file cannot make a
-  // search read out of bounds.
+  // Borrows all three. With codes, searches walk on them and compare the
+  // nearest candidates exactly. DataLoss: the bytes are not a graph over these
+  // vectors; every count, level and link is checked, so a hostile file cannot
+  // make a search read out of bounds.
   static absl::StatusOr<std::unique_ptr<HnswIndex>> Open(
-      VectorSetView vectors, Metric metric, absl::string_view graph);
+      VectorSetView vectors, Metric metric, absl::string_view graph,
+      CodedRows codes = {});
 
   absl::Status Search(const void* query, const SearchParams& params,
                       const Filter& filter, const StopCondition& stop,
@@ -70,9 +82,11 @@ class HnswIndex final : public Index {
   size_t num_rows() const override { return vectors_.num_rows; }
   size_t memory_bytes() const override;
 
-  // Measures recall@k over a grid of ef, k in {1, 10, 100}, with a seeded
-  // sample of the rows as queries (each excluded from its own answer) against
-  // exact search. A second or two for 60,000 x 784. cancel may be null.
+  // Measures recall@k over a grid of ef (and of rerank, with codes), k in
+  // {1, 10, 100}, with a seeded sample of the rows as queries (each excluded
+  // from its own answer) against exact search; keeps of each k the settings
+  // that no cheaper one reaches, in the order of their cost. A second or two
+  // for 60,000 x 784. cancel may be null.
   absl::StatusOr<std::vector<RecallPoint>> Calibrate(
       size_t num_threads, const CancelToken* cancel) const;
 
@@ -84,25 +98,28 @@ class HnswIndex final : public Index {
   HnswIndex(VectorSetView vectors, Metric metric,
             std::unique_ptr<const HnswState> state);
 
-  // The best-first walk when every row may be returned.
-  absl::Status WalkAll(const void* query, size_t ef, const StopCondition& stop,
-                       TopK* out, SearchStats* stats) const;
-  // The same through rows that the filter rejects; *complete is false when
-  // the walk was given up because a scan is cheaper, or found too few.
-  absl::Status WalkFiltered(const void* query, size_t ef, size_t num_accepted,
-                            const Filter& filter, const StopCondition& stop,
-                            TopK* out, SearchStats* stats,
-                            bool* complete) const;
+  // Walks by codes or by vectors, whichever there are.
+  absl::Status Walk(const void* query, const SearchParams& params,
+                    const Filter& filter, size_t num_accepted,
+                    const StopCondition& stop, TopK* out, SearchStats* stats,
+                    bool* complete) const;
+  // The walk itself; leaves its finds in scratch->pool. *complete is false
+  // when a filtered walk was given up because a scan is cheaper.
+  template <typename Scorer>
+  absl::Status WalkWith(const Scorer& score, size_t ef, const Filter& filter,
+                        size_t num_accepted, const StopCondition& stop,
+                        HnswScratch* scratch, SearchStats* stats,
+                        bool* complete) const;
 
   const VectorSetView vectors_;
   const Metric metric_;
   const std::unique_ptr<const HnswState> state_;
 };
 
-// The smallest ef whose measured recall@k reaches `recall_target`,
-// interpolated in k; the largest measured when none does. Empty table: a
-// conservative formula.
-size_t EfForRecall(const std::vector<RecallPoint>& table, size_t k,
-                   double recall_target);
+// The cheapest search whose measured recall@k reaches `recall_target`,
+// interpolated in recall and in k; the dearest measured when none does. Empty
+// table: a conservative formula.
+SearchParams ParamsForRecall(const std::vector<RecallPoint>& table, size_t k,
+                             double recall_target);
 
 }  // namespace vicinal

@@ -1,10 +1,13 @@
-// What recall each ef gives, measured on the rows themselves.
+// What recall each ef (and depth of reranking) gives, measured on the rows
+// themselves.
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -12,6 +15,7 @@
 #include "index/hnsw_search.h"
 #include "index/workers.h"
 #include "src/base/random.h"
+#include "src/base/status_macros.h"
 #include "src/base/top_k.h"
 #include "src/distance/distance.h"
 
@@ -25,6 +29,27 @@ constexpr auto kEfGrid = std::to_array<uint32_t>(
     {8,  10,  12,  16,  20,  24,  32,  40,  48,  64,  80,
      96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024});
 constexpr size_t kScanRows = 64;
+
+// What a search costs, in cache lines read or so. A graph of few lines per
+// record is bound by the walk, long vectors by the reranking.
+struct SearchCost {
+  double per_ef = 1;
+  double per_rerank = 0;
+
+  static SearchCost Of(VectorSetView vectors, const CodedRows& codes) {
+    if (codes.codec == nullptr) return {};
+    // A walk scores about 12 records for each place of its pool; a vector lies
+    // in slower memory.
+    constexpr double kLineBytes = 64;
+    const double record = codes.codec->layout().record_bytes / kLineBytes;
+    const double vector =
+        vectors.dim * ElementSize(vectors.type) / kLineBytes;
+    return {12 * (2 + record / 2), 2 * (2 + vector / 2)};
+  }
+  double Of(const RecallPoint& point) const {
+    return per_ef * point.ef + per_rerank * point.rerank;
+  }
+};
 
 // Seeded sample of rows that are on level 0 only: a walk that must not see its
 // own query would otherwise begin at it.
@@ -77,16 +102,155 @@ std::vector<std::vector<Neighbor>> ExactNeighbors(
   return truth;
 }
 
-// How many of the k nearest are among the first k of the pool; a row as near
-// as the k-th counts, whichever of the equals it is.
-size_t CountHits(const CandidatePool& pool, const std::vector<Neighbor>& truth,
-                 size_t k) {
-  const float limit = truth[k - 1].distance;
-  size_t hits = 0;
-  while (hits < std::min(k, pool.size()) && pool.distance(hits) <= limit) {
-    ++hits;
+// Depths of reranking measured for a k, ascending; ef is always the last.
+constexpr auto kRerankFactors =
+    std::to_array<double>({1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16, 24});
+std::vector<uint32_t> RerankGrid(uint32_t k, uint32_t ef) {
+  std::vector<uint32_t> grid;
+  for (const double factor : kRerankFactors) {
+    const auto depth = static_cast<uint32_t>(std::ceil(k * factor));
+    if (depth >= ef) break;
+    if (grid.empty() || depth > grid.back()) grid.push_back(depth);
   }
-  return hits;
+  grid.push_back(ef);
+  return grid;
+}
+
+// Adds to hits[i] how many of the k nearest are among the k best of the first
+// grid[i] distances; a row as near as the k-th counts, whichever of the equals
+// it is.
+void CountHits(std::span<const float> distances,
+               const std::vector<Neighbor>& truth, size_t k,
+               std::span<const uint32_t> grid, std::span<uint64_t> hits) {
+  const float limit = truth[k - 1].distance;
+  size_t found = 0;
+  size_t at = 0;
+  for (size_t i = 0; i < grid.size(); ++i) {
+    for (; at < std::min<size_t>(grid[i], distances.size()); ++at) {
+      found += distances[at] <= limit;
+    }
+    hits[i] += std::min(found, k);
+  }
+}
+
+// Of the settings of one k those that no cheaper one reaches, by cost.
+std::vector<RecallPoint> Frontier(std::vector<RecallPoint> points,
+                                  const SearchCost& cost) {
+  std::stable_sort(points.begin(), points.end(),
+                   [&](const RecallPoint& a, const RecallPoint& b) {
+                     return cost.Of(a) < cost.Of(b);
+                   });
+  float best = -1;
+  std::erase_if(points, [&](const RecallPoint& point) {
+    if (point.recall <= best) return true;
+    best = point.recall;
+    return false;
+  });
+  return points;
+}
+
+// One setting of the graph's walk over all queries.
+class Trial {
+ public:
+  Trial(VectorSetView vectors, const HnswState& state,
+        const std::vector<RowId>& queries,
+        const std::vector<std::vector<Neighbor>>& truth, Workers* workers)
+      : vectors_(vectors),
+        state_(state),
+        queries_(queries),
+        truth_(truth),
+        workers_(*workers),
+        scratches_(workers->size()) {}
+
+  // Recalls of every k that the set has and ef reaches, appended to
+  // (*points)[k's number].
+  absl::Status Run(uint32_t ef,
+                   std::array<std::vector<RecallPoint>, kDepths.size()>* points);
+
+ private:
+  // Distances of what the walk found, in the order in which they would be
+  // compared: exact ones.
+  absl::Status WalkFor(size_t q, uint32_t ef, HnswScratch* scratch) const;
+
+  VectorSetView vectors_;
+  const HnswState& state_;
+  const std::vector<RowId>& queries_;
+  const std::vector<std::vector<Neighbor>>& truth_;
+  Workers& workers_;
+  std::vector<HnswScratch> scratches_;
+};
+
+absl::Status Trial::WalkFor(size_t q, uint32_t ef, HnswScratch* scratch) const {
+  const HnswLevel& level0 = state_.graph.levels[0];
+  const QueryScorer exact{state_.ops, vectors_, vectors_.row(queries_[q])};
+  scratch->Reserve(level0.num_nodes, level0.stride);
+  uint64_t num_distances = 0;
+  const auto walk = [&](const auto& score) {
+    const HnswStep start =
+        Descend(state_.graph, 0, score, scratch, &num_distances);
+    scratch->visited.Insert(queries_[q]);
+    PoolWalk(level0, score, start, ef, scratch, &num_distances,
+             [] { return true; });
+    scratch->visited.Clear();
+  };
+  const CodedRows& codes = state_.codes;
+  if (codes.codec == nullptr) {
+    walk(exact);
+  } else {
+    VICINAL_RETURN_IF_ERROR(
+        codes.codec->Prepare(exact.query, &scratch->query));
+    walk(CodeScorer{&ActiveCodeKernels(), &codes.codec->layout(),
+                    &scratch->query.code_query(), codes.records});
+  }
+  ScoreExactly(exact, ef, scratch);
+  return absl::OkStatus();
+}
+
+absl::Status Trial::Run(
+    uint32_t ef,
+    std::array<std::vector<RecallPoint>, kDepths.size()>* points) {
+  std::array<std::vector<uint32_t>, kDepths.size()> grids;
+  for (size_t d = 0; d < kDepths.size(); ++d) {
+    if (kDepths[d] > ef || kDepths[d] > truth_[0].size()) continue;
+    grids[d] = state_.codes.codec == nullptr
+                   ? std::vector<uint32_t>{kDepths[d]}
+                   : RerankGrid(kDepths[d], ef);
+  }
+  // Integer sums, so the order in which threads add does not matter.
+  constexpr size_t kMaxGrid = kRerankFactors.size() + 1;
+  using Hits = std::array<std::array<uint64_t, kMaxGrid>, kDepths.size()>;
+  std::vector<Hits> hits(workers_.size());
+  std::vector<absl::Status> statuses(workers_.size());
+  workers_.For(queries_.size(), 4,
+               [&](size_t begin, size_t end, size_t worker) {
+                 HnswScratch& scratch = scratches_[worker];
+                 for (size_t q = begin; q < end; ++q) {
+                   statuses[worker].Update(WalkFor(q, ef, &scratch));
+                   const std::span<const float> distances(
+                       scratch.exact.data(), scratch.pool.size());
+                   for (size_t d = 0; d < kDepths.size(); ++d) {
+                     if (grids[d].empty()) continue;
+                     CountHits(distances, truth_[q], kDepths[d], grids[d],
+                               hits[worker][d]);
+                   }
+                 }
+               });
+  for (const absl::Status& status : statuses) {
+    VICINAL_RETURN_IF_ERROR(status);
+  }
+  for (size_t d = 0; d < kDepths.size(); ++d) {
+    for (size_t i = 0; i < grids[d].size(); ++i) {
+      uint64_t found = 0;
+      for (const Hits& of_worker : hits) found += of_worker[d][i];
+      (*points)[d].push_back(
+          {.recall = static_cast<float>(found) /
+                     static_cast<float>(queries_.size() * kDepths[d]),
+           .k = kDepths[d],
+           .ef = ef,
+           .rerank = state_.codes.codec == nullptr ? 0 : grids[d][i]});
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -99,91 +263,81 @@ absl::StatusOr<std::vector<RecallPoint>> HnswIndex::Calibrate(
   const HnswGraph& graph = state_->graph;
   if (graph.levels.empty()) return table;
   Workers workers(num_threads);
-  const auto cancelled = [&] {
-    return cancel != nullptr && cancel->cancelled();
-  };
   const std::vector<RowId> queries = SampleQueries(graph);
   if (queries.empty()) return table;
   const std::vector<std::vector<Neighbor>> truth =
       ExactNeighbors(vectors_, *state_->ops, queries, &workers);
-  const HnswLevel& level0 = graph.levels[0];
-  std::vector<HnswScratch> scratches(workers.size());
-  std::array<float, kDepths.size()> best = {};
+  Trial trial(vectors_, *state_, queries, truth, &workers);
+  std::array<std::vector<RecallPoint>, kDepths.size()> points;
   for (const uint32_t ef : kEfGrid) {
-    if (cancelled()) return absl::CancelledError("calibration cancelled");
-    // Integer sums, so the order in which threads add does not matter.
-    std::vector<std::array<uint64_t, kDepths.size()>> hits(workers.size());
-    workers.For(
-        queries.size(), 4, [&](size_t begin, size_t end, size_t worker) {
-          for (size_t q = begin; q < end; ++q) {
-            HnswScratch& scratch = scratches[worker];
-            scratch.Reserve(level0.num_nodes, level0.stride);
-            const QueryScorer score{state_->ops, vectors_,
-                                    vectors_.row(queries[q])};
-            uint64_t num_distances = 0;
-            const HnswStep start =
-                Descend(graph, 0, score, &scratch, &num_distances);
-            scratch.visited.Insert(queries[q]);
-            PoolWalk(level0, score, start, ef, &scratch, &num_distances,
-                     [] { return true; });
-            scratch.visited.Clear();
-            for (size_t d = 0; d < kDepths.size(); ++d) {
-              if (kDepths[d] > ef || kDepths[d] > truth[q].size()) continue;
-              hits[worker][d] += CountHits(scratch.pool, truth[q], kDepths[d]);
-            }
-          }
-        });
+    if (cancel != nullptr && cancel->cancelled()) {
+      return absl::CancelledError("calibration cancelled");
+    }
+    VICINAL_RETURN_IF_ERROR(trial.Run(ef, &points));
     bool all_found = true;
     for (size_t d = 0; d < kDepths.size(); ++d) {
       if (kDepths[d] > truth[0].size()) continue;
-      if (kDepths[d] > ef) {
-        all_found = false;
-        continue;
-      }
-      uint64_t found = 0;
-      for (const auto& of_thread : hits) found += of_thread[d];
-      const float recall =
-          static_cast<float>(found) / (queries.size() * kDepths[d]);
-      best[d] = std::max(best[d], recall);
-      table.push_back({.recall = best[d], .k = kDepths[d], .ef = ef});
-      all_found &= best[d] == 1;
+      all_found &= !points[d].empty() && points[d].back().recall == 1;
     }
     if (all_found) break;
+  }
+  const SearchCost cost = SearchCost::Of(vectors_, state_->codes);
+  for (std::vector<RecallPoint>& of_depth : points) {
+    const std::vector<RecallPoint> kept = Frontier(std::move(of_depth), cost);
+    table.insert(table.end(), kept.begin(), kept.end());
   }
   return table;
 }
 
 namespace {
 
-// For one measured k: the ef at which the line through the table's points
+// ef and rerank as they are interpolated.
+struct Effort {
+  double ef = 0;
+  double rerank = 0;
+
+  Effort operator*(double factor) const {
+    return {ef * factor, rerank * factor};
+  }
+  // The point at `share` of the way to `other`.
+  Effort Toward(const Effort& other, double share) const {
+    return {ef + share * (other.ef - ef),
+            rerank + share * (other.rerank - rerank)};
+  }
+};
+
+// For one measured k: the effort at which the line through the table's points
 // reaches the target.
-double EfAtDepth(const std::vector<RecallPoint>& table, uint32_t k,
-                 double target) {
-  double last_ef = 0;
+Effort EffortAtDepth(const std::vector<RecallPoint>& table, uint32_t k,
+                     double target) {
+  Effort last;
   double last_recall = 0;
   for (const RecallPoint& point : table) {
     if (point.k != k) continue;
+    const Effort effort{static_cast<double>(point.ef),
+                        static_cast<double>(point.rerank)};
     if (point.recall >= target) {
-      if (last_ef == 0) return point.ef;
-      const double share =
-          (target - last_recall) / (point.recall - last_recall);
-      return last_ef + share * (point.ef - last_ef);
+      if (last.ef == 0) return effort;
+      return last.Toward(
+          effort, (target - last_recall) / (point.recall - last_recall));
     }
-    last_ef = point.ef;
+    last = effort;
     last_recall = point.recall;
   }
-  return last_ef;
+  return last;
 }
 
 }  // namespace
 
-size_t EfForRecall(const std::vector<RecallPoint>& table, size_t k,
-                   double recall_target) {
+SearchParams ParamsForRecall(const std::vector<RecallPoint>& table, size_t k,
+                             double recall_target) {
   k = std::max<size_t>(1, k);
+  SearchParams params{.k = k};
   if (table.empty()) {
     // About twice what the data sets of docs/BENCHMARKS.md need.
     const double target = std::clamp(recall_target, 0.5, 0.995);
-    return std::max<size_t>(k + k / 2, std::ceil(8 / (1 - target)));
+    params.ef = std::max<size_t>(k + k / 2, std::ceil(8 / (1 - target)));
+    return params;
   }
   uint32_t below = 0;
   uint32_t above = 0;
@@ -191,23 +345,27 @@ size_t EfForRecall(const std::vector<RecallPoint>& table, size_t k,
     if (point.k <= k) below = std::max(below, point.k);
     if (point.k >= k) above = above == 0 ? point.k : std::min(above, point.k);
   }
-  double ef = 0;
+  Effort effort;
   if (below == 0 || above == 0) {
-    // Outside the measured range ef grows with k.
+    // Outside the measured range the effort grows with k.
     const uint32_t nearest = below == 0 ? above : below;
-    ef = EfAtDepth(table, nearest, recall_target) *
-         std::max(1.0, static_cast<double>(k) / nearest);
+    effort = EffortAtDepth(table, nearest, recall_target) *
+             std::max(1.0, static_cast<double>(k) / nearest);
   } else {
-    const double low = EfAtDepth(table, below, recall_target);
-    const double high = EfAtDepth(table, above, recall_target);
+    const Effort low = EffortAtDepth(table, below, recall_target);
+    const Effort high = EffortAtDepth(table, above, recall_target);
     const double share = below == above
                              ? 0
                              : std::log(static_cast<double>(k) / below) /
                                    std::log(static_cast<double>(above) / below);
-    ef = low + share * (high - low);
+    effort = low.Toward(high, share);
   }
   // Recalls are floats: an ef of 20.000001 means 20.
-  return std::max<size_t>(k, std::ceil(ef - 1e-3));
+  params.ef = std::max<size_t>(k, std::ceil(effort.ef - 1e-3));
+  if (effort.rerank > 0) {
+    params.rerank = std::max<size_t>(k, std::ceil(effort.rerank - 1e-3));
+  }
+  return params;
 }
 
 }  // namespace vicinal

@@ -10,11 +10,14 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "index/hnsw.h"
 #include "index/hnsw_graph.h"
+#include "quant/codec.h"
 #include "src/base/mutex.h"
 #include "src/base/top_k.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
+#include "src/distance/code_kernels.h"
 #include "src/distance/distance.h"
 
 namespace vicinal {
@@ -146,6 +149,9 @@ struct HnswScratch {
   std::vector<RowId> rows;
   std::vector<float> distances;
   std::vector<Neighbor> heap;
+  PreparedQuery query;           // of walks over codes
+  std::vector<RowId> reranked;   // candidates to compare exactly
+  std::vector<float> exact;      // and their distances
 
   void Reserve(size_t num_slots, size_t max_degree) {
     visited.Reserve(num_slots);
@@ -215,6 +221,37 @@ struct QueryScorer {
 
   void operator()(const RowId* rows, size_t n, float* out) const {
     GatherAhead(*ops, query, vectors, rows, n, out);
+  }
+};
+
+// Estimates from one query to rows by their codes.
+struct CodeScorer {
+  const CodeKernels* kernels = nullptr;
+  const CodeLayout* layout = nullptr;
+  const CodeQuery* query = nullptr;
+  const uint8_t* records = nullptr;
+
+  void operator()(const RowId* rows, size_t n, float* out) const {
+    constexpr size_t kStep = 4;
+    constexpr size_t kLineBytes = 64;
+    constexpr size_t kBytesAhead = 4096;
+    const size_t bytes = layout->record_bytes;
+    const size_t ahead = std::clamp<size_t>(kBytesAhead / bytes, kStep, 32);
+    const auto prefetch = [&](size_t i) {
+      const uint8_t* record = records + size_t{rows[i]} * bytes;
+      for (size_t at = 0; at < bytes; at += kLineBytes) {
+        __builtin_prefetch(record + at);
+      }
+      __builtin_prefetch(record + bytes - 1);
+    };
+    for (size_t i = 0; i < std::min(n, ahead); ++i) prefetch(i);
+    for (size_t i = 0; i < n; i += kStep) {
+      for (size_t j = i + ahead; j < std::min(n, i + ahead + kStep); ++j) {
+        prefetch(j);
+      }
+      kernels->gather(*layout, *query, records, bytes, rows + i,
+                      std::min(kStep, n - i), out + i);
+    }
   }
 };
 
@@ -358,7 +395,23 @@ struct HnswState {
   HnswGraph graph;
   size_t graph_bytes = 0;
   const DistanceOps* ops = nullptr;
+  CodedRows codes;
   mutable HnswScratchPool scratches;
 };
+
+// Exact distances of the first `depth` candidates of scratch->pool into
+// scratch->exact, their rows in scratch->reranked; returns how many.
+inline size_t ScoreExactly(const QueryScorer& score, size_t depth,
+                           HnswScratch* scratch) {
+  const CandidatePool& pool = scratch->pool;
+  depth = std::min(depth, pool.size());
+  if (scratch->exact.size() < depth) {
+    scratch->exact.resize(depth);
+    scratch->reranked.resize(depth);
+  }
+  for (size_t i = 0; i < depth; ++i) scratch->reranked[i] = pool.slot(i);
+  score(scratch->reranked.data(), depth, scratch->exact.data());
+  return depth;
+}
 
 }  // namespace vicinal

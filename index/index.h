@@ -20,6 +20,10 @@ struct SearchParams {
   // Size of the candidate pool of a graph search; raised to k when smaller.
   // Larger: higher recall, slower, about linearly.
   size_t ef = 64;
+  // Of the pool of a walk over codes, the candidates compared exactly, nearest
+  // estimate first; raised to k, 0 means all. More: higher recall, and a read
+  // of a full vector each. Unused where the walk itself is exact.
+  size_t rerank = 0;
 };
 
 // Work done by one search; added to what is there.

@@ -2,104 +2,33 @@
 // int8 query, and the small integer matrix product that prepares a query. Like
 // DistanceKernels, one table per instruction set and the same bits from each:
 // integer sums are exact, and the few float operations that follow run in one
-// stated order.
-//
-// A code record is what one vector becomes, record_bytes long:
-//
-//   payload    the segments' packed codes, in order
-//   additive   f32, at additive_offset (a multiple of 4)
-//   rescale    one f16 or f32 per segment, right behind it
-//   padding    zero bytes; kernels may read up to record_bytes
-//
-// A segment of num_dims dimensions (a multiple of 16) with `bits` per dimension
-// is stored as blocks of 64 dimensions, then blocks of 16. A block of W
-// dimensions takes W * bits / 8 bytes and is planar: with per = 8 / bits and
-// plane = W / per, dimension j is in byte j % plane, shifted left by
-// bits * (j / plane). So one broadcast, one shift by lane and one mask unpack a
-// block in the order of its dimensions.
+// stated order. The layout of records is in kernels_codes.h.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "absl/strings/string_view.h"
-#include "src/base/types.h"
+#include "src/distance/kernels_codes.h"
 
 namespace vicinal {
 
-// Segments of one record, at most.
-inline constexpr size_t kMaxCodeSegments = 8;
-
-struct CodeSegment {
-  uint32_t bits = 0;            // 1, 2, 4 or 8
-  uint32_t num_dims = 0;        // a multiple of 16
-  uint32_t payload_offset = 0;  // bytes from the front of the record
-  uint32_t query_offset = 0;    // bytes from the front of CodeQuery::values
-  // Whether codes of 2 or 4 bits stand for levels[code] instead of themselves.
-  bool has_levels = false;
-  uint8_t levels[16] = {};  // each <= 127
-};
-
-struct CodeLayout {
-  CodeSegment segments[kMaxCodeSegments];
-  uint32_t num_segments = 0;
-  uint32_t additive_offset = 0;
-  bool rescale_is_f16 = true;
-  uint32_t record_bytes = 0;  // a multiple of 16
-};
-
-// One query against one layout. Values lie in [-127, 127], in the order of the
-// coded dimensions.
-struct CodeQuery {
-  const int8_t* values = nullptr;
-  float scale[kMaxCodeSegments] = {};
-  float offset[kMaxCodeSegments] = {};
-  float additive = 0;
-};
-
-// The estimate of a record, smaller is closer:
-//
-//   sum = query.additive + record.additive
-//   for s ascending: sum = fma(rescale[s],
-//                              fma(scale[s], float(dot[s]), offset[s]), sum)
-//
-// where dot[s] is the exact sum over the segment of u(code) * value and u is
-// the code or its level.
-struct CodeKernels {
-  const char* name;  // "scalar", "avx2" or "avx512"
-
-  // Records base + rows[i] * stride_bytes, i < n, into out[i]. Does not
-  // prefetch: the caller knows what comes next.
-  void (*gather)(const CodeLayout& layout, const CodeQuery& query,
-                 const uint8_t* base, size_t stride_bytes, const RowId* rows,
-                 size_t n, float* out);
-  // Consecutive records base + i * stride_bytes, i < n, into out[i].
-  void (*scan)(const CodeLayout& layout, const CodeQuery& query,
-               const uint8_t* base, size_t stride_bytes, size_t n, float* out);
-  // dots[i] = exact sum over segment s of record i.
-  void (*dot_segment)(const CodeLayout& layout, size_t segment,
-                      const CodeQuery& query, const uint8_t* base,
-                      size_t stride_bytes, size_t n, int32_t* dots);
-
-  // out[i] = sum over j < dim of matrix[i * dim + j] * vector[j], i < num_rows.
-  // dim is a multiple of 32. The caller bounds |row| * |vector| below 2^31, so
-  // no partial sum overflows (Cauchy-Schwarz).
-  void (*project)(const int16_t* matrix, const int16_t* vector, size_t num_rows,
-                  size_t dim, int32_t* out);
-  // The exact sum of a[i] * b[i] over n signed bytes of [-127, 127].
-  int32_t (*dot_i8)(const int8_t* a, const int8_t* b, size_t n);
-
-  // Packs codes[0 .. num_dims) (one per byte, each < 2^bits) into `out`, and
-  // back.
-  void (*pack)(const uint8_t* codes, uint32_t num_dims, uint32_t bits,
-               uint8_t* out);
-  void (*unpack)(const uint8_t* packed, uint32_t num_dims, uint32_t bits,
-                 uint8_t* out);
-};
-
 // The table in use, chosen like ActiveKernels() but by timing these kernels.
+// Thread-safe.
 const CodeKernels& ActiveCodeKernels();
 // The table called `name`, or null when this CPU or build cannot run it.
 const CodeKernels* FindCodeKernels(absl::string_view name);
+
+// Bytes of a segment's payload.
+constexpr size_t CodePayloadBytes(size_t num_dims, size_t bits) {
+  return num_dims * bits / 8;
+}
+
+// Packs codes[0 .. num_dims), one per byte and each < 2^bits, into
+// CodePayloadBytes at `out`; and back.
+void PackCodes(const uint8_t* codes, size_t num_dims, size_t bits,
+               uint8_t* out);
+void UnpackCodes(const uint8_t* packed, size_t num_dims, size_t bits,
+                 uint8_t* codes);
 
 }  // namespace vicinal

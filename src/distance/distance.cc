@@ -98,15 +98,8 @@ const Tier& FastestTier() {
 }
 
 const Tier& ChooseTier() {
-  const char* forced = std::getenv("VICINAL_SIMD");
-  if (forced != nullptr && *forced != '\0') {
-    if (const Tier* tier = FindTier(forced)) return *tier;
-    std::fprintf(stderr,
-                 "VICINAL_SIMD=%s is not one of scalar, avx2, avx512 or this "
-                 "CPU cannot run it; ignored.\n",
-                 forced);
-  }
-  return FastestTier();
+  const Tier* forced = FindTier(ForcedKernels());
+  return forced != nullptr ? *forced : FastestTier();
 }
 
 const Tier& ActiveTier() {
@@ -115,6 +108,20 @@ const Tier& ActiveTier() {
 }
 
 }  // namespace
+
+absl::string_view ForcedKernels() {
+  static const absl::string_view name = []() -> absl::string_view {
+    const char* forced = std::getenv("VICINAL_SIMD");
+    if (forced == nullptr || *forced == '\0') return "";
+    if (const Tier* tier = FindTier(forced)) return tier->kernels.name;
+    std::fprintf(stderr,
+                 "VICINAL_SIMD=%s is not one of scalar, avx2, avx512 or this "
+                 "CPU cannot run it; ignored.\n",
+                 forced);
+    return "";
+  }();
+  return name;
+}
 
 const DistanceKernels& ActiveKernels() { return ActiveTier().kernels; }
 

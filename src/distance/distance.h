@@ -45,6 +45,9 @@ const DistanceKernels& ActiveKernels();
 // The table called `name`, or null when this CPU or build cannot run it.
 const DistanceKernels* FindKernels(absl::string_view name);
 
+// The value of VICINAL_SIMD when it names a table that can run; else empty.
+absl::string_view ForcedKernels();
+
 inline const DistanceOps& OpsFor(Metric metric, ElementType type) {
   return ActiveKernels().For(metric, type);
 }

@@ -69,6 +69,7 @@ struct SegmentStats {
   uint64_t num_deleted = 0;
   uint64_t vector_bytes = 0;  // raw vectors, in memory or mapped
   uint64_t index_bytes = 0;   // links and the like
+  uint64_t code_bytes = 0;    // what graphs walk on, where there are codes
   uint64_t file_bytes = 0;    // 0 while in memory only
 };
 

@@ -1,6 +1,7 @@
 #include "src/engine/schema.h"
 
 #include <cctype>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -47,6 +48,36 @@ std::string NameProblem(absl::string_view name, size_t max_bytes) {
   return "";
 }
 
+void ValidateCodec(const CodecSpec& codec, const std::string& path,
+                   std::vector<FieldViolation>* out) {
+  using Kind = CodecSpec::Kind;
+  const float bits = codec.avg_bits;
+  if (codec.kind > Kind::kSq8) {
+    out->push_back({path + ".kind",
+                    "is unknown; choose none, saq, rbq or sq8, or leave it "
+                    "out"});
+  } else if (codec.kind == Kind::kSaq || codec.kind == Kind::kAuto) {
+    if (bits != 0 && !(bits >= 0.5f && bits <= 8)) {
+      out->push_back({path + ".avg_bits",
+                      absl::StrCat("is ", bits,
+                                   "; give 0.5 to 8 bits per dimension, or 0 "
+                                   "for the default")});
+    }
+  } else if (codec.kind == Kind::kRbq) {
+    if (bits != 0 && bits != 1 && bits != 2 && bits != 4) {
+      out->push_back({path + ".avg_bits",
+                      absl::StrCat("is ", bits,
+                                   "; rbq takes 1, 2 or 4 bits per dimension, "
+                                   "or 0 for the default")});
+    }
+  } else if (bits != 0) {
+    out->push_back({path + ".avg_bits",
+                    absl::StrCat("is ", bits,
+                                 "; only saq and rbq take it: leave it out or "
+                                 "choose one of them")});
+  }
+}
+
 void ValidateField(const VectorField& field, const std::string& path,
                    const Limits& limits, std::vector<FieldViolation>* out) {
   if (std::string problem = NameProblem(field.name, limits.max_name_bytes);
@@ -81,6 +112,7 @@ void ValidateField(const VectorField& field, const std::string& path,
                     absl::StrCat("is ", field.hnsw.ef_construction,
                                  "; it must be 16 to 2000")});
   }
+  ValidateCodec(field.codec, path + ".codec", out);
 }
 
 }  // namespace
@@ -95,8 +127,9 @@ std::optional<size_t> CollectionSchema::FindVector(
 
 // Format 1: u8 format, name, uuid (length-prefixed), created (i64), number of
 // vectors (varint), then for each: name, dim (varint), metric, type, index
-// (u8 each), m, ef_construction (u32), seed (u64). What follows is ignored, so
-// that fields can be added.
+// (u8 each), m, ef_construction (u32), seed (u64); then for each again: codec
+// (u8), avg_bits (f32), which older descriptors lack. What follows is ignored,
+// so that fields can be added.
 std::string CollectionSchema::Encode() const {
   std::string out;
   PutFixed<uint8_t>(&out, kSchemaFormat);
@@ -113,6 +146,10 @@ std::string CollectionSchema::Encode() const {
     PutFixed<uint32_t>(&out, field.hnsw.m);
     PutFixed<uint32_t>(&out, field.hnsw.ef_construction);
     PutFixed<uint64_t>(&out, field.hnsw.seed);
+  }
+  for (const VectorField& field : vectors) {
+    PutFixed(&out, static_cast<uint8_t>(field.codec.kind));
+    PutFixed<float>(&out, field.codec.avg_bits);
   }
   return out;
 }
@@ -163,6 +200,17 @@ absl::StatusOr<CollectionSchema> CollectionSchema::Decode(
     field.index = static_cast<IndexKind>(index);
     schema.vectors.push_back(std::move(field));
   }
+  if (bytes.empty()) return schema;
+  for (VectorField& field : schema.vectors) {
+    uint8_t kind = 0;
+    if (!ConsumeFixed(&bytes, &kind) ||
+        !ConsumeFixed(&bytes, &field.codec.avg_bits) ||
+        kind > static_cast<uint8_t>(CodecSpec::Kind::kSq8) ||
+        !std::isfinite(field.codec.avg_bits)) {
+      return damaged;
+    }
+    field.codec.kind = static_cast<CodecSpec::Kind>(kind);
+  }
   return schema;
 }
 
@@ -197,6 +245,10 @@ std::vector<FieldViolation> ValidateSchema(const CollectionSchema& schema,
     }
   }
   return out;
+}
+
+float DefaultAvgBits(size_t dim) {
+  return dim >= 256 ? 2.0f : dim >= 64 ? 4.0f : 8.0f;
 }
 
 Layout LayoutOf(const CollectionSchema& schema) {

@@ -18,6 +18,29 @@ namespace vicinal {
 
 enum class IndexKind : uint8_t { kHnsw = 1, kFlat = 2 };
 
+// How the vectors of sealed segments are encoded for searching. The vectors
+// themselves are always kept: codes are derived from them, and answers are
+// compared with them. Stored in descriptors.
+struct CodecSpec {
+  enum class Kind : uint8_t {
+    kAuto = 0,  // saq for segments large enough to train one, else none
+    kNone = 1,  // search the vectors as they are
+    kSaq = 2,   // dimension segments with bits by their variance
+    kRbq = 3,   // the same bits everywhere, no training
+    kSq8 = 4,   // eight bits everywhere
+  };
+  Kind kind = Kind::kAuto;
+  // Bits per dimension, on average, 0.5 to 8; 0: by the dimension (see
+  // DefaultAvgBits). kSaq takes any, kRbq 1, 2 or 4, the others none.
+  float avg_bits = 0;
+
+  friend bool operator==(const CodecSpec&, const CodecSpec&) = default;
+};
+
+// What kAuto and 0 stand for. Measured (docs/codecs.md): long vectors have few
+// dimensions that matter, short ones need more bits for the same recall.
+float DefaultAvgBits(size_t dim);
+
 // One named dense vector.
 struct VectorField {
   std::string name;  // may be empty: the only vector of a simple collection
@@ -28,6 +51,7 @@ struct VectorField {
   ElementType type = ElementType::kFloat32;
   IndexKind index = IndexKind::kHnsw;
   HnswParams hnsw;
+  CodecSpec codec;
 };
 
 struct CollectionSchema {

@@ -78,12 +78,12 @@ absl::StatusOr<std::shared_ptr<SealedSegment>> SealedSegment::Open(
   segment->entry_ = entry;
   auto index_file = SectionFile::Open(
       segment_file::IndexPath(folder, entry.number), segment_file::kIndexKind,
-      segment_file::kVersion, SectionFile::Verify::kAll);
+      segment_file::kIndexVersion, SectionFile::Verify::kAll);
   if (!index_file.ok()) return AsDataLoss(index_file.status());
   segment->index_file_ = *std::move(index_file);
   auto vectors_file =
       SectionFile::Open(segment_file::VectorsPath(folder, entry.number),
-                        segment_file::kVectorsKind, segment_file::kVersion,
+                        segment_file::kVectorsKind, segment_file::kVectorsVersion,
                         SectionFile::Verify::kHeaders);
   if (!vectors_file.ok()) return AsDataLoss(vectors_file.status());
   segment->vectors_file_ = *std::move(vectors_file);
@@ -190,18 +190,45 @@ absl::Status SealedSegment::LoadField(size_t f, absl::string_view meta_bytes) {
   }
   if ((meta.flags & segment_file::kHasGraph) == 0) return absl::OkStatus();
 
+  const bool has_codes = (meta.flags & segment_file::kHasCodes) != 0;
+  CodedRows codes;
+  if (has_codes) {
+    VICINAL_ASSIGN_OR_RETURN(codes, LoadCodes(f));
+  }
   VICINAL_ASSIGN_OR_RETURN(const absl::string_view graph,
                            index_file_->Section(SectionName("G", f)));
   VICINAL_ASSIGN_OR_RETURN(
-      field.hnsw, HnswIndex::Open(field.vectors, layout.search_metric, graph));
+      field.hnsw,
+      HnswIndex::Open(field.vectors, layout.search_metric, graph, codes));
   VICINAL_ASSIGN_OR_RETURN(absl::string_view table,
                            index_file_->Section(SectionName("C", f)));
   RecallPoint point;
   while (ConsumeFixed(&table, &point.recall) &&
-         ConsumeFixed(&table, &point.k) && ConsumeFixed(&table, &point.ef)) {
+         ConsumeFixed(&table, &point.k) && ConsumeFixed(&table, &point.ef) &&
+         (!has_codes || ConsumeFixed(&table, &point.rerank))) {
     field.calibration.push_back(point);
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<CodedRows> SealedSegment::LoadCodes(size_t f) {
+  Field& field = fields_[f];
+  VICINAL_ASSIGN_OR_RETURN(const absl::string_view model,
+                           index_file_->Section(SectionName("M", f)));
+  auto codec = Codec::Parse(model);
+  if (!codec.ok()) return Damaged(codec.status().message());
+  field.codec = *std::move(codec);
+  if (field.codec->dim() != layout_->fields[f].dim ||
+      field.codec->metric() != layout_->fields[f].search_metric) {
+    return Damaged(absl::StrCat("the codec of field ", f, " is another's"));
+  }
+  VICINAL_ASSIGN_OR_RETURN(
+      const auto records,
+      SectionOf<uint8_t>(
+          *index_file_, SectionName("K", f),
+          field.vectors.num_rows * field.codec->layout().record_bytes));
+  field.code_bytes = records.size();
+  return CodedRows{field.codec.get(), records.data()};
 }
 
 absl::Status SealedSegment::LoadRowMaps(size_t f) {
@@ -287,9 +314,11 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
   params.k = query.k;
   const Index* index = field.flat.get();
   if (!IsExact(query)) {
-    params.ef = query.ef.value_or(0);
-    if (!query.ef.has_value()) {
-      params.ef = EfForRecall(field.calibration, query.k, query.recall_target);
+    if (query.ef.has_value()) {
+      params.ef = *query.ef;
+    } else {
+      params =
+          ParamsForRecall(field.calibration, query.k, query.recall_target);
     }
     index = field.hnsw.get();
   }
@@ -315,6 +344,7 @@ SegmentStats SealedSegment::stats() const {
   for (const Field& field : fields_) {
     stats.vector_bytes += field.vectors.num_rows * field.vectors.stride_bytes;
     if (field.hnsw != nullptr) stats.index_bytes += field.hnsw->memory_bytes();
+    stats.code_bytes += field.code_bytes;
   }
   stats.file_bytes = index_file_->size_bytes() + vectors_file_->size_bytes();
   return stats;

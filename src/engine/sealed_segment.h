@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "index/flat.h"
 #include "index/hnsw.h"
+#include "quant/codec.h"
 #include "src/base/bitmap.h"
 #include "src/base/section_file.h"
 #include "src/base/types.h"
@@ -69,6 +70,8 @@ class SealedSegment final : public Segment {
     std::span<const uint32_t> to_field;    // empty: identity
     std::unique_ptr<AtomicBitmap> hidden;  // dead, by field row
     std::unique_ptr<FlatIndex> flat;
+    std::unique_ptr<const Codec> codec;  // null: searched as it is
+    size_t code_bytes = 0;
     std::unique_ptr<HnswIndex> hnsw;  // null: scanned
     std::vector<RecallPoint> calibration;
   };
@@ -78,6 +81,7 @@ class SealedSegment final : public Segment {
   absl::Status LoadIds();
   absl::Status LoadField(size_t f, absl::string_view meta_bytes);
   absl::Status LoadRowMaps(size_t f);
+  absl::StatusOr<CodedRows> LoadCodes(size_t f);
   absl::Status Damaged(absl::string_view what) const;
   RowId FieldRow(const Field& field, RowId row) const;
   absl::string_view EncodedId(RowId row) const {

@@ -1,0 +1,142 @@
+#include "src/distance/code_kernels.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "src/distance/distance.h"
+
+namespace vicinal {
+namespace {
+
+// Slowest first.
+const std::vector<const CodeKernels*>& Tables() {
+  static const auto* const tables = [] {
+    auto* list = new std::vector<const CodeKernels*>{&kernels::kScalarCodes};
+#ifdef VICINAL_X86_KERNELS
+    if (FindKernels("avx2") != nullptr) list->push_back(&kernels::kAvx2Codes);
+    if (FindKernels("avx512") != nullptr &&
+        __builtin_cpu_supports("avx512vnni")) {
+      list->push_back(&kernels::kAvx512Codes);
+    }
+#endif
+    return list;
+  }();
+  return *tables;
+}
+
+// Records of 4 and 2 bits, as graphs walk on.
+CodeLayout SampleLayout() {
+  CodeLayout layout;
+  layout.num_segments = 2;
+  layout.segments[0] = {.bits = 4, .num_dims = 128, .has_levels = true};
+  layout.segments[1] = {.bits = 2,
+                        .num_dims = 256,
+                        .payload_offset = 64,
+                        .query_offset = 128};
+  layout.additive_offset = 128;
+  layout.record_bytes = 144;
+  return layout;
+}
+
+double TimeOnce(const CodeKernels& table, const CodeLayout& layout,
+                const std::vector<uint8_t>& records, const CodeQuery& query) {
+  constexpr int kPasses = 8;
+  const size_t n = records.size() / layout.record_bytes;
+  std::vector<float> out(n);
+  const auto start = std::chrono::steady_clock::now();
+  for (int pass = 0; pass < kPasses; ++pass) {
+    table.scan(layout, query, records.data(), layout.record_bytes, n,
+               out.data());
+  }
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+      .count();
+}
+
+// The tables agree bit for bit, so that the choice cannot change a result.
+const CodeKernels& Fastest() {
+  const auto& tables = Tables();
+  const CodeLayout layout = SampleLayout();
+  const std::vector<uint8_t> records(64 * layout.record_bytes, 0x11);
+  const std::vector<int8_t> values(384, 3);
+  const CodeQuery query{.values = values.data()};
+  const CodeKernels* best = tables[0];
+  double best_time = std::numeric_limits<double>::infinity();
+  for (size_t i = 1; i < tables.size(); ++i) {
+    double time = std::numeric_limits<double>::infinity();
+    for (int round = 0; round < 16; ++round) {
+      time = std::min(time, TimeOnce(*tables[i], layout, records, query));
+    }
+    if (time < best_time) {
+      best = tables[i];
+      best_time = time;
+    }
+  }
+  return *best;
+}
+
+// Calls block(first dimension, width, payload) for each block of a segment.
+template <typename Byte, typename Visit>
+void ForEachBlock(size_t num_dims, size_t bits, Byte* payload,
+                  const Visit& block) {
+  for (size_t at = 0; at < num_dims;) {
+    const size_t width = num_dims - at >= 64 ? 64 : 16;
+    block(at, width, payload);
+    payload += width * bits / 8;
+    at += width;
+  }
+}
+
+}  // namespace
+
+const CodeKernels* FindCodeKernels(absl::string_view name) {
+  for (const CodeKernels* table : Tables()) {
+    if (name == table->name) return table;
+  }
+  return nullptr;
+}
+
+const CodeKernels& ActiveCodeKernels() {
+  static const CodeKernels& table = [&]() -> const CodeKernels& {
+    const CodeKernels* forced = FindCodeKernels(ForcedKernels());
+    return forced != nullptr ? *forced : Fastest();
+  }();
+  return table;
+}
+
+void PackCodes(const uint8_t* codes, size_t num_dims, size_t bits,
+               uint8_t* out) {
+  ForEachBlock(num_dims, bits, out,
+               [&](size_t at, size_t width, uint8_t* payload) {
+                 const size_t plane = width * bits / 8;
+                 std::memcpy(payload, codes + at, plane);
+                 for (size_t p = 1; p < 8 / bits; ++p) {
+                   const uint8_t* from = codes + at + p * plane;
+                   for (size_t i = 0; i < plane; ++i) {
+                     payload[i] |= from[i] << (bits * p);
+                   }
+                 }
+               });
+}
+
+void UnpackCodes(const uint8_t* packed, size_t num_dims, size_t bits,
+                 uint8_t* codes) {
+  const auto mask = static_cast<uint8_t>((1u << bits) - 1);
+  ForEachBlock(num_dims, bits, packed,
+               [&](size_t at, size_t width, const uint8_t* payload) {
+                 const size_t plane = width * bits / 8;
+                 for (size_t p = 0; p < 8 / bits; ++p) {
+                   uint8_t* to = codes + at + p * plane;
+                   for (size_t i = 0; i < plane; ++i) {
+                     to[i] = (payload[i] >> (bits * p)) & mask;
+                   }
+                 }
+               });
+}
+
+}  // namespace vicinal

@@ -1,0 +1,107 @@
+// The reference that every other instruction set must equal bit for bit.
+#include <cstddef>
+#include <cstdint>
+
+#include "src/distance/kernels_codes.h"
+
+namespace vicinal::kernels {
+namespace {
+
+// Dimension j of a block of `width` dimensions.
+uint32_t CodeAt(const uint8_t* block, size_t width, size_t bits, size_t j) {
+  const size_t plane = width * bits / 8;
+  return (block[j % plane] >> (bits * (j / plane))) & ((1u << bits) - 1);
+}
+
+int32_t Dot(const CodeSegment& segment, const uint8_t* record,
+            const int8_t* values) {
+  const uint8_t* block = record + segment.payload_offset;
+  const int8_t* query = values + segment.query_offset;
+  int32_t sum = 0;
+  for (size_t at = 0; at < segment.num_dims;) {
+    const size_t width = segment.num_dims - at >= 64 ? 64 : 16;
+    for (size_t j = 0; j < width; ++j) {
+      const uint32_t code = CodeAt(block, width, segment.bits, j);
+      const int32_t u = segment.has_levels ? segment.levels[code] : code;
+      sum += u * query[at + j];
+    }
+    block += width * segment.bits / 8;
+    at += width;
+  }
+  return sum;
+}
+
+float LoadFloat(const uint8_t* p) {
+  float value;
+  __builtin_memcpy(&value, p, sizeof(value));
+  return value;
+}
+
+float LoadHalf(const uint8_t* p) {
+  uint16_t half;
+  __builtin_memcpy(&half, p, sizeof(half));
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
+  const uint32_t exponent = (half >> 10) & 0x1F;
+  const uint32_t fraction = half & 0x3FF;
+  uint32_t bits = sign | ((exponent + 112) << 23) | (fraction << 13);
+  if (exponent == 0x1F) bits = sign | 0x7F800000 | (fraction << 13);
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof(value));
+  if (exponent == 0) {
+    value = static_cast<float>(fraction) * 0x1p-24f;
+    if (sign != 0) value = -value;
+  }
+  return value;
+}
+
+float Estimate(const CodeLayout& layout, const CodeQuery& query,
+               const uint8_t* record) {
+  const uint8_t* factors = record + layout.additive_offset;
+  float sum = query.additive + LoadFloat(factors);
+  factors += sizeof(float);
+  for (size_t s = 0; s < layout.num_segments; ++s) {
+    const float rescale = layout.rescale_is_f16 ? LoadHalf(factors + 2 * s)
+                                                : LoadFloat(factors + 4 * s);
+    const auto dot =
+        static_cast<float>(Dot(layout.segments[s], record, query.values));
+    sum = __builtin_fmaf(
+        rescale, __builtin_fmaf(query.scale[s], dot, query.offset[s]), sum);
+  }
+  return sum;
+}
+
+void Gather(const CodeLayout& layout, const CodeQuery& query,
+            const uint8_t* base, size_t stride_bytes, const uint32_t* rows,
+            size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) {
+    out[i] = Estimate(layout, query, base + size_t{rows[i]} * stride_bytes);
+  }
+}
+
+void Scan(const CodeLayout& layout, const CodeQuery& query, const uint8_t* base,
+          size_t stride_bytes, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) {
+    out[i] = Estimate(layout, query, base + i * stride_bytes);
+  }
+}
+
+void Project(const int16_t* matrix, const int16_t* vector, size_t num_rows,
+             size_t dim, int32_t* out) {
+  for (size_t i = 0; i < num_rows; ++i) {
+    int64_t sum = 0;
+    for (size_t j = 0; j < dim; ++j) sum += matrix[i * dim + j] * vector[j];
+    out[i] = static_cast<int32_t>(sum);
+  }
+}
+
+int32_t DotI8(const int8_t* a, const int8_t* b, size_t n) {
+  int32_t sum = 0;
+  for (size_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+}  // namespace
+
+const CodeKernels kScalarCodes = {"scalar", Gather, Scan, Project, DotI8};
+
+}  // namespace vicinal::kernels
