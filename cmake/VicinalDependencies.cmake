@@ -10,6 +10,7 @@ find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(absl CONFIG REQUIRED)
 find_package(RocksDB CONFIG REQUIRED)
 find_package(nlohmann_json CONFIG REQUIRED)
+find_package(LAPACK REQUIRED)  # OpenBLAS: brings BLAS, too
 if(VICINAL_BUILD_SERVER)
   find_package(Protobuf REQUIRED)  # module mode, before gRPC
   find_package(gRPC CONFIG REQUIRED)

@@ -11,7 +11,7 @@
 
 #include "absl/status/status.h"
 #include "index/kmeans.h"
-#include "index/workers.h"
+#include "src/base/workers.h"
 #include "src/base/half.h"
 #include "src/base/status_macros.h"
 #include "src/distance/distance.h"

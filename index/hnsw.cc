@@ -144,7 +144,7 @@ absl::Status HnswIndex::Walk(const void* query, const SearchParams& params,
       out->Push({scratch.pool.distance(i), scratch.pool.slot(i)});
     }
   } else {
-    VICINAL_RETURN_IF_ERROR(codes.codec->Prepare(query, &scratch.query));
+    VICINAL_RETURN_IF_ERROR(codes.codec->Prepare(query, vectors_.type, &scratch.query));
     const CodeScorer score{&ActiveCodeKernels(), &codes.codec->layout(),
                            &scratch.query.code_query(), codes.records};
     status = WalkWith(score, ef, filter, num_accepted, stop, &scratch, stats,

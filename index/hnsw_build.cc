@@ -19,7 +19,7 @@
 #include "index/hnsw_build_level.h"
 #include "index/hnsw_graph.h"
 #include "index/hnsw_search.h"
-#include "index/workers.h"
+#include "src/base/workers.h"
 #include "src/base/random.h"
 #include "src/base/status_macros.h"
 #include "src/base/vector_set.h"

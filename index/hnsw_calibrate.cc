@@ -13,7 +13,7 @@
 #include "absl/status/status.h"
 #include "index/hnsw.h"
 #include "index/hnsw_search.h"
-#include "index/workers.h"
+#include "src/base/workers.h"
 #include "src/base/random.h"
 #include "src/base/status_macros.h"
 #include "src/base/top_k.h"
@@ -198,7 +198,7 @@ absl::Status Trial::WalkFor(size_t q, uint32_t ef, HnswScratch* scratch) const {
     walk(exact);
   } else {
     VICINAL_RETURN_IF_ERROR(
-        codes.codec->Prepare(exact.query, &scratch->query));
+        codes.codec->Prepare(exact.query, vectors_.type, &scratch->query));
     walk(CodeScorer{&ActiveCodeKernels(), &codes.codec->layout(),
                     &scratch->query.code_query(), codes.records});
   }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "index/workers.h"
+#include "src/base/workers.h"
 #include "src/base/cancel.h"
 #include "src/base/vector_set.h"
 

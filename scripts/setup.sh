@@ -25,7 +25,7 @@ base_packages=(
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
   libcli11-dev libspdlog-dev nlohmann-json3-dev
   # Engine and storage.
-  libabsl-dev librocksdb-dev
+  libabsl-dev librocksdb-dev libopenblas-serial-dev liblapacke-dev
   # Import formats.
   libhdf5-dev zlib1g-dev
   # Tests, benchmarks, and the data of the demo.

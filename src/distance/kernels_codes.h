@@ -49,11 +49,12 @@ struct CodeQuery {
   float scale[kMaxCodeSegments] = {};
   float offset[kMaxCodeSegments] = {};
   float additive = 0;
+  float additive_scale = 1;  // of the record's
 };
 
 // The estimate of a record, smaller is closer:
 //
-//   sum = query.additive + record.additive
+//   sum = fma(query.additive_scale, record.additive, query.additive)
 //   for s ascending: sum = fma(rescale[s],
 //                              fma(scale[s], float(dot[s]), offset[s]), sum)
 //

@@ -191,7 +191,9 @@ VICINAL_INLINE __m128 Estimates(const CodeLayout& layout,
       }
     }
   }
-  __m128 sum = _mm_add_ps(_mm_set1_ps(query.additive), _mm_load_ps(additive));
+  __m128 sum =
+      _mm_fmadd_ps(_mm_set1_ps(query.additive_scale), _mm_load_ps(additive),
+                   _mm_set1_ps(query.additive));
   for (size_t s = 0; s < layout.num_segments; ++s) {
     const __m128 dots = _mm_cvtepi32_ps(
         Dots(layout.segments[s], records, query.values));

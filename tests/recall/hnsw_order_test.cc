@@ -17,7 +17,7 @@
 #include "index/cell_order.h"
 #include "index/flat.h"
 #include "index/hnsw.h"
-#include "index/workers.h"
+#include "src/base/workers.h"
 #include "src/base/random.h"
 #include "src/base/top_k.h"
 #include "src/distance/distance.h"

@@ -1,0 +1,116 @@
+// The error of codes at a given size, and the time to make them: the study's
+// generator (per-dimension deviations i^(-alpha/2), 300 Gaussian clusters with
+// that spectrum, centres 0.7 and members 0.72 of it, log-normal lengths 0.15).
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "quant/codec.h"
+#include "src/base/random.h"
+#include "src/distance/distance.h"
+
+namespace vicinal {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::vector<float> Generate(size_t n, size_t d, double alpha, uint64_t seed) {
+  constexpr size_t kClusters = 300;
+  Random random(seed);
+  std::vector<float> deviation(d);
+  for (size_t j = 0; j < d; ++j) {
+    deviation[j] = static_cast<float>(std::pow(j + 1.0, -alpha / 2));
+  }
+  std::vector<float> centres(kClusters * d);
+  for (size_t i = 0; i < centres.size(); ++i) {
+    centres[i] = static_cast<float>(0.7 * random.Gaussian()) * deviation[i % d];
+  }
+  std::vector<float> rows(n * d);
+  for (size_t i = 0; i < n; ++i) {
+    const float* centre = &centres[random.Uniform(kClusters) * d];
+    const auto length = static_cast<float>(std::exp(0.15 * random.Gaussian()));
+    for (size_t j = 0; j < d; ++j) {
+      rows[i * d + j] =
+          length * (centre[j] + static_cast<float>(0.72 * random.Gaussian()) *
+                                    deviation[j]);
+    }
+  }
+  return rows;
+}
+
+void Measure(const std::vector<float>& rows, size_t n, size_t d,
+             size_t num_queries, const CodecParams& params) {
+  const VectorSetView view{reinterpret_cast<const std::byte*>(rows.data()), n, d,
+                           d * sizeof(float)};
+  auto start = Clock::now();
+  const auto codec = TrainCodec(view, Metric::kL2, params, 1, nullptr);
+  const double train =
+      std::chrono::duration<double>(Clock::now() - start).count();
+  if (!codec.ok()) {
+    std::printf("%s\n", std::string(codec.status().message()).c_str());
+    return;
+  }
+  const size_t stride = (*codec)->layout().record_bytes;
+  std::vector<uint8_t> records(n * stride);
+  start = Clock::now();
+  if (!(*codec)->Encode(view, std::span(records), 1, nullptr).ok()) return;
+  const double encode =
+      std::chrono::duration<double>(Clock::now() - start).count();
+  PreparedQuery prepared;
+  std::vector<float> estimate(n), exact(n);
+  const auto& ops = OpsFor(Metric::kL2, ElementType::kFloat32);
+  double sum = 0, covered = 0, prepare = 0;
+  for (size_t q = 0; q < num_queries; ++q) {
+    const float* query = &rows[(n + q) * d];
+    start = Clock::now();
+    (void)(*codec)->Prepare(query, ElementType::kFloat32, &prepared);
+    prepare += std::chrono::duration<double>(Clock::now() - start).count();
+    ActiveCodeKernels().scan((*codec)->layout(), prepared.code_query(),
+                             records.data(), stride, n, estimate.data());
+    ops.scan(query, rows.data(), d * sizeof(float), n, d, exact.data());
+    for (size_t i = 0; i < n; ++i) {
+      const float error = std::abs(estimate[i] - exact[i]);
+      sum += error / exact[i];
+      covered +=
+          error <= (*codec)->ErrorBound(prepared, &records[i * stride], 3);
+    }
+  }
+  start = Clock::now();
+  for (int pass = 0; pass < 20; ++pass) {
+    ActiveCodeKernels().scan((*codec)->layout(), prepared.code_query(),
+                             records.data(), stride, 512, estimate.data());
+  }
+  const double scan =
+      std::chrono::duration<double>(Clock::now() - start).count() / (20 * 512);
+  std::printf("%.1f bits  error %.4f %%  3-sigma %.4f  record %zu  train %.2f s"
+              "  encode %.1f us  prepare %.1f us  scan %.1f ns  plan",
+              params.avg_bits, 100 * sum / (num_queries * n),
+              covered / (num_queries * n), stride, train, encode / n * 1e6,
+              prepare / num_queries * 1e6, scan * 1e9);
+  for (const PlanSegment& s : (*codec)->plan()) {
+    std::printf(" %ux%u", s.num_dims, s.bits);
+  }
+  std::printf("\n");
+}
+
+}  // namespace
+}  // namespace vicinal
+
+int main(int argc, char** argv) {
+  using vicinal::CodecKind;
+  const size_t d = argc > 1 ? std::atoi(argv[1]) : 1024;
+  const double alpha = argc > 2 ? std::atof(argv[2]) : 1.0;
+  const size_t n = argc > 3 ? std::atoi(argv[3]) : 30'000;
+  const size_t num_queries = 100;
+  const auto rows = vicinal::Generate(n + num_queries, d, alpha, 1);
+  for (const float bits : {1.0f, 2.0f, 4.0f, 8.0f}) {
+    vicinal::Measure(rows, n, d, num_queries, {.avg_bits = bits});
+    vicinal::Measure(rows, n, d, num_queries,
+                     {.kind = CodecKind::kRbq, .avg_bits = bits});
+  }
+}

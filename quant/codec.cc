@@ -1,0 +1,318 @@
+#include "quant/codec.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "quant/linear_algebra.h"
+#include "quant/scalar_levels.h"
+#include "src/base/check.h"
+#include "src/base/half.h"
+#include "src/base/workers.h"
+#include "src/distance/distance.h"
+#include "src/distance/load_row.h"
+
+namespace vicinal {
+namespace {
+
+// Rows encoded at a time: a block and its coordinates stay in the caches.
+constexpr size_t kBlockRows = 64;
+// Length of rounded rows and queries: their product is below 2^31 for any
+// dimension, and one rounding costs 1e-5 of the product.
+constexpr float kRoundedNorm = 32'000;
+
+double SumSquares(const float* values, size_t n) {
+  constexpr size_t kBlock = 64;
+  double sum = 0;
+  for (size_t first = 0; first < n; first += kBlock) {
+    float block = 0;
+    for (size_t i = first; i < std::min(n, first + kBlock); ++i) {
+      block += values[i] * values[i];
+    }
+    sum += block;
+  }
+  return sum;
+}
+
+// value to the nearest integer, for |value| below 2^22; vectorizes on any CPU.
+int32_t Round(float value) {
+  constexpr float kShift = 12'582'912;  // 1.5 * 2^23
+  return std::bit_cast<int32_t>(value + kShift) -
+         std::bit_cast<int32_t>(kShift);
+}
+
+double Dot(const float* a, const float* b, size_t n) {
+  double sum = 0;
+  for (size_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
+  return sum;
+}
+
+float FactorOf(Metric metric) { return metric == Metric::kL2 ? -2.0f : -1.0f; }
+
+}  // namespace
+
+size_t CodeGranularity(size_t dim) { return dim < 256 ? 16 : 64; }
+
+size_t CodeRecordBytes(size_t dim, float avg_bits) {
+  // Short vectors: all dimensions and the factors. Long ones: the factors come
+  // out of the same bytes, up to the last 16.
+  const double padded = static_cast<double>((dim + 15) / 16 * 16);
+  const double bytes =
+      dim < 256 ? avg_bits * padded / 8 + 8 + 15 : avg_bits * dim / 8 + 15;
+  return std::max<size_t>(16, static_cast<size_t>(bytes) / 16 * 16);
+}
+
+void Codec::Finish() {
+  const size_t d = mean_.size();
+  layout_ = {};
+  layout_.num_segments = plan_.size();
+  uint32_t payload = 0;
+  uint32_t coded = 0;
+  bool fine = true;
+  for (size_t s = 0; s < plan_.size(); ++s) {
+    const ScalarLevels& levels = ScalarLevels::ForBits(plan_[s].bits);
+    CodeSegment& segment = layout_.segments[s];
+    segment.bits = plan_[s].bits;
+    segment.num_dims = plan_[s].num_dims;
+    segment.payload_offset = payload;
+    segment.query_offset = coded;
+    segment.has_levels = levels.has_table();
+    std::copy(levels.table().begin(), levels.table().end(), segment.levels);
+    payload += CodePayloadBytes(segment.num_dims, segment.bits);
+    coded += segment.num_dims;
+    fine = fine && segment.bits == 8;
+  }
+  num_coded_ = coded;
+  // A half has 11 bits: too few behind codes of eight.
+  layout_.rescale_is_f16 = !fine;
+  layout_.additive_offset = (payload + 3) / 4 * 4;
+  const size_t factors =
+      4 + plan_.size() * (layout_.rescale_is_f16 ? 2 : 4);
+  layout_.record_bytes = (layout_.additive_offset + factors + 15) / 16 * 16;
+
+  mean_norm2_ = Dot(mean_.data(), mean_.data(), d);
+  padded_dim_ = (d + 31) / 32 * 32;
+  rounded_basis_.assign(num_coded_ * padded_dim_, 0);
+  row_scale_.assign(num_coded_, 0);
+  for (size_t i = 0; i < num_coded_; ++i) {
+    const float* row = &basis_[i * d];
+    const auto norm = static_cast<float>(std::sqrt(SumSquares(row, d)));
+    if (!(norm > 0)) continue;
+    row_scale_[i] = norm / kRoundedNorm;
+    for (size_t j = 0; j < d; ++j) {
+      rounded_basis_[i * padded_dim_ + j] =
+          static_cast<int16_t>(std::lrint(row[j] / row_scale_[i]));
+    }
+  }
+}
+
+size_t Codec::memory_bytes() const {
+  return (mean_.size() + basis_.size() + row_scale_.size()) * sizeof(float) +
+         rounded_basis_.size() * sizeof(int16_t);
+}
+
+void Codec::LoadRow(const void* row, ElementType type, float* out) const {
+  LoadFloats(row, type, dim(), out);
+  if (metric_ == Metric::kCosine) NormalizeInto(out, dim(), out);
+}
+
+struct Codec::EncodeRoom {
+  std::vector<float> centred;
+  std::vector<float> coded;
+  std::vector<uint8_t> codes;
+};
+
+void Codec::EncodeBlock(const float* centred, size_t count, EncodeRoom* room,
+                        uint8_t* records) const {
+  const size_t d = dim();
+  room->coded.resize(kBlockRows * num_coded_);
+  room->codes.resize(num_coded_);
+  MultiplyTransposed({centred, count, d, d}, {basis_.data(), num_coded_, d, d},
+                     room->coded.data(), num_coded_);
+  for (size_t i = 0; i < count; ++i) {
+    uint8_t* record = records + i * layout_.record_bytes;
+    std::memset(record, 0, layout_.record_bytes);
+    const float* row = centred + i * d;
+    const auto additive = static_cast<float>(
+        metric_ == Metric::kL2 ? SumSquares(row, d)
+                               : -Dot(row, mean_.data(), d));
+    std::memcpy(record + layout_.additive_offset, &additive, sizeof(float));
+    uint8_t* factors = record + layout_.additive_offset + sizeof(float);
+    for (size_t s = 0; s < plan_.size(); ++s) {
+      const CodeSegment& segment = layout_.segments[s];
+      const SegmentCode code = EncodeSegment(
+          {&room->coded[i * num_coded_ + segment.query_offset],
+           segment.num_dims},
+          ScalarLevels::ForBits(segment.bits), adjust_rounds_,
+          room->codes.data());
+      PackCodes(room->codes.data(), segment.num_dims, segment.bits,
+                record + segment.payload_offset);
+      const float stored = unit_[s] > 0 ? code.rescale / unit_[s] : 0;
+      if (layout_.rescale_is_f16) {
+        const uint16_t half = FloatToHalf(std::min(stored, 65'504.0f));
+        std::memcpy(factors + 2 * s, &half, 2);
+      } else {
+        std::memcpy(factors + 4 * s, &stored, 4);
+      }
+    }
+  }
+}
+
+absl::Status Codec::Encode(VectorSetView rows, std::span<uint8_t> records,
+                           size_t num_threads,
+                           const CancelToken* cancel) const {
+  VICINAL_CHECK_EQ(rows.dim, dim());
+  VICINAL_CHECK_EQ(records.size(), rows.num_rows * layout_.record_bytes);
+  const size_t d = dim();
+  Workers workers(num_threads);
+  std::vector<EncodeRoom> rooms(workers.size());
+  const auto cancelled = [&] {
+    return cancel != nullptr && cancel->cancelled();
+  };
+  workers.For(
+      rows.num_rows, kBlockRows, [&](size_t begin, size_t end, size_t worker) {
+        if (cancelled()) return;
+        EncodeRoom& room = rooms[worker];
+        room.centred.resize(kBlockRows * d);
+        for (size_t i = begin; i < end; ++i) {
+          float* row = &room.centred[(i - begin) * d];
+          LoadRow(rows.row(i), rows.type, row);
+          for (size_t j = 0; j < d; ++j) row[j] -= mean_[j];
+        }
+        EncodeBlock(room.centred.data(), end - begin, &room,
+                    records.data() + begin * layout_.record_bytes);
+      });
+  return cancelled() ? absl::CancelledError("encoding cancelled")
+                     : absl::OkStatus();
+}
+
+absl::Status Codec::Prepare(const void* query, ElementType type,
+                            PreparedQuery* out) const {
+  const size_t d = dim();
+  out->centred_.resize(2 * d);
+  out->rounded_.assign(padded_dim_, 0);
+  out->projected_.resize(num_coded_);
+  out->values_.resize(num_coded_);
+  out->coordinates_.resize(num_coded_);
+  float* raw = out->centred_.data() + d;
+  float* centred = out->centred_.data();
+  LoadRow(query, type, raw);
+  if (!AllFinite(raw, d)) {
+    return absl::InvalidArgumentError("the query has a value that is not "
+                                      "finite");
+  }
+  const double mean_product =
+      metric_ == Metric::kL2 ? 0 : Dot(raw, mean_.data(), d);
+  const auto share = static_cast<float>(
+      metric_ == Metric::kL2 ? 1
+      : mean_norm2_ > 0      ? mean_product / mean_norm2_
+                             : 0);
+  for (size_t j = 0; j < d; ++j) centred[j] = raw[j] - share * mean_[j];
+  const double norm2 = SumSquares(centred, d);
+  const auto norm = static_cast<float>(std::sqrt(norm2));
+  const float to_rounded = norm > 0 ? kRoundedNorm / norm : 0;
+  for (size_t j = 0; j < d; ++j) {
+    out->rounded_[j] = static_cast<int16_t>(Round(centred[j] * to_rounded));
+  }
+  ActiveCodeKernels().project(rounded_basis_.data(), out->rounded_.data(),
+                              num_coded_, padded_dim_, out->projected_.data());
+
+  CodeQuery& prepared = out->query_;
+  prepared.values = out->values_.data();
+  prepared.additive =
+      metric_ == Metric::kL2
+          ? static_cast<float>(norm2)
+          : (metric_ == Metric::kCosine ? 1.0f : 0.0f) -
+                static_cast<float>(mean_product);
+  prepared.additive_scale = share;
+  const float factor = FactorOf(metric_);
+  const float from_rounded = norm / kRoundedNorm;
+  double coded2 = 0;
+  for (size_t s = 0; s < plan_.size(); ++s) {
+    const CodeSegment& segment = layout_.segments[s];
+    const ScalarLevels& levels = ScalarLevels::ForBits(segment.bits);
+    const int32_t* projected = &out->projected_[segment.query_offset];
+    const float* scales = &row_scale_[segment.query_offset];
+    int8_t* values = &out->values_[segment.query_offset];
+    float* coordinates = &out->coordinates_[segment.query_offset];
+    float largest = 0;
+    for (size_t i = 0; i < segment.num_dims; ++i) {
+      coordinates[i] =
+          static_cast<float>(projected[i]) * scales[i] * from_rounded;
+      largest = std::max(largest, std::abs(coordinates[i]));
+    }
+    const double segment2 = SumSquares(coordinates, segment.num_dims);
+    coded2 += segment2;
+    const float inverse = largest > 0 ? 127 / largest : 0;
+    int32_t sum = 0;
+    for (size_t i = 0; i < segment.num_dims; ++i) {
+      const int32_t value = Round(coordinates[i] * inverse);
+      values[i] = static_cast<int8_t>(value);
+      sum += value;
+    }
+    const float scale = factor * unit_[s] * (largest / 127);
+    prepared.scale[s] = scale;
+    prepared.offset[s] = -scale * levels.center() * static_cast<float>(sum);
+    // Codes err by the query's length, its rounding by the row's.
+    const double from_codes = deviation_[s] * deviation_[s] * segment2;
+    const double step = largest / 127;
+    const double from_query = norm_[s] * norm_[s] * step * step / 12;
+    out->error_scale_[s] =
+        std::abs(factor) * static_cast<float>(std::sqrt(from_codes + from_query));
+  }
+  out->tail_error2_ = static_cast<float>(factor * factor * tail_variance_ *
+                                         std::max(0.0, norm2 - coded2));
+  return absl::OkStatus();
+}
+
+float Codec::Rescale(const uint8_t* record, size_t segment) const {
+  const uint8_t* factors = record + layout_.additive_offset + sizeof(float);
+  if (layout_.rescale_is_f16) {
+    uint16_t half;
+    std::memcpy(&half, factors + 2 * segment, 2);
+    return HalfToFloat(half);
+  }
+  float value;
+  std::memcpy(&value, factors + 4 * segment, 4);
+  return value;
+}
+
+float Codec::ErrorBound(const PreparedQuery& query, const uint8_t* record,
+                        float deviations) const {
+  double variance = query.tail_error2_;
+  for (size_t s = 0; s < plan_.size(); ++s) {
+    const double error = Rescale(record, s) * query.error_scale_[s];
+    variance += error * error;
+  }
+  return deviations * static_cast<float>(std::sqrt(variance));
+}
+
+void Codec::Decode(const uint8_t* record, std::span<float> out) const {
+  VICINAL_CHECK_EQ(out.size(), dim());
+  const size_t d = dim();
+  std::copy(mean_.begin(), mean_.end(), out.begin());
+  std::vector<uint8_t> codes(num_coded_);
+  for (size_t s = 0; s < plan_.size(); ++s) {
+    const CodeSegment& segment = layout_.segments[s];
+    const ScalarLevels& levels = ScalarLevels::ForBits(segment.bits);
+    UnpackCodes(record + segment.payload_offset, segment.num_dims, segment.bits,
+                codes.data());
+    const float scale = Rescale(record, s) * unit_[s];
+    for (size_t i = 0; i < segment.num_dims; ++i) {
+      const float value =
+          scale *
+          (static_cast<float>(levels.Level(codes[i])) - levels.center());
+      const float* row = &basis_[(segment.query_offset + i) * d];
+      for (size_t j = 0; j < d; ++j) out[j] += value * row[j];
+    }
+  }
+}
+
+}  // namespace vicinal

@@ -1,0 +1,177 @@
+// A Codec turns vectors into small records and estimates distances from a
+// query to them: an orthogonal basis, contiguous segments of its dimensions
+// with a random rotation each, scalar codes of 0, 1, 2, 4 or 8 bits, and one
+// rescale per segment. RaBitQ, EDEN, LVQ after a rotation and SAQ (Li et al.,
+// 2025, arXiv 2509.12086) are settings of it.
+//
+// With x a row, q a query, m the mean of the training rows, r = x - m and y~ the
+// coded coordinates of y, every metric has the form
+//
+//   estimate = a F_add + G_add + factor * sum_s <r^_s, (q - a m)~_s>
+//
+//   squared L2       F_add = |r|^2    G_add = |q - m|^2  factor = -2  a = 1
+//   -inner product   F_add = -<r, m>  G_add = -<m, q>    factor = -1
+//                                               a = <q, m> / |m|^2
+//   1 - cosine       the same of unit vectors, and 1 more
+//
+// because |x - q|^2 = |r|^2 + |q - m|^2 - 2 <r, q - m> and
+// <x, q> = <m, q> + a <r, m> + <r, q - a m> for any a; this one makes the
+// estimated part smallest, whatever the query's length. r^ is the rescaled
+// code, an unbiased estimate over the random rotation (RaBitQ, Gao and Long
+// 2024, theorem 3.2).
+// Only the last sum is estimated; the dimensions without bits are left out of
+// it, so that they cost neither bytes nor time.
+//
+// Life: trained or parsed once, then const; thread-safe. A PreparedQuery
+// belongs to one thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "quant/plan.h"
+#include "src/base/cancel.h"
+#include "src/base/types.h"
+#include "src/base/vector_set.h"
+#include "src/distance/code_kernels.h"
+
+namespace vicinal {
+
+enum class CodecKind : uint8_t {
+  kSaq = 1,  // PCA basis, bits by variance
+  kRbq = 2,  // no basis but a rotation: the same bits in every dimension
+  kSq8 = 3,  // kRbq of eight bits
+};
+
+struct CodecParams {
+  CodecKind kind = CodecKind::kSaq;
+  // Bits per dimension on average, 0.5 to 8 (kRbq: 1, 2, 4 or 8; kSq8: 8).
+  // More: smaller errors, more bytes.
+  float avg_bits = 4;
+  // Passes of code adjustment, 0 to 8. Measured: below 1 % less error for
+  // twice the time of encoding, since the codes start well.
+  uint32_t adjust_rounds = 0;
+  // Most segments of a record, 1 to 8.
+  uint32_t max_segments = 6;
+  // Most dimensions with bits; 0: any. Fewer: a plain reduction (PCA-RAG,
+  // LeanVec) whose query costs less to prepare.
+  uint32_t max_coded_dims = 0;
+  // Of rotations and samples.
+  uint64_t seed = 1;
+};
+
+// The longest vector that a codec is made for: its basis takes dim^2 floats.
+inline constexpr size_t kMaxCodecDim = 4096;
+// Rows below which kSaq does not fit a basis but falls back to kRbq.
+inline constexpr size_t kMinBasisRows = 1000;
+
+// Bytes of a record of kSaq: avg_bits * dim / 8 and some for its factors, in
+// whole 16 bytes.
+size_t CodeRecordBytes(size_t dim, float avg_bits);
+// Segments are whole multiples of this many dimensions.
+size_t CodeGranularity(size_t dim);
+
+// A query as the kernels take it; filled by Codec::Prepare and used again.
+class PreparedQuery {
+ public:
+  const CodeQuery& code_query() const { return query_; }
+
+ private:
+  friend class Codec;
+  CodeQuery query_;
+  float error_scale_[kMaxCodeSegments] = {};  // of a unit of stored rescale
+  float tail_error2_ = 0;
+  std::vector<float> centred_;
+  std::vector<int16_t> rounded_;
+  std::vector<int32_t> projected_;
+  std::vector<float> coordinates_;
+  std::vector<int8_t> values_;
+};
+
+class Codec {
+ public:
+  CodecKind kind() const { return kind_; }
+  Metric metric() const { return metric_; }
+  size_t dim() const { return mean_.size(); }
+  const CodeLayout& layout() const { return layout_; }
+  const Plan& plan() const { return plan_; }
+  size_t num_coded_dims() const { return num_coded_; }
+  size_t memory_bytes() const;
+
+  // One record per row, layout().record_bytes apart, into `records` (which has
+  // room for all). Rows are `dim` elements of any type. Cancelled: the token
+  // was set; it may be null.
+  absl::Status Encode(VectorSetView rows, std::span<uint8_t> records,
+                      size_t num_threads, const CancelToken* cancel) const;
+
+  // `query` holds dim elements of `type`. InvalidArgument: one is not finite.
+  absl::Status Prepare(const void* query, ElementType type,
+                       PreparedQuery* out) const;
+
+  // How far the estimate of a record may be off: `deviations` standard
+  // deviations of the estimate's error. 3 covers about 99.7 % of the pairs.
+  float ErrorBound(const PreparedQuery& query, const uint8_t* record,
+                   float deviations) const;
+
+  // The row that a record stands for: the mean where it has no bits.
+  void Decode(const uint8_t* record, std::span<float> out) const;
+
+  // Model bytes: magic, version, sizes, arrays, CRC-32C (see codec_file.cc).
+  std::string Serialize() const;
+  // DataLoss: the bytes are no model; everything is checked before it is used.
+  // FailedPrecondition: of a newer version.
+  static absl::StatusOr<std::unique_ptr<const Codec>> Parse(
+      absl::string_view bytes);
+
+ private:
+  friend class CodecTrainer;
+  struct EncodeRoom;
+
+  Codec() = default;
+  // Derives layout, the rounded matrix and its scales from plan and basis.
+  void Finish();
+  void EncodeBlock(const float* centred, size_t count, EncodeRoom* room,
+                   uint8_t* records) const;
+  // The row as floats, of unit length under the cosine.
+  void LoadRow(const void* row, ElementType type, float* out) const;
+  float Rescale(const uint8_t* record, size_t segment) const;
+
+  CodecKind kind_ = CodecKind::kSaq;
+  Metric metric_ = Metric::kL2;
+  uint32_t adjust_rounds_ = 0;
+  Plan plan_;
+  std::vector<float> mean_;    // dim
+  std::vector<float> basis_;   // num_coded x dim: rotated rows of the basis
+  // Per segment: what a stored rescale is multiplied by; the deviation of an
+  // estimate of <r_s, q_s> per unit of stored rescale and |q_s|; |r_s| per unit
+  // of stored rescale.
+  std::vector<float> unit_;
+  std::vector<float> deviation_;
+  std::vector<float> norm_;
+  float tail_variance_ = 0;  // mean square of a row in a dimension without bits
+
+  // Derived.
+  size_t num_coded_ = 0;
+  CodeLayout layout_;
+  size_t padded_dim_ = 0;
+  std::vector<int16_t> rounded_basis_;  // num_coded x padded_dim
+  std::vector<float> row_scale_;        // of each rounded row
+  double mean_norm2_ = 0;               // |m|^2
+};
+
+// Learns a codec from at most 65,536 evenly spaced rows. kSaq with fewer rows
+// than kMinBasisRows or dim falls back to kRbq of the nearest width.
+// InvalidArgument: no rows, dim over kMaxCodecDim, avg_bits out of range, or an
+// element that is not finite. The same for any number of threads.
+absl::StatusOr<std::unique_ptr<const Codec>> TrainCodec(
+    VectorSetView rows, Metric metric, const CodecParams& params,
+    size_t num_threads, const CancelToken* cancel);
+
+}  // namespace vicinal

@@ -1,0 +1,164 @@
+// The bytes of a codec's model. Little-endian:
+//
+//   0   u64 magic "VICCODEC"     8  u32 version (1)
+//   12  u8 kind, u8 metric, u16 zero
+//   16  u32 dim                 20  u32 number of segments
+//   24  u32 adjust_rounds       28  f32 tail variance
+//   32  per segment: u32 num_dims, u32 bits, f32 unit, f32 deviation, f32 norm
+//       f32 mean[dim]
+//       f32 basis[sum of num_dims][dim]
+//       u32 CRC-32C of all before
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "quant/codec.h"
+#include "src/base/coding.h"
+#include "src/base/crc32c.h"
+#include "src/distance/distance.h"
+
+namespace vicinal {
+namespace {
+
+constexpr uint64_t kMagic = 0x4345444F43434956;  // "VICCODEC"
+constexpr uint32_t kVersion = 1;
+constexpr size_t kHeaderBytes = 32;
+constexpr size_t kSegmentBytes = 20;
+
+absl::Status Damaged(absl::string_view what) {
+  return absl::DataLossError(absl::StrCat("a codec's model: ", what));
+}
+
+void PutFloats(std::string* out, std::span<const float> values) {
+  out->append(reinterpret_cast<const char*>(values.data()),
+              values.size() * sizeof(float));
+}
+
+std::vector<float> TakeFloats(absl::string_view* in, size_t n) {
+  std::vector<float> out(n);
+  std::memcpy(out.data(), in->data(), n * sizeof(float));
+  in->remove_prefix(n * sizeof(float));
+  return out;
+}
+
+bool IsWidth(uint32_t bits) {
+  return bits == 1 || bits == 2 || bits == 4 || bits == 8;
+}
+
+bool IsFactor(float value) { return std::isfinite(value) && value >= 0; }
+
+}  // namespace
+
+std::string Codec::Serialize() const {
+  std::string out;
+  PutFixed<uint64_t>(&out, kMagic);
+  PutFixed<uint32_t>(&out, kVersion);
+  PutFixed(&out, static_cast<uint8_t>(kind_));
+  PutFixed(&out, static_cast<uint8_t>(metric_));
+  PutFixed<uint16_t>(&out, 0);
+  PutFixed<uint32_t>(&out, dim());
+  PutFixed<uint32_t>(&out, plan_.size());
+  PutFixed<uint32_t>(&out, adjust_rounds_);
+  PutFixed<float>(&out, tail_variance_);
+  for (size_t s = 0; s < plan_.size(); ++s) {
+    PutFixed<uint32_t>(&out, plan_[s].num_dims);
+    PutFixed<uint32_t>(&out, plan_[s].bits);
+    PutFixed<float>(&out, unit_[s]);
+    PutFixed<float>(&out, deviation_[s]);
+    PutFixed<float>(&out, norm_[s]);
+  }
+  PutFloats(&out, mean_);
+  PutFloats(&out, basis_);
+  PutFixed<uint32_t>(&out, Crc32c(out));
+  return out;
+}
+
+absl::StatusOr<std::unique_ptr<const Codec>> Codec::Parse(
+    absl::string_view bytes) {
+  if (bytes.size() < kHeaderBytes + sizeof(uint32_t)) {
+    return Damaged("it is cut short");
+  }
+  if (GetFixed<uint64_t>(bytes.data()) != kMagic) {
+    return Damaged("it does not begin like one");
+  }
+  const auto version = GetFixed<uint32_t>(bytes.data() + 8);
+  if (version > kVersion) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("a codec's model has version ", version,
+                     "; this program reads up to ", kVersion,
+                     ": use a newer one"));
+  }
+  const absl::string_view body = bytes.substr(0, bytes.size() - 4);
+  if (GetFixed<uint32_t>(bytes.data() + body.size()) != Crc32c(body)) {
+    return Damaged("its checksum differs");
+  }
+  absl::string_view in = body.substr(12);
+  uint8_t kind = 0, metric = 0;
+  uint16_t zero = 0;
+  uint32_t dim = 0, num_segments = 0;
+  std::unique_ptr<Codec> codec(new Codec());
+  ConsumeFixed(&in, &kind);
+  ConsumeFixed(&in, &metric);
+  ConsumeFixed(&in, &zero);
+  ConsumeFixed(&in, &dim);
+  ConsumeFixed(&in, &num_segments);
+  ConsumeFixed(&in, &codec->adjust_rounds_);
+  ConsumeFixed(&in, &codec->tail_variance_);
+  if (version == 0 || zero != 0 || kind < 1 || kind > 3 || metric < 1 ||
+      metric > 3 || dim == 0 || dim > kMaxCodecDim || num_segments == 0 ||
+      num_segments > kMaxCodeSegments || codec->adjust_rounds_ > 8 ||
+      !IsFactor(codec->tail_variance_)) {
+    return Damaged("its header is out of range");
+  }
+  if (in.size() < num_segments * kSegmentBytes) {
+    return Damaged("it is cut short");
+  }
+  // A segment may stand for more dimensions than there are, by less than one
+  // unit of granularity.
+  const size_t max_coded = dim + CodeGranularity(dim);
+  size_t num_coded = 0;
+  for (uint32_t s = 0; s < num_segments; ++s) {
+    PlanSegment segment;
+    float unit = 0, deviation = 0, norm = 0;
+    ConsumeFixed(&in, &segment.num_dims);
+    ConsumeFixed(&in, &segment.bits);
+    ConsumeFixed(&in, &unit);
+    ConsumeFixed(&in, &deviation);
+    ConsumeFixed(&in, &norm);
+    if (segment.num_dims == 0 || segment.num_dims % 16 != 0 ||
+        segment.num_dims >= max_coded || !IsWidth(segment.bits) ||
+        !IsFactor(unit) || !IsFactor(deviation) || !IsFactor(norm)) {
+      return Damaged(absl::StrCat("segment ", s, " is out of range"));
+    }
+    num_coded += segment.num_dims;
+    codec->plan_.push_back(segment);
+    codec->unit_.push_back(unit);
+    codec->deviation_.push_back(deviation);
+    codec->norm_.push_back(norm);
+  }
+  if (num_coded >= max_coded ||
+      in.size() != (dim + num_coded * size_t{dim}) * sizeof(float)) {
+    return Damaged("its size does not fit its segments");
+  }
+  codec->kind_ = static_cast<CodecKind>(kind);
+  codec->metric_ = static_cast<Metric>(metric);
+  codec->mean_ = TakeFloats(&in, dim);
+  codec->basis_ = TakeFloats(&in, num_coded * dim);
+  if (!AllFinite(codec->mean_.data(), codec->mean_.size()) ||
+      !AllFinite(codec->basis_.data(), codec->basis_.size())) {
+    return Damaged("it holds a value that is not finite");
+  }
+  codec->Finish();
+  return std::unique_ptr<const Codec>(std::move(codec));
+}
+
+}  // namespace vicinal

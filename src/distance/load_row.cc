@@ -1,0 +1,38 @@
+#include "src/distance/load_row.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "src/base/half.h"
+
+namespace vicinal {
+
+void LoadFloats(const void* row, ElementType type, size_t dim, float* out) {
+  switch (type) {
+    case ElementType::kFloat32:
+      std::memcpy(out, row, dim * sizeof(float));
+      return;
+    case ElementType::kFloat16: {
+      const auto* bytes = static_cast<const char*>(row);
+      for (size_t i = 0; i < dim; ++i) {
+        uint16_t half;
+        std::memcpy(&half, bytes + 2 * i, 2);
+        out[i] = HalfToFloat(half);
+      }
+      return;
+    }
+    case ElementType::kInt8: {
+      const auto* values = static_cast<const int8_t*>(row);
+      for (size_t i = 0; i < dim; ++i) out[i] = values[i];
+      return;
+    }
+    case ElementType::kUint8: {
+      const auto* values = static_cast<const uint8_t*>(row);
+      for (size_t i = 0; i < dim; ++i) out[i] = values[i];
+      return;
+    }
+  }
+}
+
+}  // namespace vicinal
