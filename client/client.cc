@@ -57,6 +57,11 @@ std::shared_ptr<grpc::Channel> OpenChannel(const ClientOptions& options,
   args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 500);
   args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2'000);
   args.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);  // ours honour RetryInfo
+  // Without the filters that this client has no use for, and without gRPC's
+  // own statistics: 3 % of the time of a small search.
+  args.SetInt(GRPC_ARG_MINIMAL_STACK, 1);
+  args.SetInt(GRPC_ARG_ENABLE_DEADLINE_CHECKS, 1);
+  args.SetInt(GRPC_ARG_ENABLE_CHANNELZ, 0);
   if (options.keepalive.count() > 0) {
     args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS,
                 static_cast<int>(options.keepalive.count()));

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <span>
 #include <vector>
@@ -74,9 +75,16 @@ class BuildDistance {
             lift_[i] = -ip.one(vectors_.row(i), vectors_.row(i), vectors_.dim);
           }
         });
-    if (lift_.empty()) return;
-    const float largest = *std::max_element(lift_.begin(), lift_.end());
-    for (float& value : lift_) value = std::sqrt(largest - value);
+    // A norm whose square is no float must not make NaNs of all differences:
+    // such a row is far from all others anyway.
+    constexpr float kMax = std::numeric_limits<float>::max();
+    float largest = 0;
+    for (const float value : lift_) {
+      if (value <= kMax) largest = std::max(largest, value);
+    }
+    for (float& value : lift_) {
+      value = std::sqrt(std::max(largest - value, 0.0f));
+    }
   }
 
   VectorSetView vectors_;

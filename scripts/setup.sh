@@ -32,7 +32,8 @@ base_packages=(
   libgtest-dev libgmock-dev libbenchmark-dev dataset-fashion-mnist
 )
 dev_packages=(clang-format-19 clang-tidy-19 shellcheck)
-peer_packages=(libhnswlib-dev libfaiss-dev)
+# Debian's static libfaiss leaves it to its users to link BLAS and LAPACK.
+peer_packages=(libhnswlib-dev libfaiss-dev libopenblas-serial-dev)
 
 wanted=("${base_packages[@]}")
 optional=()

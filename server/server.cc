@@ -85,6 +85,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   builder.SetMaxSendMessageSize(max_message);
   // Otherwise a second server on the same port would quietly share it.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);  // nobody reads it
   grpc::ResourceQuota quota("vicinal");
   quota.SetMaxThreads(kMaxThreads);
   builder.SetResourceQuota(quota);

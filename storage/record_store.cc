@@ -36,6 +36,7 @@
 #include "src/base/status_macros.h"
 #include "storage/data_folder.h"
 #include "storage/fault_env.h"
+#include "storage/log_tail.h"
 #include "storage/rocksdb_options.h"
 
 namespace vicinal {
@@ -354,6 +355,7 @@ struct RecordStore::Impl {
   std::shared_ptr<rocksdb::Cache> cache;
   std::unique_ptr<rocksdb::DB> db;
   std::vector<rocksdb::ColumnFamilyHandle*> handles;  // owned by db
+  std::atomic<uint64_t> synced_through = 0;  // RocksDB's sequence number
   std::atomic<uint64_t> commits = 0;
   std::atomic<uint64_t> synced_commits = 0;
 };
@@ -370,6 +372,7 @@ absl::Status RecordStore::Impl::OpenDb(const RecordStoreOptions& options) {
   const std::string rocksdb_path = RocksDbPath(path);
   VICINAL_RETURN_IF_ERROR(CheckRocksDbFolder(rocksdb_path));
   VICINAL_RETURN_IF_ERROR(CheckTables(db_options, path));
+  VICINAL_RETURN_IF_ERROR(MendLogTail(rocksdb_path, options.warn));
   std::vector<rocksdb::ColumnFamilyDescriptor> tables;
   for (size_t i = 0; i < kNumTables; ++i) {
     const auto table = static_cast<Table>(i);
@@ -381,6 +384,8 @@ absl::Status RecordStore::Impl::OpenDb(const RecordStoreOptions& options) {
       rocksdb::DB::Open(db_options, rocksdb_path, tables, &handles, &raw);
   if (!status.ok()) return OpenError(path, status);
   db.reset(raw);
+  // What was replayed is in table files now.
+  synced_through = db->GetLatestSequenceNumber();
   for (size_t i = 0; i < kNumTables; ++i) {
     // Batches name tables by these numbers.
     if (handles[i]->GetID() != i) {
@@ -426,7 +431,20 @@ rocksdb::Status RecordStore::Impl::Write(rocksdb::WriteBatch* batch,
                                          Durability durability) {
   rocksdb::WriteOptions options;
   options.sync = durability == Durability::kFsynced;
-  return db->Write(options, batch);
+  rocksdb::Status status = batch->PutLogData(
+      SyncNote(synced_through.load(std::memory_order_acquire)));
+  if (!status.ok()) return status;
+  status = db->Write(options, batch);
+  if (!status.ok() || !options.sync) return status;
+  // RocksDB has written its number into the batch. What came before it in the
+  // log was synced with it.
+  const uint64_t last = GetFixed<uint64_t>(batch->Data().data()) +
+                        static_cast<uint64_t>(batch->Count()) - 1;
+  uint64_t before = synced_through.load(std::memory_order_relaxed);
+  while (before < last && !synced_through.compare_exchange_weak(
+                              before, last, std::memory_order_release)) {
+  }
+  return status;
 }
 
 RecordStore::RecordStore(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -520,7 +538,11 @@ absl::Status RecordStore::Resume() {
   if (!room.ok()) return WriteError(impl_->path, room);
   // Flushes what is committed and begins a new log, which leaves a failed
   // batch's bytes behind in the old one.
-  const rocksdb::Status status = impl_->db->Resume();
+  rocksdb::Status status = impl_->db->Resume();
+  // Deletes the old one now, not later in the background: those bytes with a
+  // whole log behind them would look as damage (log_tail.h).
+  if (status.ok()) status = impl_->db->DisableFileDeletions();
+  if (status.ok()) status = impl_->db->EnableFileDeletions(/*force=*/true);
   if (!status.ok()) return WriteError(impl_->path, status);
   impl_->health->Clear();
   return absl::OkStatus();

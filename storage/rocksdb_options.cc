@@ -62,10 +62,10 @@ rocksdb::DBOptions MakeDbOptions(const RecordStoreOptions& options,
   // A log file that is gone, or shorter than what was synced of it, is found.
   db.track_and_verify_wals_in_manifest = true;
   // A record cut short at the end of a log is a write that was never
-  // acknowledged: open without it. Damage anywhere else refuses to open:
+  // acknowledged: open without it. A checksum that differs refuses to open:
   // kPointInTimeRecovery, RocksDB's default, would drop every acknowledged
-  // batch behind it and say nothing. (Damage that a power loss left in the
-  // last, unacknowledged write is told apart by log_tail.h.)
+  // batch behind it and say nothing. MendLogTail (log_tail.h) has read the log
+  // before, and settled what this mode cannot tell apart.
   db.wal_recovery_mode =
       rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
   // A recycled log ends where a checksum differs, so that with it the mode

@@ -155,7 +155,7 @@ bool Compactor::DoOne() {
   }
   SealForRoom();
   for (const std::unique_ptr<State>& state : states_) {
-    if (VerifyOne(state.get())) return true;
+    if (VerifyOne(state.get(), now)) return true;
   }
   return false;
 }
@@ -307,6 +307,10 @@ void Compactor::AddSealed(const View& view, const OptimizeRequest* request,
     return bytes + segment.live_vector_bytes() <=
            context_->options->max_segment_bytes;
   };
+  // Its bytes must get no new checksum.
+  std::erase_if(by_size, [](const auto& segment) {
+    return segment->health() == SealedSegment::Health::kDamaged;
+  });
   for (const auto& segment : by_size) {
     const size_t live = segment->live_vector_bytes();
     const bool has_sources = !job->frozen.empty() || !job->sealed.empty();
@@ -366,6 +370,9 @@ void Compactor::CheckOptimized(State* state, bool has_job) {
 }
 
 void Compactor::RunJob(State* state, Job job) {
+  const absl::StatusOr<bool> sound = VerifySources(job);
+  // The rows of a damaged source are in memory now: the job is picked anew.
+  if (sound.ok() && !*sound) return;
   const bool asked_for = job.operation != nullptr;
   std::shared_ptr<Operation> operation = job.operation;
   if (!asked_for) {
@@ -378,7 +385,8 @@ void Compactor::RunJob(State* state, Job job) {
     build_operation_ = operation;
     if (stopping_) operation->cancel().Cancel();
   }
-  const absl::Status status = BuildAndSwap(job, operation.get());
+  const absl::Status status =
+      sound.ok() ? BuildAndSwap(job, operation.get()) : sound.status();
   {
     MutexLock lock(mu_);
     building_ = nullptr;
@@ -455,20 +463,54 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
   return status;
 }
 
-bool Compactor::VerifyOne(State* state) {
+absl::StatusOr<bool> Compactor::Verify(
+    CollectionImpl* collection, const std::shared_ptr<SealedSegment>& segment) {
+  const absl::Status damage = segment->VerifyVectors();
+  if (damage.ok()) {
+    segment->MarkVerified();
+    Hook("verify:done");
+    return true;
+  }
+  segment->MarkDamaged();
+  collection->WarnOfDamage(damage);
+  const absl::Status recovered = collection->Recover(segment);
+  Hook("verify:damaged");
+  if (recovered.ok()) return false;
+  return absl::Status(recovered.code(),
+                      absl::StrCat(damage.message(),
+                                   " Its rows cannot be read from the records "
+                                   "either: ",
+                                   recovered.message()));
+}
+
+absl::StatusOr<bool> Compactor::VerifySources(const Job& job) {
+  bool all_sound = true;
+  for (const auto& segment : job.sealed) {
+    VICINAL_ASSIGN_OR_RETURN(const bool sound,
+                             Verify(job.collection.get(), segment));
+    all_sound &= sound;
+  }
+  return all_sound;
+}
+
+bool Compactor::VerifyOne(State* state, Time now) {
   if (state->collection->dropped()) return false;
   const std::shared_ptr<const View> view = state->collection->view();
   for (const auto& segment : view->sealed) {
-    if (segment->verified()) continue;
-    const absl::Status status = segment->VerifyVectors();
-    segment->MarkVerified();
-    if (!status.ok()) {
-      state->collection->WarnOfDamage(status);
-      // When the records cannot be read either, the next open reports it.
-      state->collection->Recover(segment).IgnoreError();
-      Hook("verify:damaged");
+    const bool damaged = segment->health() == SealedSegment::Health::kDamaged;
+    if (segment->health() == SealedSegment::Health::kVerified ||
+        (damaged && now < state->next_recovery)) {
+      continue;
     }
-    Hook("verify:done");
+    const absl::StatusOr<bool> sound = Verify(state->collection.get(), segment);
+    if (!sound.ok()) {
+      state->next_recovery = now + kMaxBackoff;
+      if (context_->options->warn) {
+        context_->options->warn(absl::StrCat(
+            "A segment of collection \"", state->collection->schema().name,
+            "\" cannot be rebuilt: ", sound.status().message()));
+      }
+    }
     return true;
   }
   return false;

@@ -70,6 +70,7 @@ class Compactor {
     std::chrono::milliseconds backoff{0};
     bool seal_posted = false;
     Time next_stream_cleaning;
+    Time next_recovery;  // of a segment whose records cannot be read
     std::optional<OptimizeRequest> optimizing;
   };
 
@@ -93,7 +94,16 @@ class Compactor {
   void CheckOptimized(State* state, bool has_job);
   void RunJob(State* state, Job job);
   absl::Status BuildAndSwap(const Job& job, Operation* operation);
-  bool VerifyOne(State* state);
+  // Reads a segment's vectors. False: they are damaged, and its rows are served
+  // from the records until they are built again. An error: the records cannot
+  // be read either; the segment stays, and is never merged.
+  absl::StatusOr<bool> Verify(CollectionImpl* collection,
+                              const std::shared_ptr<SealedSegment>& segment);
+  // The same for all that a build copies, as it gives the copy a checksum of
+  // its own: always, however long ago they were read before.
+  absl::StatusOr<bool> VerifySources(const Job& job);
+  // One segment that was not read since the open, when nothing else is due.
+  bool VerifyOne(State* state, Time now);
   bool stopping() const;
   void Hook(absl::string_view point) const;
   // How long to wait when nothing is due.

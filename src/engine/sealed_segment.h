@@ -41,8 +41,11 @@ class SealedSegment final : public Segment {
   // Reads all vectors and compares their checksum (minutes for large cold
   // files). DataLoss: they are damaged.
   absl::Status VerifyVectors() const { return vectors_file_->VerifyAll(); }
-  bool verified() const { return verified_.load(std::memory_order_relaxed); }
-  void MarkVerified() { verified_.store(true, std::memory_order_relaxed); }
+  // What VerifyVectors last said of it; the compactor keeps it.
+  enum class Health : uint8_t { kUnknown, kVerified, kDamaged };
+  Health health() const { return health_.load(std::memory_order_relaxed); }
+  void MarkVerified() { health_ = Health::kVerified; }
+  void MarkDamaged() { health_ = Health::kDamaged; }
 
   size_t num_rows() const override { return entry_.num_rows; }
   size_t num_deleted() const override { return dead_->Count(); }
@@ -100,7 +103,7 @@ class SealedSegment final : public Segment {
   std::span<const uint64_t> id_slots_;
   std::vector<Field> fields_;
   std::unique_ptr<AtomicBitmap> dead_;
-  std::atomic<bool> verified_ = false;
+  std::atomic<Health> health_ = Health::kUnknown;
 };
 
 }  // namespace vicinal

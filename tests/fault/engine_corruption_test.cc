@@ -128,6 +128,27 @@ class EngineCorruptionTest : public ::testing::Test {
     }
     ASSERT_EQ(files_.size(), 2u);
   }
+  fs::path VectorsFile() const {
+    for (const auto& file : fs::recursive_directory_iterator(
+             fs::path(folder_.path()) / "collections")) {
+      if (file.path().extension() == ".vec") return file.path();
+    }
+    return {};
+  }
+  // As a disk that rots: those who have mapped the file see it.
+  static void FlipBitInPlace(const fs::path& path, const std::string& section,
+                             size_t byte) {
+    std::string bytes = ReadFile(path);
+    for (const Section& s : SectionsOf(bytes)) {
+      if (s.name != section) continue;
+      ASSERT_LT(byte, s.size);
+      std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+      file.seekp(static_cast<std::streamoff>(s.offset + byte));
+      file.put(static_cast<char>(bytes[s.offset + byte] ^ 0x40));
+      return;
+    }
+    FAIL() << "no section " << section;
+  }
   void SetGate(bool open) {
     MutexLock lock(mu_);
     gate_open_ = open;
@@ -192,6 +213,58 @@ TEST_F(EngineCorruptionTest, OneFlippedBitInAnySectionIsFoundAndMended) {
       ExpectRecovery();
     }
   }
+}
+
+// A merge copies vectors and gives the copy a checksum of its own: it must not
+// do so with damaged ones, whenever they were damaged.
+TEST_F(EngineCorruptionTest, AMergeTakesNoDamagedVectors) {
+  ASSERT_TRUE(Open().ok());
+  Write(4'000);
+  ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
+  for (const size_t byte : {size_t{3}, size_t{4'000}, size_t{70'001}}) {
+    if (HasFatalFailure()) return;
+    SCOPED_TRACE(byte);
+    Write(300);
+    const size_t num_found = log_.CountOf("verify:damaged");
+    num_warnings_ = 0;
+    FlipBitInPlace(VectorsFile(), "V0", byte);
+    ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
+    EXPECT_EQ(log_.CountOf("verify:damaged"), num_found + 1);
+    EXPECT_GT(num_warnings_, 0u);
+    ExpectExact();
+  }
+  Close();
+  ASSERT_TRUE(Open().ok());
+  ExpectExact();
+}
+
+TEST_F(EngineCorruptionTest, DamagedVectorsWithoutRecordsAreKeptAndReported) {
+  Prepare();
+  ASSERT_TRUE(Open().ok());  // moves the records from the log to tables
+  Close();
+  fs::path table;
+  for (const auto& file :
+       fs::directory_iterator(fs::path(folder_.path()) / "db")) {
+    if (file.path().extension() == ".sst" &&
+        (table.empty() || file.file_size() > fs::file_size(table))) {
+      table = file.path();
+    }
+  }
+  std::string bytes = ReadFile(table);
+  bytes[bytes.size() / 3] ^= 1;
+  WriteFile(table, bytes);
+  const fs::path vectors = VectorsFile();
+  FlipBitInPlace(vectors, "V0", 5'000);
+  const std::string damaged = ReadFile(vectors);
+
+  ASSERT_TRUE(Open().ok());
+  // Either the merge finds it or the check of what was opened.
+  Finished(collection_->Optimize(1)).IgnoreError();
+  EXPECT_TRUE(log_.WaitFor("verify:damaged", 1));
+  EXPECT_GT(num_warnings_, 0u);
+  Finished(collection_->Optimize(1)).IgnoreError();
+  Close();
+  EXPECT_TRUE(ReadFile(vectors) == damaged) << "neither merged nor removed";
 }
 
 TEST_F(EngineCorruptionTest, ATruncatedFileIsFoundAndMended) {

@@ -214,6 +214,43 @@ TEST(HnswSearchTest, FindsLargestInnerProductsAmongUnequalNorms) {
       0.95);
 }
 
+// Rows whose squared norm is no float, or far above all others, must not take
+// the build's distances between the others with them.
+TEST(HnswSearchTest, HugeRowsLeaveTheRecallOfTheOthers) {
+  constexpr size_t kDim = 16;
+  constexpr size_t kRows = 4000;
+  std::vector<float> values = ClusteredValues(kRows, kDim, 50, /*seed=*/4, 0);
+  Random random(4);
+  for (size_t row = 0; row < kRows; ++row) {
+    const auto scale =
+        static_cast<float>(std::exp(4.6 * random.UniformDouble()));
+    for (size_t i = 0; i < kDim; ++i) {
+      values[row * kDim + i] = (values[row * kDim + i] - 60) * scale;
+    }
+  }
+  std::vector<float> query_values = ClusteredValues(100, kDim, 50, 4, 1);
+  for (float& value : query_values) value -= 60;
+  const OwnedVectors queries =
+      MakeVectors(query_values, kDim, ElementType::kFloat32);
+  for (const float huge : {2e19f, 3e38f, 1e17f}) {
+    for (const size_t num_huge : {1, 3}) {
+      SCOPED_TRACE(testing::Message() << num_huge << " of " << huge);
+      std::vector<float> with_huge = values;
+      AtomicBitmap hidden(kRows);
+      for (size_t h = 0; h < num_huge; ++h) {
+        const size_t row = 700 + 900 * h;
+        with_huge[row * kDim + h] = h % 2 == 0 ? huge : -huge;
+        hidden.Set(row);
+      }
+      const Built built(MakeVectors(with_huge, kDim, ElementType::kFloat32),
+                        Metric::kInnerProduct);
+      EXPECT_GE(MeanRecall(*built.index, built.vectors.view(), built.metric,
+                           queries, 10, 64, {nullptr, 0, &hidden}),
+                0.95);
+    }
+  }
+}
+
 TEST(HnswSearchTest, IsDeterministicAndSorted) {
   const Built built(Clustered(5000, 16, 30, /*seed=*/5), Metric::kL2);
   const OwnedVectors queries = Clustered(20, 16, 30, /*seed=*/5, 1);

@@ -1,6 +1,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -172,8 +174,13 @@ TEST(StorageFaultTest, FullDiskIsResumedOnceThereIsSpace) {
   EXPECT_EQ(CheckHistory(*store), 1);
 
   disk.Mend();
+  // What there was room for of the failed batch.
+  const std::filesystem::path log = DbFiles(folder.data(), ".log").front();
+  std::ofstream(log, std::ios::binary | std::ios::app)
+      << std::string("\x12\x34\x56\x78\x90\x08\x01half", 11);
   const absl::Status resumed = store->Resume();
   ASSERT_TRUE(resumed.ok()) << resumed;
+  EXPECT_FALSE(std::filesystem::exists(log)) << "it would look damaged";
   EXPECT_TRUE(store->WriteHealth().ok());
   EXPECT_THAT(warnings,
               ElementsAre(HasSubstr("is full"), HasSubstr("takes writes")));
