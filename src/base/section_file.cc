@@ -346,6 +346,10 @@ absl::StatusOr<absl::string_view> SectionFile::Section(
   return Damaged(absl::StrCat("it has no section \"", name, "\""));
 }
 
+void SectionFile::DropPages() const {
+  ::madvise(const_cast<char*>(data_), size_, MADV_DONTNEED);
+}
+
 absl::Status SectionFile::VerifyAll() const {
   uint64_t end = kHeaderSize + entries_.size() * kEntrySize;
   for (const Entry& entry : entries_) {

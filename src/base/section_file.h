@@ -112,6 +112,9 @@ class SectionFile {
   const std::string& path() const { return path_; }
   // The bytes of a section, page-aligned. DataLoss: there is none.
   absl::StatusOr<absl::string_view> Section(absl::string_view name) const;
+  // Tells the system that the mapped pages are not needed soon; they are read
+  // again from the file when touched.
+  void DropPages() const;
   // Compares the checksum of every section; DataLoss names the first bad one.
   absl::Status VerifyAll() const;
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -22,7 +23,7 @@ namespace vicinal {
 namespace {
 
 // Version of the encoding below; a newer one is refused.
-constexpr uint8_t kSchemaFormat = 1;
+constexpr uint8_t kSchemaFormat = 2;
 
 bool IsNameCharacter(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' ||
@@ -48,10 +49,18 @@ std::string NameProblem(absl::string_view name, size_t max_bytes) {
   return "";
 }
 
-void ValidateCodec(const CodecSpec& codec, const std::string& path,
+void ValidateCodec(const CodecSpec& codec, size_t dim, const std::string& path,
                    std::vector<FieldViolation>* out) {
   using Kind = CodecSpec::Kind;
   const float bits = codec.avg_bits;
+  if (dim > kMaxCodecDim && codec.kind >= Kind::kSaq &&
+      codec.kind <= Kind::kSq8) {
+    out->push_back({path + ".kind",
+                    absl::StrCat("asks for codes of ", dim, " dimensions; up "
+                                 "to ", kMaxCodecDim,
+                                 " are possible: choose none")});
+    return;
+  }
   if (codec.kind > Kind::kSq8) {
     out->push_back({path + ".kind",
                     "is unknown; choose none, saq, rbq or sq8, or leave it "
@@ -112,7 +121,7 @@ void ValidateField(const VectorField& field, const std::string& path,
                     absl::StrCat("is ", field.hnsw.ef_construction,
                                  "; it must be 16 to 2000")});
   }
-  ValidateCodec(field.codec, path + ".codec", out);
+  ValidateCodec(field.codec, field.dim, path + ".codec", out);
 }
 
 }  // namespace
@@ -127,12 +136,16 @@ std::optional<size_t> CollectionSchema::FindVector(
 
 // Format 1: u8 format, name, uuid (length-prefixed), created (i64), number of
 // vectors (varint), then for each: name, dim (varint), metric, type, index
-// (u8 each), m, ef_construction (u32), seed (u64); then for each again: codec
-// (u8), avg_bits (f32), which older descriptors lack. What follows is ignored,
-// so that fields can be added.
+// (u8 each), m, ef_construction (u32), seed (u64). Format 2, written where a
+// codec was chosen: then for each again codec (u8), avg_bits (f32). What
+// follows is ignored, so that fields can be added.
 std::string CollectionSchema::Encode() const {
   std::string out;
-  PutFixed<uint8_t>(&out, kSchemaFormat);
+  const bool has_codecs =
+      absl::c_any_of(vectors, [](const VectorField& field) {
+        return field.codec != CodecSpec{};
+      });
+  PutFixed<uint8_t>(&out, has_codecs ? kSchemaFormat : 1);
   PutLengthPrefixed(&out, name);
   PutLengthPrefixed(&out, uuid);
   PutFixed<int64_t>(&out, created_unix_micros);
@@ -147,6 +160,7 @@ std::string CollectionSchema::Encode() const {
     PutFixed<uint32_t>(&out, field.hnsw.ef_construction);
     PutFixed<uint64_t>(&out, field.hnsw.seed);
   }
+  if (!has_codecs) return out;
   for (const VectorField& field : vectors) {
     PutFixed(&out, static_cast<uint8_t>(field.codec.kind));
     PutFixed<float>(&out, field.codec.avg_bits);
@@ -200,7 +214,7 @@ absl::StatusOr<CollectionSchema> CollectionSchema::Decode(
     field.index = static_cast<IndexKind>(index);
     schema.vectors.push_back(std::move(field));
   }
-  if (bytes.empty()) return schema;
+  if (format < 2) return schema;
   for (VectorField& field : schema.vectors) {
     uint8_t kind = 0;
     if (!ConsumeFixed(&bytes, &kind) ||

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "index/hnsw.h"
+#include "quant/codec.h"
 #include "src/base/types.h"
 #include "src/engine/limits.h"
 

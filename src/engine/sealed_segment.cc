@@ -120,6 +120,7 @@ absl::Status SealedSegment::Load() {
     VICINAL_RETURN_IF_ERROR(LoadField(f, meta.substr(0, sizeof(FieldMeta))));
     meta.remove_prefix(sizeof(FieldMeta));
   }
+  index_file_->DropPages();  // links and codes were copied
   return absl::OkStatus();
 }
 
@@ -191,15 +192,23 @@ absl::Status SealedSegment::LoadField(size_t f, absl::string_view meta_bytes) {
   if ((meta.flags & segment_file::kHasGraph) == 0) return absl::OkStatus();
 
   const bool has_codes = (meta.flags & segment_file::kHasCodes) != 0;
-  CodedRows codes;
+  std::span<const uint8_t> records;
   if (has_codes) {
-    VICINAL_ASSIGN_OR_RETURN(codes, LoadCodes(f));
+    VICINAL_ASSIGN_OR_RETURN(records, LoadCodes(f));
   }
   VICINAL_ASSIGN_OR_RETURN(const absl::string_view graph,
                            index_file_->Section(SectionName("G", f)));
+  const size_t graph_bytes = (graph.size() + 63) / 64 * 64;
+  field.hot = MappedBuffer(graph_bytes + records.size());
+  auto* hot = reinterpret_cast<char*>(field.hot.data());
+  std::copy(graph.begin(), graph.end(), hot);
+  std::copy(records.begin(), records.end(), hot + graph_bytes);
   VICINAL_ASSIGN_OR_RETURN(
       field.hnsw,
-      HnswIndex::Open(field.vectors, layout.search_metric, graph, codes));
+      HnswIndex::Open(
+          field.vectors, layout.search_metric, {hot, graph.size()},
+          {field.codec.get(),
+           reinterpret_cast<const uint8_t*>(hot + graph_bytes)}));
   VICINAL_ASSIGN_OR_RETURN(absl::string_view table,
                            index_file_->Section(SectionName("C", f)));
   RecallPoint point;
@@ -211,7 +220,7 @@ absl::Status SealedSegment::LoadField(size_t f, absl::string_view meta_bytes) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<CodedRows> SealedSegment::LoadCodes(size_t f) {
+absl::StatusOr<std::span<const uint8_t>> SealedSegment::LoadCodes(size_t f) {
   Field& field = fields_[f];
   VICINAL_ASSIGN_OR_RETURN(const absl::string_view model,
                            index_file_->Section(SectionName("M", f)));
@@ -228,7 +237,7 @@ absl::StatusOr<CodedRows> SealedSegment::LoadCodes(size_t f) {
           *index_file_, SectionName("K", f),
           field.vectors.num_rows * field.codec->layout().record_bytes));
   field.code_bytes = records.size();
-  return CodedRows{field.codec.get(), records.data()};
+  return records;
 }
 
 absl::Status SealedSegment::LoadRowMaps(size_t f) {

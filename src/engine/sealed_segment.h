@@ -21,6 +21,7 @@
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
 #include "src/engine/layout.h"
+#include "src/engine/mapped_buffer.h"
 #include "src/engine/segment.h"
 #include "storage/collection_store.h"
 
@@ -75,6 +76,9 @@ class SealedSegment final : public Segment {
     std::unique_ptr<FlatIndex> flat;
     std::unique_ptr<const Codec> codec;  // null: searched as it is
     size_t code_bytes = 0;
+    // Links, then codes: what a walk touches at random, in large pages, which
+    // a mapped file cannot have. Measured: 1.1-1.2x the searches per second.
+    MappedBuffer hot;
     std::unique_ptr<HnswIndex> hnsw;  // null: scanned
     std::vector<RecallPoint> calibration;
   };
@@ -84,7 +88,8 @@ class SealedSegment final : public Segment {
   absl::Status LoadIds();
   absl::Status LoadField(size_t f, absl::string_view meta_bytes);
   absl::Status LoadRowMaps(size_t f);
-  absl::StatusOr<CodedRows> LoadCodes(size_t f);
+  // Reads the codec and finds the code records in the file.
+  absl::StatusOr<std::span<const uint8_t>> LoadCodes(size_t f);
   absl::Status Damaged(absl::string_view what) const;
   RowId FieldRow(const Field& field, RowId row) const;
   absl::string_view EncodedId(RowId row) const {

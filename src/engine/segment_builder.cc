@@ -53,7 +53,8 @@ std::optional<CodecParams> CodecParamsFor(const CodecSpec& spec,
       return std::nullopt;
     case Kind::kAuto:
       // A record must be much shorter than the vector to be worth reranking.
-      if (num_rows < kMinCodecRows || layout.row_bytes < 128) {
+      if (num_rows < kMinCodecRows || layout.row_bytes < 128 ||
+          layout.dim > kMaxCodecDim) {
         return std::nullopt;
       }
       [[fallthrough]];
@@ -282,11 +283,16 @@ absl::Status SegmentBuild::WriteVectors() {
 }
 
 absl::Status SegmentBuild::WriteIndex(const SectionFile& vectors_file) {
+  const bool has_codes =
+      std::any_of(fields_.begin(), fields_.end(),
+                  [](const Field& field) { return field.codec != nullptr; });
   VICINAL_ASSIGN_OR_RETURN(
       const auto writer,
       SectionFileWriter::Create(
           segment_file::IndexPath(options_.folder, options_.number),
-          segment_file::kIndexKind, segment_file::kIndexVersion,
+          segment_file::kIndexKind,
+          // Readable by older versions where it can be.
+          has_codes ? segment_file::kIndexVersion : 1,
           segment_file::kMaxSections, options_.fault_hook));
   std::string meta;
   PutFixed<uint64_t>(&meta, options_.number);

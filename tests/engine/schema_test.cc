@@ -1,5 +1,6 @@
 #include "src/engine/schema.h"
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -44,9 +45,56 @@ TEST(SchemaTest, ComesBackFromItsEncoding) {
         << size;
   }
   std::string newer = encoded;
-  newer[0] = 2;
+  newer[0] = 3;
   EXPECT_TRUE(
       absl::IsFailedPrecondition(CollectionSchema::Decode(newer).status()));
+}
+
+TEST(SchemaTest, KeepsCodecsInFormatTwo) {
+  CollectionSchema schema = SchemaOf("fine", 77, Metric::kL2);
+  EXPECT_EQ(schema.Encode()[0], 1);  // older versions read it
+  schema.vectors[0].codec = {CodecSpec::Kind::kSaq, 1.5f};
+  const std::string encoded = schema.Encode();
+  EXPECT_EQ(encoded[0], 2);
+  const auto decoded = CollectionSchema::Decode(encoded);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->vectors[0].codec, schema.vectors[0].codec);
+  for (size_t size = 0; size < encoded.size(); ++size) {
+    EXPECT_TRUE(absl::IsDataLoss(
+        CollectionSchema::Decode(encoded.substr(0, size)).status()))
+        << size;
+  }
+}
+
+TEST(SchemaTest, SaysWhatIsWrongWithACodec) {
+  using Kind = CodecSpec::Kind;
+  CollectionSchema schema = SchemaOf("fine", 77, Metric::kL2);
+  for (const CodecSpec fine : {CodecSpec{Kind::kSaq, 0.5f},
+                               {Kind::kSaq, 8},
+                               {Kind::kAuto, 3},
+                               {Kind::kRbq, 4},
+                               {Kind::kRbq, 0},
+                               {Kind::kSq8, 0},
+                               {Kind::kNone, 0}}) {
+    schema.vectors[0].codec = fine;
+    EXPECT_THAT(ViolatedFields(schema), IsEmpty()) << fine.avg_bits;
+  }
+  for (const CodecSpec wrong : {CodecSpec{Kind::kSaq, 0.4f},
+                                {Kind::kSaq, 8.5f},
+                                {Kind::kSaq, NAN},
+                                {Kind::kRbq, 3},
+                                {Kind::kSq8, 8},
+                                {Kind::kNone, 1}}) {
+    schema.vectors[0].codec = wrong;
+    EXPECT_THAT(ViolatedFields(schema),
+                ElementsAre("vectors[0].codec.avg_bits"))
+        << wrong.avg_bits;
+  }
+  schema.vectors[0].codec = {static_cast<Kind>(9), 0};
+  EXPECT_THAT(ViolatedFields(schema), ElementsAre("vectors[0].codec.kind"));
+  schema.vectors[0].codec = {Kind::kSaq, 2};
+  schema.vectors[0].dim = 5000;
+  EXPECT_THAT(ViolatedFields(schema), ElementsAre("vectors[0].codec.kind"));
 }
 
 TEST(SchemaTest, SaysEverythingThatIsWrong) {

@@ -516,7 +516,7 @@ TEST(HnswCalibrateTest, PromisesWhatNewQueriesGet) {
   const auto table = built.index->Calibrate(2, nullptr);
   ASSERT_TRUE(table.ok()) << table.status();
   for (const double target : {0.9, 0.95, 0.99}) {
-    const size_t ef = EfForRecall(*table, 10, target);
+    const size_t ef = ParamsForRecall(*table, 10, target).ef;
     EXPECT_GE(MeanRecall(*built.index, built.vectors.view(), Metric::kL2,
                          queries, 10, ef),
               target - 0.015)
@@ -558,24 +558,24 @@ TEST(EfForRecallTest, InterpolatesInRecallAndInK) {
                                           {1.00f, 10, 40},
                                           {0.50f, 100, 100},
                                           {1.00f, 100, 200}};
-  EXPECT_EQ(EfForRecall(table, 10, 0.5), 10u);
-  EXPECT_EQ(EfForRecall(table, 10, 0.9), 20u);
-  EXPECT_EQ(EfForRecall(table, 10, 0.95), 30u);
-  EXPECT_EQ(EfForRecall(table, 100, 0.75), 150u);
-  const size_t between = EfForRecall(table, 32, 0.95);
+  EXPECT_EQ(ParamsForRecall(table, 10, 0.5).ef, 10u);
+  EXPECT_EQ(ParamsForRecall(table, 10, 0.9).ef, 20u);
+  EXPECT_EQ(ParamsForRecall(table, 10, 0.95).ef, 30u);
+  EXPECT_EQ(ParamsForRecall(table, 100, 0.75).ef, 150u);
+  const size_t between = ParamsForRecall(table, 32, 0.95).ef;
   EXPECT_GT(between, 30u);
   EXPECT_LT(between, 190u);
-  EXPECT_GE(EfForRecall(table, 300, 0.75), 450u);
+  EXPECT_GE(ParamsForRecall(table, 300, 0.75).ef, 450u);
 }
 
 TEST(EfForRecallTest, GivesTheLargestMeasuredWhenNoneReaches) {
-  EXPECT_EQ(EfForRecall({{0.5f, 10, 64}, {0.6f, 10, 128}}, 10, 0.9), 128u);
+  EXPECT_EQ(ParamsForRecall({{0.5f, 10, 64}, {0.6f, 10, 128}}, 10, 0.9).ef, 128u);
 }
 
 TEST(EfForRecallTest, IsNeverBelowKAndGrowsWithTheTarget) {
-  EXPECT_GE(EfForRecall({}, 500, 0.5), 500u);
-  EXPECT_LT(EfForRecall({}, 10, 0.9), EfForRecall({}, 10, 0.99));
-  EXPECT_EQ(EfForRecall({{1.0f, 1, 8}}, 1, 0.9), 8u);
+  EXPECT_GE(ParamsForRecall({}, 500, 0.5).ef, 500u);
+  EXPECT_LT(ParamsForRecall({}, 10, 0.9).ef, ParamsForRecall({}, 10, 0.99).ef);
+  EXPECT_EQ(ParamsForRecall({{1.0f, 1, 8}}, 1, 0.9).ef, 8u);
 }
 
 }  // namespace
