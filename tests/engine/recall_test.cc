@@ -1,4 +1,4 @@
-// Recall floors of every metric through the life of a collection.
+// Recall floors of every metric and codec through the life of a collection.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -15,11 +15,24 @@
 namespace vicinal {
 namespace {
 
-class RecallTest : public ::testing::TestWithParam<Metric> {
+struct Setting {
+  const char* name;
+  Metric metric;
+  CodecSpec codec;
+  uint64_t code_bytes_per_row;  // 0: no codes
+};
+
+CollectionSchema SchemaFor(const Setting& setting, size_t dim) {
+  CollectionSchema schema = SchemaOf("r", dim, setting.metric);
+  schema.vectors[0].codec = setting.codec;
+  return schema;
+}
+
+class RecallTest : public ::testing::TestWithParam<Setting> {
  protected:
   static constexpr size_t kDim = 24;
 
-  RecallTest() : schema_(SchemaOf("r", kDim, GetParam())), oracle_(schema_) {
+  RecallTest() : schema_(SchemaFor(GetParam(), kDim)), oracle_(schema_) {
     options_.growing_segment_bytes = size_t{4} << 20;
     Open();
   }
@@ -97,13 +110,27 @@ TEST_P(RecallTest, HoldsThroughBuildUpsertDeleteRestartAndMerge) {
   ExpectRecall("restarted");
   Upsert(10'000, 3'000);
   Optimize();
-  ASSERT_EQ(collection_->stats().segments.size(), 1u);
+  const CollectionStats stats = collection_->stats();
+  ASSERT_EQ(stats.segments.size(), 1u);
+  EXPECT_EQ(stats.segments[0].code_bytes,
+            stats.segments[0].num_rows * GetParam().code_bytes_per_row);
   ExpectRecall("merged");
 }
 
-INSTANTIATE_TEST_SUITE_P(Metrics, RecallTest,
-                         ::testing::Values(Metric::kL2, Metric::kInnerProduct,
-                                           Metric::kCosine));
+using Kind = CodecSpec::Kind;
+INSTANTIATE_TEST_SUITE_P(
+    Settings, RecallTest,
+    ::testing::Values(
+        Setting{"L2", Metric::kL2, {}, 0},
+        Setting{"InnerProduct", Metric::kInnerProduct, {}, 0},
+        Setting{"Cosine", Metric::kCosine, {}, 0},
+        Setting{"L2Saq4", Metric::kL2, {Kind::kSaq, 4}, 32},
+        Setting{"InnerProductSaq4", Metric::kInnerProduct, {Kind::kSaq, 4}, 32},
+        Setting{"CosineSaq4", Metric::kCosine, {Kind::kSaq, 4}, 32},
+        Setting{"L2Rbq2", Metric::kL2, {Kind::kRbq, 2}, 16},
+        Setting{"CosineRbq4", Metric::kCosine, {Kind::kRbq, 4}, 32},
+        Setting{"InnerProductSq8", Metric::kInnerProduct, {Kind::kSq8, 0}, 48}),
+    [](const auto& setting) { return std::string(setting.param.name); });
 
 }  // namespace
 }  // namespace vicinal
