@@ -808,6 +808,14 @@ HnswParams ParseHnsw(const v1::HnswConfig& config) {
   return params;
 }
 
+// An unknown kind stays unknown, for the schema's validation to refuse.
+CodecSpec ParseCodec(const v1::CodecConfig& config) {
+  const int kind = config.kind();
+  return {.kind = static_cast<CodecSpec::Kind>(kind < 0 || kind > 255 ? 255
+                                                                      : kind),
+          .avg_bits = config.avg_bits()};
+}
+
 CollectionSchema ParseSchema(const v1::Collection& collection) {
   CollectionSchema schema;
   schema.name = collection.name();
@@ -819,6 +827,7 @@ CollectionSchema ParseSchema(const v1::Collection& collection) {
     field.type = ParseType(in.type());
     if (in.index().has_flat()) field.index = IndexKind::kFlat;
     if (in.index().has_hnsw()) field.hnsw = ParseHnsw(in.index().hnsw());
+    field.codec = ParseCodec(in.codec());
     schema.vectors.push_back(std::move(field));
   }
   return schema;
@@ -842,13 +851,16 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
       hnsw->set_m(field.hnsw.m);
       hnsw->set_ef_construction(field.hnsw.ef_construction);
     }
+    vector->mutable_codec()->set_kind(
+        static_cast<v1::CodecKind>(field.codec.kind));
+    vector->mutable_codec()->set_avg_bits(field.codec.avg_bits);
   }
   v1::CollectionStats* to = out->mutable_stats();
   to->set_num_points(stats.num_points);
   to->set_num_indexed_points(stats.num_indexed);
   to->set_sequence(stats.sequence);
   to->set_degraded(stats.degraded);
-  uint64_t vector_bytes = 0, index_bytes = 0;
+  uint64_t vector_bytes = 0, index_bytes = 0, code_bytes = 0;
   for (const SegmentStats& segment : stats.segments) {
     v1::SegmentStats* s = to->add_segments();
     s->set_number(segment.number);
@@ -858,11 +870,14 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
     s->set_vector_bytes(segment.vector_bytes);
     s->set_index_bytes(segment.index_bytes);
     s->set_file_bytes(segment.file_bytes);
+    s->set_code_bytes(segment.code_bytes);
+    code_bytes += segment.code_bytes;
     vector_bytes += segment.vector_bytes;
     index_bytes += segment.index_bytes;
   }
   to->set_vector_bytes(vector_bytes);
   to->set_index_bytes(index_bytes);
+  to->set_code_bytes(code_bytes);
 }
 
 void ToProto(const OperationInfo& info, v1::Operation* out) {

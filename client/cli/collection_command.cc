@@ -64,6 +64,7 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
       v["m"] = vector.index().hnsw().m();
       v["ef_construction"] = vector.index().hnsw().ef_construction();
     }
+    v["codec"] = CodecName(vector.codec());
     out["vectors"].push_back(std::move(v));
   }
   const v1::CollectionStats& stats = collection.stats();
@@ -72,6 +73,7 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
   out["sequence"] = stats.sequence();
   out["vector_bytes"] = stats.vector_bytes();
   out["index_bytes"] = stats.index_bytes();
+  out["code_bytes"] = stats.code_bytes();
   out["degraded"] = stats.degraded();
   out["segments"] = nlohmann::ordered_json::array();
   for (const v1::SegmentStats& segment : stats.segments()) {
@@ -81,6 +83,7 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
                                {"num_deleted", segment.num_deleted()},
                                {"vector_bytes", segment.vector_bytes()},
                                {"index_bytes", segment.index_bytes()},
+                               {"code_bytes", segment.code_bytes()},
                                {"file_bytes", segment.file_bytes()}});
   }
   return out;
@@ -96,17 +99,22 @@ void Print(const v1::Collection& collection) {
                    {"indexed", WithCommas(stats.num_indexed_points())},
                    {"raw vectors", HumanBytes(stats.vector_bytes())},
                    {"indexes", HumanBytes(stats.index_bytes())},
+                   {"codes", HumanBytes(stats.code_bytes())},
                    {"last commit", WithCommas(stats.sequence())},
                    {"state", stats.degraded() ? "an index is being rebuilt"
                                               : "healthy"}}));
-  Table vectors(
-      {{"vector"}, {"dim", Align::kRight}, {"metric"}, {"type"}, {"index"}});
+  Table vectors({{"vector"},
+                 {"dim", Align::kRight},
+                 {"metric"},
+                 {"type"},
+                 {"index"},
+                 {"codec"}});
   for (const v1::VectorConfig& vector : collection.vectors()) {
     vectors.AddRow(
         {vector.name().empty() ? "(unnamed)" : vector.name(),
          WithCommas(vector.dim()), MetricName(vector.metric()),
          std::string(client::ElementTypeName(client::FromProto(vector.type()))),
-         IndexName(vector.index())});
+         IndexName(vector.index()), CodecName(vector.codec())});
   }
   absl::PrintF("\n%s", vectors.Format());
   if (stats.segments().empty()) return;
@@ -116,13 +124,15 @@ void Print(const v1::Collection& collection) {
                   {"deleted", Align::kRight},
                   {"vectors", Align::kRight},
                   {"index", Align::kRight},
+                  {"codes", Align::kRight},
                   {"file", Align::kRight}});
   for (const v1::SegmentStats& segment : stats.segments()) {
     segments.AddRow(
         {segment.number() == 0 ? "-" : absl::StrCat(segment.number()),
          SegmentStateName(segment.state()), WithCommas(segment.num_rows()),
          WithCommas(segment.num_deleted()), HumanBytes(segment.vector_bytes()),
-         HumanBytes(segment.index_bytes()), HumanBytes(segment.file_bytes())});
+         HumanBytes(segment.index_bytes()), HumanBytes(segment.code_bytes()),
+         HumanBytes(segment.file_bytes())});
   }
   absl::PrintF("\n%s", segments.Format());
 }

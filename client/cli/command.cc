@@ -97,6 +97,65 @@ void AddVectorOptions(CLI::App& command, VectorOptions& options) {
   command.add_option("--m", options.m, "Links per node of HNSW, 4 to 64");
   command.add_option("--ef-construction", options.ef_construction,
                      "Candidates while building HNSW, 16 to 2000");
+  command
+      .add_option("--codec", options.codec,
+                  "Codes that searches compare: none, saq[:BITS] (0.5 to 8 "
+                  "bits per dimension), rbq[:BITS] (1, 2 or 4) or sq8; "
+                  "default: the server's choice")
+      ->check(CLI::Validator(
+          [](const std::string& text) {
+            const auto codec = ParseCodec(text);
+            return codec.ok() ? "" : std::string(codec.status().message());
+          },
+          "CODEC"));
+}
+
+absl::StatusOr<v1::CodecConfig> ParseCodec(absl::string_view text) {
+  v1::CodecConfig codec;
+  const std::pair<absl::string_view, absl::string_view> parts =
+      absl::StrSplit(text, absl::MaxSplits(':', 1));
+  if (parts.first == "none") {
+    codec.set_kind(v1::CODEC_KIND_NONE);
+  } else if (parts.first == "saq") {
+    codec.set_kind(v1::CODEC_KIND_SAQ);
+  } else if (parts.first == "rbq") {
+    codec.set_kind(v1::CODEC_KIND_RBQ);
+  } else if (parts.first == "sq8") {
+    codec.set_kind(v1::CODEC_KIND_SQ8);
+  } else {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", text, "\" is no codec; use none, saq, rbq or sq8, "
+                     "e.g. saq:2."));
+  }
+  float bits = 0;
+  if (!parts.second.empty() && !absl::SimpleAtof(parts.second, &bits)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "\"", parts.second, "\" is no number of bits; e.g. saq:2."));
+  }
+  codec.set_avg_bits(bits);
+  return codec;
+}
+
+std::string CodecName(const v1::CodecConfig& codec) {
+  std::string name;
+  switch (codec.kind()) {
+    case v1::CODEC_KIND_NONE:
+      name = "none";
+      break;
+    case v1::CODEC_KIND_SAQ:
+      name = "saq";
+      break;
+    case v1::CODEC_KIND_RBQ:
+      name = "rbq";
+      break;
+    case v1::CODEC_KIND_SQ8:
+      name = "sq8";
+      break;
+    default:
+      name = "auto";
+  }
+  if (codec.avg_bits() != 0) absl::StrAppend(&name, ":", codec.avg_bits());
+  return name;
 }
 
 void FillVectorConfig(const VectorOptions& options, v1::VectorConfig* config) {
@@ -112,6 +171,9 @@ void FillVectorConfig(const VectorOptions& options, v1::VectorConfig* config) {
     v1::HnswConfig* hnsw = config->mutable_index()->mutable_hnsw();
     hnsw->set_m(options.m);
     hnsw->set_ef_construction(options.ef_construction);
+  }
+  if (const auto codec = ParseCodec(options.codec); codec.ok()) {
+    *config->mutable_codec() = *codec;
   }
 }
 

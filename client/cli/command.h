@@ -45,8 +45,12 @@ struct VectorOptions {
   std::string index = "hnsw";
   uint32_t m = 0;
   uint32_t ef_construction = 0;
+  std::string codec;  // empty: the server's choice
 };
 void AddVectorOptions(CLI::App& command, VectorOptions& options);
+// none, saq, rbq or sq8, the middle two also with bits, e.g. "saq:2".
+absl::StatusOr<v1::CodecConfig> ParseCodec(absl::string_view text);
+std::string CodecName(const v1::CodecConfig& codec);
 void FillVectorConfig(const VectorOptions& options, v1::VectorConfig* config);
 
 // "l2", "ip", "cosine" and back.
