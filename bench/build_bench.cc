@@ -2,7 +2,7 @@
 // hnswlib's and compares the graphs: recall, and distances per query at equal
 // recall, which do not depend on what else the machine does.
 //
-//   build_bench [--threads=2] [--queries=1000] [--peer] SET...
+//   build_bench [--threads=2] [--queries=1000] [--seed=1] [--peer] SET...
 //
 // Sets: fashion, latent, glove, use (bench/build_data.h). --peer builds
 // hnswlib as well.
@@ -38,6 +38,7 @@ constexpr size_t kEfs[] = {10,  12,  16,  20,  24,  32,  40,  56,  80,
 struct Options {
   size_t threads = 2;
   size_t queries = 1000;
+  size_t seed = 1;
   bool peer = false;
 };
 
@@ -122,8 +123,8 @@ void BenchVicinal(const Dataset& data, const std::vector<float>& thresholds,
                   const Options& options) {
   const Metric metric = data.search_metric();
   const Stopwatch total;
-  const auto order =
-      CellOrder(data.base.view(), metric, 1, options.threads, nullptr);
+  const auto order = CellOrder(data.base.view(), metric, options.seed,
+                               options.threads, nullptr);
   VICINAL_CHECK(order.ok());
   const double order_cpu = total.cpu();
   FloatMatrix rows{.num_rows = order->size(), .dim = data.base.dim};
@@ -132,8 +133,8 @@ void BenchVicinal(const Dataset& data, const std::vector<float>& thresholds,
     std::copy_n(data.base.row((*order)[i]), rows.dim,
                 &rows.values[i * rows.dim]);
   }
-  const auto graph = BuildHnswGraph(rows.view(), metric, {}, options.threads,
-                                    nullptr, nullptr);
+  const auto graph = BuildHnswGraph(rows.view(), metric, {.seed = options.seed},
+                                    options.threads, nullptr, nullptr);
   VICINAL_CHECK(graph.ok());
   std::printf("  vicinal: %.2f s, cpu %.2f s (cell order %.2f s)\n",
               total.wall(), total.cpu(), order_cpu);
@@ -165,13 +166,11 @@ void BenchPeer(const Dataset& data, const std::vector<float>& thresholds,
   const Stopwatch total;
   VICINAL_CHECK(peer->Build(data, {.num_threads = options.threads}).ok());
   std::printf("  hnswlib: %.2f s, cpu %.2f s", total.wall(), total.cpu());
-  const DistanceOps& ops =
-      OpsFor(data.search_metric(), ElementType::kFloat32);
+  const DistanceOps& ops = OpsFor(data.search_metric(), ElementType::kFloat32);
   size_t hits = 0;
   uint32_t found[kK];
   for (size_t q = 0; q < thresholds.size(); ++q) {
-    const auto n =
-        peer->Search(data.queries.row(q), kK, kEqualRecallEf, found);
+    const auto n = peer->Search(data.queries.row(q), kK, kEqualRecallEf, found);
     for (size_t i = 0; i < *n; ++i) {
       // Its own rounding must not matter.
       hits += ops.one(data.queries.row(q), data.base.row(found[i]),
@@ -193,6 +192,8 @@ int Main(int argc, char** argv) {
       VICINAL_CHECK(absl::SimpleAtoi(arg.substr(10), &options.threads));
     } else if (absl::StartsWith(arg, "--queries=")) {
       VICINAL_CHECK(absl::SimpleAtoi(arg.substr(10), &options.queries));
+    } else if (absl::StartsWith(arg, "--seed=")) {
+      VICINAL_CHECK(absl::SimpleAtoi(arg.substr(7), &options.seed));
     } else {
       sets.push_back(arg);
     }

@@ -59,16 +59,15 @@ absl::StatusOr<FloatMatrix> ReadNpy(const std::string& name, size_t max_rows) {
   matrix.dim = std::strtoul(end + 1, nullptr, 10);
   const size_t header = 10 + static_cast<uint8_t>(bytes[8]) +
                         256 * static_cast<uint8_t>(bytes[9]);
-  if (bytes.size() !=
-      header + rows_in_file * matrix.dim * (is_half ? 2 : 1)) {
+  if (bytes.size() != header + rows_in_file * matrix.dim * (is_half ? 2 : 1)) {
     return absl::DataLossError(absl::StrCat(path, " has another size"));
   }
   matrix.values.resize(matrix.num_rows * matrix.dim);
   for (size_t i = 0; i < matrix.values.size(); ++i) {
     uint16_t half = 0;
     if (is_half) std::memcpy(&half, &bytes[header + 2 * i], 2);
-    matrix.values[i] = is_half ? HalfToFloat(half)
-                               : static_cast<int8_t>(bytes[header + i]);
+    matrix.values[i] =
+        is_half ? HalfToFloat(half) : static_cast<int8_t>(bytes[header + i]);
   }
   return matrix;
 }
@@ -115,10 +114,9 @@ FloatMatrix LatentClusters(size_t num_rows, uint64_t seed, uint64_t stream) {
   FloatMatrix out{.num_rows = num_rows, .dim = kAmbient};
   out.values.resize(num_rows * kAmbient);
   for (size_t row = 0; row < num_rows; ++row) {
-    const size_t c =
-        std::lower_bound(cumulative.begin(), cumulative.end() - 1,
-                         total * random.UniformDouble()) -
-        cumulative.begin();
+    const size_t c = std::lower_bound(cumulative.begin(), cumulative.end() - 1,
+                                      total * random.UniformDouble()) -
+                     cumulative.begin();
     float* values = &out.values[row * kAmbient];
     for (size_t i = 0; i < kAmbient; ++i) {
       values[i] = static_cast<float>(0.05 * random.Gaussian());
