@@ -11,7 +11,6 @@
 #include "client/formats/ground_truth.h"
 #include "client/formats/vector_reader.h"
 #include "src/base/status_macros.h"
-#include "src/distance/distance.h"
 
 namespace vicinal::bench {
 namespace {
@@ -100,16 +99,6 @@ absl::StatusOr<Dataset> LoadDataset(const DatasetSpec& spec) {
   }
   VICINAL_RETURN_IF_ERROR(CheckParts(dataset));
   return dataset;
-}
-
-void Dataset::Prepare() {
-  if (metric != Metric::kCosine) return;
-  for (FloatMatrix* matrix : {&base, &queries}) {
-    for (size_t i = 0; i < matrix->num_rows; ++i) {
-      float* row = matrix->values.data() + i * matrix->dim;
-      NormalizeInto(row, matrix->dim, row);
-    }
-  }
 }
 
 absl::StatusOr<Metric> ParseMetric(absl::string_view name) {

@@ -45,8 +45,8 @@ std::vector<float> Generate(size_t n, size_t d, double alpha, uint64_t seed) {
 
 void Measure(const std::vector<float>& rows, size_t n, size_t d,
              size_t num_queries, const CodecParams& params) {
-  const VectorSetView view{reinterpret_cast<const std::byte*>(rows.data()), n, d,
-                           d * sizeof(float)};
+  const VectorSetView view{reinterpret_cast<const std::byte*>(rows.data()), n,
+                           d, d * sizeof(float)};
   auto start = Clock::now();
   const auto codec = TrainCodec(view, Metric::kL2, params, 1, nullptr);
   const double train =
@@ -87,11 +87,12 @@ void Measure(const std::vector<float>& rows, size_t n, size_t d,
   }
   const double scan =
       std::chrono::duration<double>(Clock::now() - start).count() / (20 * 512);
-  std::printf("%.1f bits  error %.4f %%  3-sigma %.4f  record %zu  train %.2f s"
-              "  encode %.1f us  prepare %.1f us  scan %.1f ns  plan",
-              params.avg_bits, 100 * sum / (num_queries * n),
-              covered / (num_queries * n), stride, train, encode / n * 1e6,
-              prepare / num_queries * 1e6, scan * 1e9);
+  std::printf(
+      "%.1f bits  error %.4f %%  3-sigma %.4f  record %zu  train %.2f s"
+      "  encode %.1f us  prepare %.1f us  scan %.1f ns  plan",
+      params.avg_bits, 100 * sum / (num_queries * n),
+      covered / (num_queries * n), stride, train, encode / n * 1e6,
+      prepare / num_queries * 1e6, scan * 1e9);
   for (const PlanSegment& s : (*codec)->plan()) {
     std::printf(" %ux%u", s.num_dims, s.bits);
   }

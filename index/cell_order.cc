@@ -10,10 +10,10 @@
 #include <tuple>
 
 #include "absl/status/status.h"
+#include "index/build_distance.h"
 #include "index/kmeans.h"
-#include "src/base/workers.h"
-#include "src/base/half.h"
 #include "src/base/status_macros.h"
+#include "src/base/workers.h"
 #include "src/distance/distance.h"
 
 namespace vicinal {
@@ -55,31 +55,6 @@ uint64_t HashBytes(const std::byte* bytes, size_t size, uint64_t seed) {
     lanes[at % 4] = std::rotl(lanes[at % 4], 29);
   }
   return Mix(lanes[0] ^ Mix(lanes[1] ^ Mix(lanes[2] ^ Mix(lanes[3]))));
-}
-
-// The row as floats, of unit length under the cosine.
-void ToFloats(VectorSetView vectors, Metric metric, size_t row, float* out) {
-  const std::byte* in = vectors.row(row);
-  const size_t dim = vectors.dim;
-  switch (vectors.type) {
-    case ElementType::kFloat32:
-      std::memcpy(out, in, dim * sizeof(float));
-      break;
-    case ElementType::kFloat16:
-      for (size_t i = 0; i < dim; ++i) {
-        uint16_t half;
-        std::memcpy(&half, in + 2 * i, 2);
-        out[i] = HalfToFloat(half);
-      }
-      break;
-    case ElementType::kInt8:
-      for (size_t i = 0; i < dim; ++i) out[i] = static_cast<int8_t>(in[i]);
-      break;
-    case ElementType::kUint8:
-      for (size_t i = 0; i < dim; ++i) out[i] = static_cast<uint8_t>(in[i]);
-      break;
-  }
-  if (metric == Metric::kCosine) NormalizeInto(out, dim, out);
 }
 
 // Rank of each centroid in a chain that goes from one to the nearest that is
@@ -140,7 +115,7 @@ absl::StatusOr<std::vector<RowId>> CellOrder(VectorSetView vectors,
   const size_t num_samples = std::min(n, num_cells * kSamplePerCell);
   std::vector<float> sample(num_samples * dim);
   for (size_t i = 0; i < num_samples; ++i) {
-    ToFloats(vectors, metric, order[i].second, &sample[i * dim]);
+    RowToFloats(vectors, metric, order[i].second, &sample[i * dim]);
   }
   VICINAL_ASSIGN_OR_RETURN(
       const std::vector<float> centroid_values,
@@ -148,16 +123,21 @@ absl::StatusOr<std::vector<RowId>> CellOrder(VectorSetView vectors,
                   kIterations, &workers, cancel));
   const MatrixView centroids{centroid_values.data(), num_cells, dim, dim};
 
-  std::vector<CellAssignment> cells(n);
+  const CentroidPanels panels(centroids);
+  const size_t num_nearest = std::min<size_t>(2, num_cells);
+  std::vector<uint32_t> cells(n * num_nearest);
+  std::vector<float> distances(n * num_nearest);
   std::vector<std::vector<float>> buffers(workers.size());
   workers.For(n, kRowBlock, [&](size_t begin, size_t end, size_t worker) {
     if (cancel != nullptr && cancel->cancelled()) return;
     std::vector<float>& rows = buffers[worker];
     rows.resize(kRowBlock * dim);
     for (size_t i = begin; i < end; ++i) {
-      ToFloats(vectors, metric, i, &rows[(i - begin) * dim]);
+      RowToFloats(vectors, metric, i, &rows[(i - begin) * dim]);
     }
-    AssignCells(rows.data(), end - begin, centroids, &cells[begin]);
+    panels.Nearest(rows.data(), end - begin, num_nearest,
+                   &cells[begin * num_nearest],
+                   &distances[begin * num_nearest]);
   });
   if (cancel != nullptr && cancel->cancelled()) {
     return absl::CancelledError("cell order cancelled");
@@ -171,14 +151,13 @@ absl::StatusOr<std::vector<RowId>> CellOrder(VectorSetView vectors,
     rows[i] = order[i].second;
     position[order[i].second] = i;
   }
-  std::sort(rows.begin(), rows.end(), [&](RowId a, RowId b) {
-    const CellAssignment& x = cells[a];
-    const CellAssignment& y = cells[b];
-    return std::make_tuple(rank[x.nearest], rank[x.second], x.nearest_distance,
-                           position[a]) <
-           std::make_tuple(rank[y.nearest], rank[y.second], y.nearest_distance,
-                           position[b]);
-  });
+  const auto key = [&](RowId row) {
+    const uint32_t* nearest = &cells[row * num_nearest];
+    return std::make_tuple(rank[nearest[0]], rank[nearest[num_nearest - 1]],
+                           distances[row * num_nearest], position[row]);
+  };
+  std::sort(rows.begin(), rows.end(),
+            [&](RowId a, RowId b) { return key(a) < key(b); });
   return rows;
 }
 

@@ -131,8 +131,7 @@ absl::Status HnswIndex::Walk(const void* query, const SearchParams& params,
   const HnswLevel& level0 = state_->graph.levels[0];
   const QueryScorer exact{state_->ops, vectors_, query};
   const CodedRows& codes = state_->codes;
-  const size_t ef =
-      std::min(std::max(params.ef, params.k), vectors_.num_rows);
+  const size_t ef = std::min(std::max(params.ef, params.k), vectors_.num_rows);
   ScratchLease lease(&state_->scratches);
   HnswScratch& scratch = *lease.get();
   scratch.Reserve(level0.num_nodes, level0.stride);
@@ -144,7 +143,8 @@ absl::Status HnswIndex::Walk(const void* query, const SearchParams& params,
       out->Push({scratch.pool.distance(i), scratch.pool.slot(i)});
     }
   } else {
-    VICINAL_RETURN_IF_ERROR(codes.codec->Prepare(query, vectors_.type, &scratch.query));
+    VICINAL_RETURN_IF_ERROR(
+        codes.codec->Prepare(query, vectors_.type, &scratch.query));
     const CodeScorer score{&ActiveCodeKernels(), &codes.codec->layout(),
                            &scratch.query.code_query(), codes.records};
     status = WalkWith(score, ef, filter, num_accepted, stop, &scratch, stats,

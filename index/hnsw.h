@@ -27,8 +27,8 @@ struct HnswParams {
   // Links per node above level 0; level 0 has 2 m. 4..64. Larger: higher
   // recall per ef on hard data, more memory and build time.
   uint32_t m = 16;
-  // Candidate pool while building. 16..2000. Larger: better graph, slower
-  // build.
+  // Effort of the build: candidates kept for each row, and leaves that it is
+  // compared in. 16..2000. Larger: better graph, slower build.
   uint32_t ef_construction = 200;
   // Seed of the levels and the build order.
   uint64_t seed = 1;
@@ -38,8 +38,10 @@ struct HnswParams {
 // written to and mapped from a section of a segment file.
 //
 // Builds the graph over `vectors` (the metric is kL2, kInnerProduct or
-// kCosine). progress counts rows. Cancelled: the token was set.
-// InvalidArgument: params out of range. cancel and progress may be null.
+// kCosine). Room while it builds, at the defaults: 0.9 KB per row and
+// up to 12 KB (dim + 768) per thread. progress counts rows. Cancelled: the
+// token was set. InvalidArgument: params out of range. cancel and progress may
+// be null.
 absl::StatusOr<std::string> BuildHnswGraph(VectorSetView vectors, Metric metric,
                                            const HnswParams& params,
                                            size_t num_threads,

@@ -1,96 +1,52 @@
-// Builds an HNSW graph level by level, the top one first. A level starts from
-// the finished graph of the level above and takes the other nodes in batches
-// (ParlayANN, Manohar et al., PPoPP 2024): all nodes of a batch search the
-// graph as it was before the batch, in parallel; then the new links are
-// grouped by target and merged. So no locks, and every bit of the result is
-// the same for any number of threads.
+// Builds an HNSW graph without inserting: for each level, the top one first,
+// rows are put into overlapping leaves of near rows, all pairs inside a leaf
+// are compared by a blocked kernel, and link selection prunes what each row
+// was offered (the idea of PiPNN, arXiv 2602.21247). Every step is a function
+// of sets of rows, so the graph depends neither on their order nor, in any
+// bit, on the number of threads.
+//
+// Leaves know only short links. Insertion leaves long ones behind, in the rows
+// that came early; here they come from the level above, whose links a row
+// keeps as long as it has room. Between two levels of the hierarchy there is
+// one more, which is only built for its links: without it the 128-d set of
+// docs/BENCHMARKS.md takes 1.2x the distances at recall 0.99.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
-#include <numeric>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "index/build_distance.h"
 #include "index/hnsw.h"
 #include "index/hnsw_build_level.h"
 #include "index/hnsw_graph.h"
 #include "index/hnsw_search.h"
-#include "src/base/workers.h"
+#include "index/leaf_neighbors.h"
+#include "index/leaf_partition.h"
 #include "src/base/random.h"
 #include "src/base/status_macros.h"
 #include "src/base/vector_set.h"
-#include "src/distance/distance.h"
+#include "src/base/workers.h"
 
 namespace vicinal {
 namespace {
 
-// A batch is at most this share of the rows already linked: members do not
-// see each other, and this bounds what they miss.
-constexpr size_t kBatchShare = 50;
-constexpr size_t kMinBatch = 64;
-// Levels up to this size are linked by comparing all pairs.
-constexpr size_t kAllPairsNodes = 256;
+// Levels built for each one of the hierarchy.
+constexpr size_t kStages = 2;
+// A candidate is dropped when a chosen row is nearer to it than this share of
+// its own (squared) distance: RobustPrune with alpha^2 = 1 / 0.9. Measured: 1
+// takes 1.1x the distances at recall 0.99 on 100-d word vectors.
+constexpr float kPruneShare = 0.9f;
 // Copies of one vector that a node may link to: they would otherwise fill the
 // link row and cut the group off from the rest.
 constexpr size_t kMaxDuplicateLinks = 4;
 // Places looked at for the link that attaches an unreachable node.
 constexpr size_t kConnectEf = 64;
-
-// Distances between rows, in a metric that link selection may use: its
-// triangle inequality is what makes "a is nearer to b than to me" mean "b leads
-// to a". For the inner product that is L2 after a lift to one more dimension
-// where all rows have the same norm, sqrt(max - |x|^2): the order of inner
-// products is kept and rows of large norm do not become hubs (Bachrach et al.,
-// RecSys 2014).
-class BuildDistance {
- public:
-  BuildDistance(VectorSetView vectors, Metric metric, Workers* workers)
-      : vectors_(vectors),
-        ops_(OpsFor(metric == Metric::kCosine ? Metric::kCosine : Metric::kL2,
-                    vectors.type)) {
-    if (metric == Metric::kInnerProduct) ComputeLift(workers);
-  }
-
-  void Gather(RowId from, const RowId* rows, size_t n, float* out) const {
-    GatherAhead(ops_, vectors_.row(from), vectors_, rows, n, out);
-    if (lift_.empty()) return;
-    for (size_t i = 0; i < n; ++i) {
-      const float difference = lift_[from] - lift_[rows[i]];
-      out[i] += difference * difference;
-    }
-  }
-
- private:
-  void ComputeLift(Workers* workers) {
-    const DistanceOps& ip = OpsFor(Metric::kInnerProduct, vectors_.type);
-    lift_.resize(vectors_.num_rows);
-    workers->For(
-        vectors_.num_rows, 1024, [&](size_t begin, size_t end, size_t) {
-          for (size_t i = begin; i < end; ++i) {
-            lift_[i] = -ip.one(vectors_.row(i), vectors_.row(i), vectors_.dim);
-          }
-        });
-    // A norm whose square is no float must not make NaNs of all differences:
-    // such a row is far from all others anyway.
-    constexpr float kMax = std::numeric_limits<float>::max();
-    float largest = 0;
-    for (const float value : lift_) {
-      if (value <= kMax) largest = std::max(largest, value);
-    }
-    for (float& value : lift_) {
-      value = std::sqrt(std::max(largest - value, 0.0f));
-    }
-  }
-
-  VectorSetView vectors_;
-  const DistanceOps& ops_;
-  std::vector<float> lift_;  // empty unless the metric is the inner product
-};
 
 // Distances from one row; what the walks take.
 struct RowScorer {
@@ -102,16 +58,17 @@ struct RowScorer {
   }
 };
 
-// A link to add: `source` at `distance` into the row of `target`.
-struct NewLink {
-  uint32_t target;
-  uint32_t source;
-  float distance;
-
-  friend bool operator<(const NewLink& a, const NewLink& b) {
-    return a.target != b.target ? a.target < b.target : a.source < b.source;
-  }
-};
+// Candidates kept for a row of a stage and leaves it lies in. Upper stages are
+// small, so many candidates cost little there, and they bring the links from
+// one cluster to the next.
+size_t NumCandidates(const HnswParams& params, size_t stage) {
+  const size_t ef = params.ef_construction;
+  const size_t n = stage == 0 ? ef * 8 / 25 : stage == 1 ? ef * 4 / 5 : ef * 2;
+  return std::max<size_t>(n, 2 * params.m);
+}
+size_t NumLeaves(const HnswParams& params) {
+  return std::clamp<size_t>(params.ef_construction / 50, 2, kMaxLeafFanout);
+}
 
 class Builder {
  public:
@@ -127,14 +84,20 @@ class Builder {
         work_(workers_.size()) {}
 
   absl::StatusOr<std::string> Build() {
-    if (progress_ != nullptr) progress_->total = n_;
-    DrawLevels();
-    for (size_t l = levels_.size(); l-- > 0;) {
-      VICINAL_RETURN_IF_ERROR(LinkLevel(l));
+    if (progress_ != nullptr) {
+      progress_->total = n_;
+      progress_->done = 0;
     }
+    DrawStages();
+    for (size_t stage = stages_.size(); stage-- > 0;) {
+      VICINAL_RETURN_IF_ERROR(LinkStage(stage));
+      MergeReverse(&stages_[stage]);
+    }
+    DropInnerStages();
     if (n_ > 0) ConnectLevel0();
+    if (Cancelled()) return CancelledStatus();
     if (progress_ != nullptr) progress_->done = n_;
-    return SerializeHnswGraph(View(0));
+    return SerializeHnswGraph(Graph());
   }
 
  private:
@@ -146,165 +109,158 @@ class Builder {
     std::vector<float> distances;
   };
 
-  HnswGraph View(size_t lowest) const {
+  bool Cancelled() const { return cancel_ != nullptr && cancel_->cancelled(); }
+  static absl::Status CancelledStatus() {
+    return absl::CancelledError("index build cancelled");
+  }
+
+  // The whole levels, when the inner stages are gone.
+  HnswGraph Graph() const {
     HnswGraph graph;
     graph.m = params_.m;
-    graph.entry = entry_;
-    for (size_t l = 0; l < levels_.size(); ++l) {
-      graph.levels.push_back(l < lowest ? HnswLevel{} : levels_[l].View());
+    graph.entry = 0;
+    for (const BuildLevel& level : stages_) {
+      graph.levels.push_back(level.View());
     }
     return graph;
   }
-  bool Cancelled() const { return cancel_ != nullptr && cancel_->cancelled(); }
 
-  // Level of every row, from a hash of its number: P(level >= l) = m^-l.
-  void DrawLevels() {
+  // Highest stage of every row, from a hash of its number: P(stage >= s) =
+  // m^(-s / kStages), so that whole levels have the usual m^-l.
+  void DrawStages() {
     if (n_ == 0) return;
-    const double scale = 1.0 / std::log(static_cast<double>(params_.m));
-    std::vector<uint8_t> level_of(n_);
+    const double scale = kStages / std::log(static_cast<double>(params_.m));
+    std::vector<uint8_t> stage_of(n_);
     size_t top = 0;
     for (size_t row = 0; row < n_; ++row) {
       Random random(params_.seed * 0x9E3779B97F4A7C15ULL + row);
       const double u = 1.0 - random.UniformDouble();
-      const auto level = static_cast<size_t>(-std::log(u) * scale);
-      level_of[row] = std::min(level, kMaxHnswLevels - 1);
-      top = std::max<size_t>(top, level_of[row]);
+      const auto stage = static_cast<size_t>(-std::log(u) * scale);
+      stage_of[row] = std::min(stage, (kMaxHnswLevels - 1) * kStages);
+      top = std::max<size_t>(top, stage_of[row]);
     }
-    levels_.resize(top + 1);
-    levels_[0].Init(n_, 2 * params_.m);
-    for (size_t l = 1; l <= top; ++l) {
-      for (size_t slot = 0; slot < levels_[l - 1].num_nodes(); ++slot) {
-        const RowId row = levels_[l - 1].RowOf(slot);
-        if (level_of[row] < l) continue;
-        levels_[l].rows.push_back(row);
-        levels_[l].down.push_back(slot);
+    top = top / kStages * kStages;
+    stages_.resize(top + 1);
+    stages_[0].Init(n_, 2 * params_.m);
+    for (size_t s = 1; s <= top; ++s) {
+      for (size_t slot = 0; slot < stages_[s - 1].num_nodes(); ++slot) {
+        const RowId row = stages_[s - 1].RowOf(slot);
+        if (stage_of[row] < s) continue;
+        stages_[s].rows.push_back(row);
+        stages_[s].down.push_back(slot);
       }
-      levels_[l].Init(levels_[l].rows.size(), params_.m);
+      // Links of the stages within level 0 go to its rows.
+      stages_[s].Init(stages_[s].rows.size(),
+                      s < kStages ? 2 * params_.m : params_.m);
     }
-    entry_ = 0;
   }
 
-  absl::Status LinkLevel(size_t l) {
-    BuildLevel& level = levels_[l];
-    if (level.num_nodes() <= kAllPairsNodes) {
-      LinkAllPairs(&level);
-      return absl::OkStatus();
+  void DropInnerStages() {
+    std::vector<BuildLevel> whole;
+    for (size_t s = 0; s < stages_.size(); ++s) {
+      if (s % kStages != 0) continue;
+      for (uint32_t& slot : stages_[s].down) {
+        for (size_t i = 1; i < kStages; ++i) slot = stages_[s - i].down[slot];
+      }
+      whole.push_back(std::move(stages_[s]));
     }
-    std::vector<uint32_t> order = InsertionOrder(l);
-    size_t linked = level.num_nodes() - order.size();
-    if (linked == 0) {
-      // Only a top level of improbable size: one node to start from.
-      entry_ = order.back();
-      order.pop_back();
-      linked = 1;
-    }
-    std::span<uint32_t> rest(order);
-    while (!rest.empty()) {
-      if (Cancelled()) return absl::CancelledError("index build cancelled");
-      const size_t size =
-          std::min(rest.size(), std::max(kMinBatch, linked / kBatchShare));
-      std::span<uint32_t> batch = rest.first(size);
-      std::sort(batch.begin(), batch.end());
-      InsertBatch(l, batch);
-      rest = rest.subspan(size);
-      linked += size;
-      if (progress_ != nullptr && l == 0) progress_->done = linked;
-    }
-    return absl::OkStatus();
+    stages_ = std::move(whole);
   }
 
-  // Seeds the level with the graph above; returns the other slots, shuffled.
-  std::vector<uint32_t> InsertionOrder(size_t l) {
-    BuildLevel& level = levels_[l];
-    std::vector<uint32_t> order(level.num_nodes());
-    std::iota(order.begin(), order.end(), 0);
-    if (l + 1 < levels_.size()) {
-      const BuildLevel& above = levels_[l + 1];
-      std::vector<Neighbor> neighbors;
-      for (size_t slot = 0; slot < above.num_nodes(); ++slot) {
-        neighbors.clear();
-        for (size_t i = 0; i < above.counts[slot]; ++i) {
-          neighbors.push_back(
-              {above.distances[slot * above.stride + i],
-               above.down[above.links[slot * above.stride + i]]});
+  // Fills the link rows of a stage with what its rows choose.
+  absl::Status LinkStage(size_t stage) {
+    BuildLevel& level = stages_[stage];
+    const size_t n = level.num_nodes();
+    const RowSource rows{.num_rows = n,
+                         .dim = distance_.pair_dim(),
+                         .load = [&](uint32_t slot, float* out) {
+                           distance_.Load(level.RowOf(slot), out);
+                         }};
+    VICINAL_ASSIGN_OR_RETURN(
+        const Leaves leaves,
+        PartitionIntoLeaves(rows, {.fanout = NumLeaves(params_)}, &workers_,
+                            cancel_));
+    // Half of the way is the leaves, the other half the selection.
+    const auto report = [&](size_t part, size_t whole) {
+      if (stage == 0 && progress_ != nullptr) {
+        progress_->done.fetch_add(part * n_ / (2 * whole),
+                                  std::memory_order_relaxed);
+      }
+    };
+    NeighborLists lists(n, NumCandidates(params_, stage));
+    VICINAL_RETURN_IF_ERROR(CompareInsideLeaves(
+        rows, leaves, distance_.pair_scale(), &workers_, cancel_,
+        [&](size_t num_rows) { report(num_rows, leaves.members.size()); },
+        &lists));
+    const std::vector<uint32_t> above = SlotsAbove(stage);
+    workers_.For(n, 64, [&](size_t begin, size_t end, size_t worker) {
+      if (Cancelled()) return;
+      Work& work = work_[worker];
+      for (size_t slot = begin; slot < end; ++slot) {
+        work.candidates.clear();
+        for (const uint64_t key : lists.Of(slot)) {
+          work.candidates.push_back(NeighborLists::FromKey(key));
         }
-        level.SetLinks(above.down[slot], neighbors);
-        order[above.down[slot]] = kNoLink;
-      }
-      std::erase(order, kNoLink);
-    }
-    Random random(params_.seed + l);
-    for (size_t i = order.size(); i > 1; --i) {
-      std::swap(order[i - 1], order[random.Uniform(i)]);
-    }
-    return order;
-  }
-
-  void LinkAllPairs(BuildLevel* level) {
-    const size_t count = level->num_nodes();
-    std::vector<RowId> rows(count);
-    for (size_t slot = 0; slot < count; ++slot) rows[slot] = level->RowOf(slot);
-    std::vector<float> distances(count);
-    std::vector<NewLink> reverse;
-    Work& work = work_[0];
-    for (size_t slot = 0; slot < count; ++slot) {
-      distance_.Gather(rows[slot], rows.data(), count, distances.data());
-      work.candidates.clear();
-      for (uint32_t other = 0; other < count; ++other) {
-        if (other != slot) {
-          work.candidates.push_back({distances[other], other});
-        }
-      }
-      std::sort(work.candidates.begin(), work.candidates.end());
-      Select(*level, level->degree, &work);
-      level->SetLinks(slot, work.selected);
-    }
-    for (uint32_t slot = 0; slot < count; ++slot)
-      AddReverse(*level, slot, &reverse);
-    MergeReverse(level, &reverse);
-  }
-
-  void InsertBatch(size_t l, std::span<const uint32_t> batch) {
-    BuildLevel& level = levels_[l];
-    const HnswGraph graph = View(l);
-    std::vector<std::vector<Neighbor>> forward(batch.size());
-    workers_.For(batch.size(), 8, [&](size_t begin, size_t end, size_t worker) {
-      for (size_t i = begin; i < end; ++i) {
-        FindNeighbors(graph, l, batch[i], &scratches_[worker], &work_[worker]);
         // Half of a level-0 row, as the paper has it: reverse links fill it.
-        Select(level, params_.m, &work_[worker]);
-        forward[i] = work_[worker].selected;
+        Select(level, params_.m, &work);
+        if (!above.empty() && above[slot] != kNoLink) {
+          AddLinksAbove(stage, above[slot], &work);
+        }
+        level.SetLinks(slot, work.selected);
       }
+      report(end - begin, n);
     });
-    std::vector<NewLink> reverse;
-    for (size_t i = 0; i < batch.size(); ++i) {
-      level.SetLinks(batch[i], forward[i]);
-    }
-    for (uint32_t slot : batch) AddReverse(level, slot, &reverse);
-    MergeReverse(&level, &reverse);
+    return Cancelled() ? CancelledStatus() : absl::OkStatus();
   }
 
-  // The ef_construction nearest linked nodes, ascending, into
-  // work->candidates.
-  void FindNeighbors(const HnswGraph& graph, size_t l, uint32_t slot,
-                     HnswScratch* scratch, Work* work) const {
-    const HnswLevel& level = graph.levels[l];
-    const RowScorer score{distance_, level.RowOf(slot)};
-    scratch->Reserve(level.num_nodes, level.stride);
-    uint64_t num_distances = 0;
-    const HnswStep start = Descend(graph, l, score, scratch, &num_distances);
-    PoolWalk(level, score, start, params_.ef_construction, scratch,
-             &num_distances, [] { return true; });
-    work->candidates.clear();
-    for (size_t i = 0; i < scratch->pool.size(); ++i) {
-      work->candidates.push_back(
-          {scratch->pool.distance(i), scratch->pool.slot(i)});
+  // Slot of every node in the stage above, kNoLink where it has none; empty
+  // for the top one.
+  std::vector<uint32_t> SlotsAbove(size_t stage) const {
+    std::vector<uint32_t> out;
+    if (stage + 1 == stages_.size()) return out;
+    out.assign(stages_[stage].num_nodes(), kNoLink);
+    const std::vector<uint32_t>& down = stages_[stage + 1].down;
+    for (uint32_t slot = 0; slot < down.size(); ++slot) out[down[slot]] = slot;
+    return out;
+  }
+
+  // Adds to work->selected the links that the node has one stage up, all of
+  // them when there is room.
+  void AddLinksAbove(size_t stage, uint32_t slot_above, Work* work) const {
+    const BuildLevel& above = stages_[stage + 1];
+    const BuildLevel& level = stages_[stage];
+    work->candidates = work->selected;
+    const size_t num_own = work->candidates.size();
+    for (size_t i = 0; i < above.counts[slot_above]; ++i) {
+      const size_t at = slot_above * above.stride + i;
+      AddNew({above.distances[at], above.down[above.links[at]]}, num_own, work);
     }
-    scratch->visited.Clear();
+    SelectUnlessRoom(level, work);
+  }
+
+  // Adds a candidate unless it is among the first num_known.
+  static void AddNew(Neighbor candidate, size_t num_known, Work* work) {
+    const auto end = work->candidates.begin() + num_known;
+    if (std::none_of(work->candidates.begin(), end, [&](const Neighbor& old) {
+          return old.row == candidate.row;
+        })) {
+      work->candidates.push_back(candidate);
+    }
+  }
+
+  // All candidates when they fit a link row, else a selection.
+  void SelectUnlessRoom(const BuildLevel& level, Work* work) const {
+    std::sort(work->candidates.begin(), work->candidates.end());
+    if (work->candidates.size() <= level.degree) {
+      work->selected = work->candidates;
+    } else {
+      Select(level, level.degree, work);
+    }
   }
 
   // Link selection (Malkov and Yashunin, algorithm 4): of the candidates, which
-  // ascend, those that are nearer to the node than to every one chosen before.
+  // ascend, those that are (by kPruneShare) nearer to the node than to every
+  // one chosen before.
   void Select(const BuildLevel& level, size_t max_links, Work* work) const {
     work->selected.clear();
     work->selected_rows.clear();
@@ -316,7 +272,7 @@ class Builder {
         continue;
       }
       const RowId row = level.RowOf(candidate.row);
-      if (IsCovered(row, candidate.distance, work)) continue;
+      if (IsCovered(row, candidate.distance * kPruneShare, work)) continue;
       if (candidate.distance <= 0) ++num_duplicates;
       work->selected.push_back(candidate);
       work->selected_rows.push_back(row);
@@ -337,72 +293,68 @@ class Builder {
     return false;
   }
 
-  static void AddReverse(const BuildLevel& level, uint32_t slot,
-                         std::vector<NewLink>* reverse) {
-    for (size_t i = 0; i < level.counts[slot]; ++i) {
-      reverse->push_back({level.links[slot * level.stride + i], slot,
-                          level.distances[slot * level.stride + i]});
-    }
-  }
+  // A link to add to a row.
+  struct ReverseLink {
+    uint32_t source;
+    float distance;
+  };
 
-  // Adds the links to their targets; a full row is selected anew.
-  void MergeReverse(BuildLevel* level, std::vector<NewLink>* reverse) {
-    std::sort(reverse->begin(), reverse->end());
-    std::vector<size_t> starts;
-    for (size_t i = 0; i < reverse->size(); ++i) {
-      if (i == 0 || (*reverse)[i].target != (*reverse)[i - 1].target) {
-        starts.push_back(i);
+  // Gives every link its reverse; a full row is selected anew.
+  void MergeReverse(BuildLevel* level) {
+    const size_t n = level->num_nodes();
+    // links[starts[t] .. starts[t + 1]) go to target t, sources ascending.
+    std::vector<size_t> starts(n + 1);
+    const auto each = [&](const auto& visit) {
+      for (uint32_t slot = 0; slot < n; ++slot) {
+        for (size_t i = 0; i < level->counts[slot]; ++i) {
+          visit(slot, slot * level->stride + i);
+        }
       }
-    }
-    starts.push_back(reverse->size());
-    const std::span<const NewLink> links(*reverse);
-    workers_.For(
-        starts.size() - 1, 16, [&](size_t begin, size_t end, size_t worker) {
-          for (size_t t = begin; t < end; ++t) {
-            MergeInto(level,
-                      links.subspan(starts[t], starts[t + 1] - starts[t]),
-                      &work_[worker]);
-          }
-        });
+    };
+    each([&](uint32_t, size_t at) { ++starts[level->links[at] + 1]; });
+    for (size_t t = 0; t < n; ++t) starts[t + 1] += starts[t];
+    std::vector<ReverseLink> links(starts[n]);
+    std::vector<size_t> next(starts.begin(), starts.end() - 1);
+    each([&](uint32_t source, size_t at) {
+      links[next[level->links[at]]++] = {source, level->distances[at]};
+    });
+    workers_.For(n, 64, [&](size_t begin, size_t end, size_t worker) {
+      if (Cancelled()) return;
+      for (size_t target = begin; target < end; ++target) {
+        MergeInto(
+            level, target,
+            {links.data() + starts[target], links.data() + starts[target + 1]},
+            &work_[worker]);
+      }
+    });
   }
 
-  void MergeInto(BuildLevel* level, std::span<const NewLink> links,
-                 Work* work) const {
-    const uint32_t target = links[0].target;
+  void MergeInto(BuildLevel* level, uint32_t target,
+                 std::span<const ReverseLink> links, Work* work) const {
     work->candidates.clear();
     for (size_t i = 0; i < level->counts[target]; ++i) {
-      work->candidates.push_back({level->distances[target * level->stride + i],
-                                  level->links[target * level->stride + i]});
+      const size_t at = target * level->stride + i;
+      work->candidates.push_back({level->distances[at], level->links[at]});
     }
-    const size_t num_old = work->candidates.size();
-    for (const NewLink& link : links) {
-      const auto old_end = work->candidates.begin() + num_old;
-      if (std::none_of(
-              work->candidates.begin(), old_end,
-              [&](const Neighbor& old) { return old.row == link.source; })) {
-        work->candidates.push_back({link.distance, link.source});
-      }
+    const size_t num_own = work->candidates.size();
+    for (const ReverseLink& link : links) {
+      AddNew({link.distance, link.source}, num_own, work);
     }
-    std::sort(work->candidates.begin(), work->candidates.end());
-    if (work->candidates.size() <= level->degree) {
-      level->SetLinks(target, work->candidates);
-      return;
-    }
-    Select(*level, level->degree, work);
+    SelectUnlessRoom(*level, work);
     level->SetLinks(target, work->selected);
   }
 
   // Makes every node reachable from the entry's row over level-0 links.
   void ConnectLevel0() {
     HnswScratch* scratch = &scratches_[0];
-    scratch->Reserve(n_, levels_[0].stride);
-    const RowId entry_row = levels_.back().RowOf(entry_);
-    Connect(&levels_[0], entry_row, [&](RowId row) {
+    scratch->Reserve(n_, stages_[0].stride);
+    const RowId entry_row = stages_.back().RowOf(0);
+    Connect(&stages_[0], entry_row, [&](RowId row) {
       const RowScorer score{distance_, row};
       HnswStep start{.slot = entry_row};
       score(&entry_row, 1, &start.distance);
       uint64_t num_distances = 0;
-      PoolWalk(levels_[0].View(), score, start, kConnectEf, scratch,
+      PoolWalk(stages_[0].View(), score, start, kConnectEf, scratch,
                &num_distances, [] { return true; });
       std::vector<Neighbor> nearest;
       for (size_t i = 0; i < scratch->pool.size(); ++i) {
@@ -419,8 +371,7 @@ class Builder {
   const CancelToken* const cancel_;
   Progress* const progress_;
   const BuildDistance distance_;
-  std::vector<BuildLevel> levels_;
-  uint32_t entry_ = 0;
+  std::vector<BuildLevel> stages_;  // level l of the graph: l * kStages
   std::vector<HnswScratch> scratches_;
   std::vector<Work> work_;
 };

@@ -13,10 +13,10 @@
 #include "absl/status/status.h"
 #include "index/hnsw.h"
 #include "index/hnsw_search.h"
-#include "src/base/workers.h"
 #include "src/base/random.h"
 #include "src/base/status_macros.h"
 #include "src/base/top_k.h"
+#include "src/base/workers.h"
 #include "src/distance/distance.h"
 
 namespace vicinal {
@@ -42,8 +42,7 @@ struct SearchCost {
     // in slower memory.
     constexpr double kLineBytes = 64;
     const double record = codes.codec->layout().record_bytes / kLineBytes;
-    const double vector =
-        vectors.dim * ElementSize(vectors.type) / kLineBytes;
+    const double vector = vectors.dim * ElementSize(vectors.type) / kLineBytes;
     return {12 * (2 + record / 2), 2 * (2 + vector / 2)};
   }
   double Of(const RecallPoint& point) const {
@@ -164,8 +163,9 @@ class Trial {
 
   // Recalls of every k that the set has and ef reaches, appended to
   // (*points)[k's number].
-  absl::Status Run(uint32_t ef,
-                   std::array<std::vector<RecallPoint>, kDepths.size()>* points);
+  absl::Status Run(
+      uint32_t ef,
+      std::array<std::vector<RecallPoint>, kDepths.size()>* points);
 
  private:
   // Distances of what the walk found, in the order in which they would be
@@ -207,14 +207,12 @@ absl::Status Trial::WalkFor(size_t q, uint32_t ef, HnswScratch* scratch) const {
 }
 
 absl::Status Trial::Run(
-    uint32_t ef,
-    std::array<std::vector<RecallPoint>, kDepths.size()>* points) {
+    uint32_t ef, std::array<std::vector<RecallPoint>, kDepths.size()>* points) {
   std::array<std::vector<uint32_t>, kDepths.size()> grids;
   for (size_t d = 0; d < kDepths.size(); ++d) {
     if (kDepths[d] > ef || kDepths[d] > truth_[0].size()) continue;
-    grids[d] = state_.codes.codec == nullptr
-                   ? std::vector<uint32_t>{kDepths[d]}
-                   : RerankGrid(kDepths[d], ef);
+    grids[d] = state_.codes.codec == nullptr ? std::vector<uint32_t>{kDepths[d]}
+                                             : RerankGrid(kDepths[d], ef);
   }
   // Integer sums, so the order in which threads add does not matter.
   constexpr size_t kMaxGrid = kRerankFactors.size() + 1;
@@ -226,8 +224,8 @@ absl::Status Trial::Run(
                  HnswScratch& scratch = scratches_[worker];
                  for (size_t q = begin; q < end; ++q) {
                    statuses[worker].Update(WalkFor(q, ef, &scratch));
-                   const std::span<const float> distances(
-                       scratch.exact.data(), scratch.pool.size());
+                   const std::span<const float> distances(scratch.exact.data(),
+                                                          scratch.pool.size());
                    for (size_t d = 0; d < kDepths.size(); ++d) {
                      if (grids[d].empty()) continue;
                      CountHits(distances, truth_[q], kDepths[d], grids[d],
@@ -318,8 +316,8 @@ Effort EffortAtDepth(const std::vector<RecallPoint>& table, uint32_t k,
                         static_cast<double>(point.rerank)};
     if (point.recall >= target) {
       if (last.ef == 0) return effort;
-      return last.Toward(
-          effort, (target - last_recall) / (point.recall - last_recall));
+      return last.Toward(effort,
+                         (target - last_recall) / (point.recall - last_recall));
     }
     last = effort;
     last_recall = point.recall;

@@ -149,9 +149,9 @@ struct HnswScratch {
   std::vector<RowId> rows;
   std::vector<float> distances;
   std::vector<Neighbor> heap;
-  PreparedQuery query;           // of walks over codes
-  std::vector<RowId> reranked;   // candidates to compare exactly
-  std::vector<float> exact;      // and their distances
+  PreparedQuery query;          // of walks over codes
+  std::vector<RowId> reranked;  // candidates to compare exactly
+  std::vector<float> exact;     // and their distances
 
   void Reserve(size_t num_slots, size_t max_degree) {
     visited.Reserve(num_slots);

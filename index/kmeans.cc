@@ -10,48 +10,52 @@
 namespace vicinal {
 namespace {
 
-// Points and centroids compared at a time, so that both stay in the
-// first-level caches.
-constexpr size_t kPointBlock = 32;
-constexpr size_t kCentroidBlock = 8;
+// Points compared at a time: their rows stay in the second-level cache while
+// the centroids pass.
+constexpr size_t kPointBlock = 64;
 
 }  // namespace
 
-void AssignCells(const float* points, size_t count, MatrixView centroids,
-                 CellAssignment* out) {
-  const DistanceOps& ops = OpsFor(Metric::kL2, ElementType::kFloat32);
-  const size_t dim = centroids.dim;
+CentroidPanels::CentroidPanels(MatrixView centroids)
+    : num_centroids_(centroids.num_rows),
+      dim_(centroids.dim),
+      panels_((num_centroids_ + kPairPanel - 1) / kPairPanel * kPairPanel *
+              dim_) {
+  PackPanels(centroids.data, centroids.stride, num_centroids_, dim_,
+             panels_.data());
+}
+
+void CentroidPanels::Nearest(const float* points, size_t count,
+                             size_t num_nearest, uint32_t* out,
+                             float* distances) const {
+  const DistanceKernels& kernels = ActiveKernels();
+  const size_t num_panels = panels_.size() / dim_ / kPairPanel;
+  const size_t width = num_panels * kPairPanel;
+  std::vector<float> block(std::min(count, kPointBlock) * width);
   for (size_t first = 0; first < count; first += kPointBlock) {
-    const size_t block = std::min(kPointBlock, count - first);
-    std::array<float, kPointBlock> nearest;
-    std::array<float, kPointBlock> second;
-    nearest.fill(std::numeric_limits<float>::infinity());
-    second.fill(std::numeric_limits<float>::infinity());
-    std::fill_n(out + first, block, CellAssignment{});
-    for (size_t c = 0; c < centroids.num_rows; c += kCentroidBlock) {
-      const size_t n = std::min(kCentroidBlock, centroids.num_rows - c);
-      std::array<float, kCentroidBlock> distances;
-      for (size_t i = 0; i < block; ++i) {
-        CellAssignment& cell = out[first + i];
-        ops.scan(points + (first + i) * dim,
-                 centroids.data + c * centroids.stride,
-                 centroids.stride * sizeof(float), n, dim, distances.data());
-        for (size_t j = 0; j < n; ++j) {
-          const auto number = static_cast<uint32_t>(c + j);
-          if (distances[j] < nearest[i]) {
-            second[i] = nearest[i];
-            cell.second = cell.nearest;
-            nearest[i] = distances[j];
-            cell.nearest = number;
-          } else if (distances[j] < second[i]) {
-            second[i] = distances[j];
-            cell.second = number;
-          }
+    const size_t n = std::min(kPointBlock, count - first);
+    kernels.pair_l2(points + first * dim_, dim_, n, panels_.data(), num_panels,
+                    dim_, block.data(), width);
+    for (size_t i = 0; i < n; ++i) {
+      std::array<float, kMaxNearest + 1> best;
+      std::array<uint32_t, kMaxNearest + 1> number = {};
+      best.fill(std::numeric_limits<float>::infinity());
+      for (size_t c = 0; c < num_centroids_; ++c) {
+        const float distance = block[i * width + c];
+        if (distance >= best[num_nearest - 1]) continue;
+        size_t at = num_nearest - 1;
+        for (; at > 0 && distance < best[at - 1]; --at) {
+          best[at] = best[at - 1];
+          number[at] = number[at - 1];
         }
+        best[at] = distance;
+        number[at] = static_cast<uint32_t>(c);
       }
-    }
-    for (size_t i = 0; i < block; ++i) {
-      out[first + i].nearest_distance = nearest[i];
+      std::copy_n(number.begin(), num_nearest, out + (first + i) * num_nearest);
+      if (distances != nullptr) {
+        std::copy_n(best.begin(), num_nearest,
+                    distances + (first + i) * num_nearest);
+      }
     }
   }
 }
@@ -68,36 +72,37 @@ absl::StatusOr<std::vector<float>> TrainKMeans(MatrixView points,
     std::copy_n(points.row(c).data(), dim, &centroids[c * dim]);
   }
   const MatrixView view{centroids.data(), num_centroids, dim, dim};
-  std::vector<CellAssignment> cells(n);
+  std::vector<uint32_t> cells(n);
+  std::vector<float> distances(n);
   std::vector<uint32_t> counts(num_centroids);
   for (size_t iteration = 0; iteration < num_iterations; ++iteration) {
+    const CentroidPanels panels(view);
+    workers->For(n, kPointBlock, [&](size_t begin, size_t end, size_t) {
+      if (cancel != nullptr && cancel->cancelled()) return;
+      panels.Nearest(points.row(begin).data(), end - begin, 1, &cells[begin],
+                     &distances[begin]);
+    });
     if (cancel != nullptr && cancel->cancelled()) {
       return absl::CancelledError("k-means cancelled");
     }
-    workers->For(n, kPointBlock, [&](size_t begin, size_t end, size_t) {
-      AssignCells(points.row(begin).data(), end - begin, view, &cells[begin]);
-    });
     std::fill(centroids.begin(), centroids.end(), 0.0f);
     std::fill(counts.begin(), counts.end(), 0);
     for (size_t i = 0; i < n; ++i) {
-      float* sum = &centroids[cells[i].nearest * dim];
+      float* sum = &centroids[cells[i] * dim];
       const float* point = points.row(i).data();
       for (size_t j = 0; j < dim; ++j) sum[j] += point[j];
-      ++counts[cells[i].nearest];
+      ++counts[cells[i]];
     }
     for (size_t c = 0; c < num_centroids; ++c) {
       if (counts[c] == 0) {
-        const auto farthest = std::max_element(
-            cells.begin(), cells.end(),
-            [](const CellAssignment& a, const CellAssignment& b) {
-              return a.nearest_distance < b.nearest_distance;
-            });
-        farthest->nearest_distance = -1;  // each empty cell takes another
-        std::copy_n(points.row(farthest - cells.begin()).data(), dim,
+        const auto farthest =
+            std::max_element(distances.begin(), distances.end());
+        *farthest = -1;  // each empty cell takes another
+        std::copy_n(points.row(farthest - distances.begin()).data(), dim,
                     &centroids[c * dim]);
         continue;
       }
-      const float scale = 1.0f / counts[c];
+      const float scale = 1.0f / static_cast<float>(counts[c]);
       for (size_t j = 0; j < dim; ++j) centroids[c * dim + j] *= scale;
     }
   }

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "src/base/workers.h"
 #include "src/base/cancel.h"
 #include "src/base/vector_set.h"
+#include "src/base/workers.h"
 
 namespace vicinal {
 
@@ -23,16 +23,26 @@ absl::StatusOr<std::vector<float>> TrainKMeans(MatrixView points,
                                                Workers* workers,
                                                const CancelToken* cancel);
 
-// The nearest centroids of one point.
-struct CellAssignment {
-  uint32_t nearest = 0;
-  uint32_t second = 0;  // = nearest when there is only one
-  float nearest_distance = 0;
-};
+// Centroids laid out for the search of the nearest ones by blocks of points.
+// Const and thread-safe.
+class CentroidPanels {
+ public:
+  static constexpr size_t kMaxNearest = 8;
 
-// For each of `count` consecutive points (count x dim floats), ties to the
-// smaller centroid.
-void AssignCells(const float* points, size_t count, MatrixView centroids,
-                 CellAssignment* out);
+  // Copies them.
+  explicit CentroidPanels(MatrixView centroids);
+
+  // Numbers of the num_nearest (<= kMaxNearest and <= centroids) nearest
+  // centroids of each of `count` consecutive points (count x dim floats),
+  // nearest first, ties to the smaller number: count x num_nearest. Also their
+  // squared distances unless `distances` is null.
+  void Nearest(const float* points, size_t count, size_t num_nearest,
+               uint32_t* out, float* distances) const;
+
+ private:
+  size_t num_centroids_;
+  size_t dim_;
+  std::vector<float> panels_;
+};
 
 }  // namespace vicinal

@@ -93,8 +93,7 @@ void Codec::Finish() {
   // A half has 11 bits: too few behind codes of eight.
   layout_.rescale_is_f16 = !fine;
   layout_.additive_offset = (payload + 3) / 4 * 4;
-  const size_t factors =
-      4 + plan_.size() * (layout_.rescale_is_f16 ? 2 : 4);
+  const size_t factors = 4 + plan_.size() * (layout_.rescale_is_f16 ? 2 : 4);
   layout_.record_bytes = (layout_.additive_offset + factors + 15) / 16 * 16;
 
   mean_norm2_ = Dot(mean_.data(), mean_.data(), d);
@@ -140,18 +139,18 @@ void Codec::EncodeBlock(const float* centred, size_t count, EncodeRoom* room,
     uint8_t* record = records + i * layout_.record_bytes;
     std::memset(record, 0, layout_.record_bytes);
     const float* row = centred + i * d;
-    const auto additive = static_cast<float>(
-        metric_ == Metric::kL2 ? SumSquares(row, d)
-                               : -Dot(row, mean_.data(), d));
+    const auto additive =
+        static_cast<float>(metric_ == Metric::kL2 ? SumSquares(row, d)
+                                                  : -Dot(row, mean_.data(), d));
     std::memcpy(record + layout_.additive_offset, &additive, sizeof(float));
     uint8_t* factors = record + layout_.additive_offset + sizeof(float);
     for (size_t s = 0; s < plan_.size(); ++s) {
       const CodeSegment& segment = layout_.segments[s];
-      const SegmentCode code = EncodeSegment(
-          {&room->coded[i * num_coded_ + segment.query_offset],
-           segment.num_dims},
-          ScalarLevels::ForBits(segment.bits), adjust_rounds_,
-          room->codes.data());
+      const SegmentCode code =
+          EncodeSegment({&room->coded[i * num_coded_ + segment.query_offset],
+                         segment.num_dims},
+                        ScalarLevels::ForBits(segment.bits), adjust_rounds_,
+                        room->codes.data());
       PackCodes(room->codes.data(), segment.num_dims, segment.bits,
                 record + segment.payload_offset);
       const float stored = unit_[s] > 0 ? code.rescale / unit_[s] : 0;
@@ -176,19 +175,19 @@ absl::Status Codec::Encode(VectorSetView rows, std::span<uint8_t> records,
   const auto cancelled = [&] {
     return cancel != nullptr && cancel->cancelled();
   };
-  workers.For(
-      rows.num_rows, kBlockRows, [&](size_t begin, size_t end, size_t worker) {
-        if (cancelled()) return;
-        EncodeRoom& room = rooms[worker];
-        room.centred.resize(kBlockRows * d);
-        for (size_t i = begin; i < end; ++i) {
-          float* row = &room.centred[(i - begin) * d];
-          LoadRow(rows.row(i), rows.type, row);
-          for (size_t j = 0; j < d; ++j) row[j] -= mean_[j];
-        }
-        EncodeBlock(room.centred.data(), end - begin, &room,
-                    records.data() + begin * layout_.record_bytes);
-      });
+  workers.For(rows.num_rows, kBlockRows,
+              [&](size_t begin, size_t end, size_t worker) {
+                if (cancelled()) return;
+                EncodeRoom& room = rooms[worker];
+                room.centred.resize(kBlockRows * d);
+                for (size_t i = begin; i < end; ++i) {
+                  float* row = &room.centred[(i - begin) * d];
+                  LoadRow(rows.row(i), rows.type, row);
+                  for (size_t j = 0; j < d; ++j) row[j] -= mean_[j];
+                }
+                EncodeBlock(room.centred.data(), end - begin, &room,
+                            records.data() + begin * layout_.record_bytes);
+              });
   return cancelled() ? absl::CancelledError("encoding cancelled")
                      : absl::OkStatus();
 }
@@ -205,15 +204,16 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
   float* centred = out->centred_.data();
   LoadRow(query, type, raw);
   if (!AllFinite(raw, d)) {
-    return absl::InvalidArgumentError("the query has a value that is not "
-                                      "finite");
+    return absl::InvalidArgumentError(
+        "the query has a value that is not "
+        "finite");
   }
   const double mean_product =
       metric_ == Metric::kL2 ? 0 : Dot(raw, mean_.data(), d);
-  const auto share = static_cast<float>(
-      metric_ == Metric::kL2 ? 1
-      : mean_norm2_ > 0      ? mean_product / mean_norm2_
-                             : 0);
+  const auto share =
+      static_cast<float>(metric_ == Metric::kL2 ? 1
+                         : mean_norm2_ > 0      ? mean_product / mean_norm2_
+                                                : 0);
   for (size_t j = 0; j < d; ++j) centred[j] = raw[j] - share * mean_[j];
   const double norm2 = SumSquares(centred, d);
   const auto norm = static_cast<float>(std::sqrt(norm2));
@@ -226,11 +226,10 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
 
   CodeQuery& prepared = out->query_;
   prepared.values = out->values_.data();
-  prepared.additive =
-      metric_ == Metric::kL2
-          ? static_cast<float>(norm2)
-          : (metric_ == Metric::kCosine ? 1.0f : 0.0f) -
-                static_cast<float>(mean_product);
+  prepared.additive = metric_ == Metric::kL2
+                          ? static_cast<float>(norm2)
+                          : (metric_ == Metric::kCosine ? 1.0f : 0.0f) -
+                                static_cast<float>(mean_product);
   prepared.additive_scale = share;
   const float factor = FactorOf(metric_);
   const float from_rounded = norm / kRoundedNorm;
@@ -265,7 +264,8 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
     const double step = largest / 127;
     const double from_query = norm_[s] * norm_[s] * step * step / 12;
     out->error_scale_[s] =
-        std::abs(factor) * static_cast<float>(std::sqrt(from_codes + from_query));
+        std::abs(factor) *
+        static_cast<float>(std::sqrt(from_codes + from_query));
   }
   out->tail_error2_ = static_cast<float>(factor * factor * tail_variance_ *
                                          std::max(0.0, norm2 - coded2));
@@ -306,9 +306,8 @@ void Codec::Decode(const uint8_t* record, std::span<float> out) const {
                 codes.data());
     const float scale = Rescale(record, s) * unit_[s];
     for (size_t i = 0; i < segment.num_dims; ++i) {
-      const float value =
-          scale *
-          (static_cast<float>(levels.Level(codes[i])) - levels.center());
+      const float value = scale * (static_cast<float>(levels.Level(codes[i])) -
+                                   levels.center());
       const float* row = &basis_[(segment.query_offset + i) * d];
       for (size_t j = 0; j < d; ++j) out[j] += value * row[j];
     }

@@ -4,8 +4,8 @@
 // rescale per segment. RaBitQ, EDEN, LVQ after a rotation and SAQ (Li et al.,
 // 2025, arXiv 2509.12086) are settings of it.
 //
-// With x a row, q a query, m the mean of the training rows, r = x - m and y~ the
-// coded coordinates of y, every metric has the form
+// With x a row, q a query, m the mean of the training rows, r = x - m and y~
+// the coded coordinates of y, every metric has the form
 //
 //   estimate = a F_add + G_add + factor * sum_s <r^_s, (q - a m)~_s>
 //
@@ -147,8 +147,8 @@ class Codec {
   Metric metric_ = Metric::kL2;
   uint32_t adjust_rounds_ = 0;
   Plan plan_;
-  std::vector<float> mean_;    // dim
-  std::vector<float> basis_;   // num_coded x dim: rotated rows of the basis
+  std::vector<float> mean_;   // dim
+  std::vector<float> basis_;  // num_coded x dim: rotated rows of the basis
   // Per segment: what a stored rescale is multiplied by; the deviation of an
   // estimate of <r_s, q_s> per unit of stored rescale and |q_s|; |r_s| per unit
   // of stored rescale.

@@ -92,10 +92,9 @@ absl::StatusOr<std::unique_ptr<const Codec>> Codec::Parse(
   }
   const auto version = GetFixed<uint32_t>(bytes.data() + 8);
   if (version > kVersion) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("a codec's model has version ", version,
-                     "; this program reads up to ", kVersion,
-                     ": use a newer one"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "a codec's model has version ", version, "; this program reads up to ",
+        kVersion, ": use a newer one"));
   }
   const absl::string_view body = bytes.substr(0, bytes.size() - 4);
   if (GetFixed<uint32_t>(bytes.data() + body.size()) != Crc32c(body)) {

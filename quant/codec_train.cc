@@ -110,10 +110,10 @@ absl::Status CodecTrainer::Validate() const {
   }
   if (params_.adjust_rounds > 8 || params_.max_segments < 1 ||
       params_.max_segments > kMaxCodeSegments) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "adjust_rounds is ", params_.adjust_rounds, " (0 to 8) and ",
-        "max_segments ", params_.max_segments, " (1 to ", kMaxCodeSegments,
-        ")"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("adjust_rounds is ", params_.adjust_rounds,
+                     " (0 to 8) and ", "max_segments ", params_.max_segments,
+                     " (1 to ", kMaxCodeSegments, ")"));
   }
   return absl::OkStatus();
 }
@@ -284,8 +284,7 @@ absl::StatusOr<double> CodecTrainer::TrialError(const Codec& codec) const {
     ops.scan(query.data(), rows.data(), d * sizeof(float), num_rows, d,
              exact.data());
     ActiveCodeKernels().scan(codec.layout(), prepared.code_query(),
-                             records.data(), stride, num_rows,
-                             estimate.data());
+                             records.data(), stride, num_rows, estimate.data());
     TopK top(nearest);
     for (size_t i = 0; i < num_rows; ++i) {
       top.Push({exact[i], static_cast<RowId>(i)});

@@ -29,8 +29,8 @@ class PrefixSums {
         v += variances[i];
         w += query_power[i];
         p += static_cast<double>(variances[i]) * query_power[i];
-        r += std::sqrt(std::max(
-            0.0, static_cast<double>(variances[i]) * query_power[i]));
+        r += std::sqrt(
+            std::max(0.0, static_cast<double>(variances[i]) * query_power[i]));
       }
       variance_.push_back(variance_.back() + v);
       power_.push_back(power_.back() + w);
@@ -88,8 +88,7 @@ Plan FindPlan(std::span<const float> variances,
               const PlanLimits& limits) {
   const size_t g = limits.granularity;
   const PrefixSums sums(variances, query_power, g);
-  const size_t num_blocks =
-      std::min(sums.num_blocks(), limits.max_dims / g);
+  const size_t num_blocks = std::min(sums.num_blocks(), limits.max_dims / g);
   // States: segments used, blocks covered, bytes used.
   const size_t bytes = limits.payload_and_factor_bytes;
   const size_t width = bytes + 1;

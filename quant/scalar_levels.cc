@@ -27,8 +27,8 @@ ScalarLevels::ScalarLevels(uint32_t bits, float relative_variance)
     : bits_(bits), relative_variance_(relative_variance) {
   if (bits == 4) {
     for (size_t i = 0; i < 8; ++i) {
-      const auto half = static_cast<int>(
-          std::lround(kLloydMax[i] / kLevelUnit - 0.5));
+      const auto half =
+          static_cast<int>(std::lround(kLloydMax[i] / kLevelUnit - 0.5));
       table_[8 + i] = static_cast<uint8_t>(64 + half);
       table_[7 - i] = static_cast<uint8_t>(63 - half);
     }
@@ -132,8 +132,7 @@ void StartCodes(std::span<const float> values, const ScalarLevels& levels,
       const float scale = 127.5f / largest;
       for (size_t i = 0; i < n; ++i) {
         const float level = values[i] * scale + 128.0f;
-        codes[i] = static_cast<uint8_t>(
-            std::min(255, static_cast<int>(level)));
+        codes[i] = static_cast<uint8_t>(std::min(255, static_cast<int>(level)));
       }
     }
   }
@@ -192,8 +191,8 @@ SegmentCode EncodeSegment(std::span<const float> values,
   if (!(products.ip > 0)) return {};
   SegmentCode out;
   out.rescale = static_cast<float>(norm2 / products.ip);
-  out.distortion = static_cast<float>(std::max(
-      0.0, 1 - products.ip * products.ip / (norm2 * products.norm2)));
+  out.distortion = static_cast<float>(
+      std::max(0.0, 1 - products.ip * products.ip / (norm2 * products.norm2)));
   return out;
 }
 

@@ -811,9 +811,9 @@ HnswParams ParseHnsw(const v1::HnswConfig& config) {
 // An unknown kind stays unknown, for the schema's validation to refuse.
 CodecSpec ParseCodec(const v1::CodecConfig& config) {
   const int kind = config.kind();
-  return {.kind = static_cast<CodecSpec::Kind>(kind < 0 || kind > 255 ? 255
-                                                                      : kind),
-          .avg_bits = config.avg_bits()};
+  return {
+      .kind = static_cast<CodecSpec::Kind>(kind < 0 || kind > 255 ? 255 : kind),
+      .avg_bits = config.avg_bits()};
 }
 
 CollectionSchema ParseSchema(const v1::Collection& collection) {

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
@@ -14,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/progress.h"
@@ -124,7 +126,8 @@ absl::StatusOr<v1::CodecConfig> ParseCodec(absl::string_view text) {
     codec.set_kind(v1::CODEC_KIND_SQ8);
   } else {
     return absl::InvalidArgumentError(
-        absl::StrCat("\"", text, "\" is no codec; use none, saq, rbq or sq8, "
+        absl::StrCat("\"", text,
+                     "\" is no codec; use none, saq, rbq or sq8, "
                      "e.g. saq:2."));
   }
   float bits = 0;

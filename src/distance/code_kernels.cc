@@ -35,10 +35,8 @@ CodeLayout SampleLayout() {
   CodeLayout layout;
   layout.num_segments = 2;
   layout.segments[0] = {.bits = 4, .num_dims = 128, .has_levels = true};
-  layout.segments[1] = {.bits = 2,
-                        .num_dims = 256,
-                        .payload_offset = 64,
-                        .query_offset = 128};
+  layout.segments[1] = {
+      .bits = 2, .num_dims = 256, .payload_offset = 64, .query_offset = 128};
   layout.additive_offset = 128;
   layout.record_bytes = 144;
   return layout;

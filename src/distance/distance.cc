@@ -23,8 +23,13 @@ struct Tier {
   DistanceKernels kernels;
 };
 
-Tier MakeTier(const char* name, const KernelTable& table) {
-  Tier tier = {&table, {name, {}}};
+Tier MakeTier(const char* name, const KernelTable& table,
+              const kernels::PairTable& pairs) {
+  Tier tier = {&table,
+               {.name = name,
+                .ops = {},
+                .pair_l2 = pairs.pair_l2,
+                .select_within = pairs.select_within}};
   for (int metric = 0; metric < 3; ++metric) {
     for (int type = 0; type < 4; ++type) {
       const kernels::OpsEntry& ops = table.ops[metric][type];
@@ -39,17 +44,20 @@ Tier MakeTier(const char* name, const KernelTable& table) {
 const std::vector<Tier>& Tiers() {
   static const std::vector<Tier>* const tiers = [] {
     auto* list = new std::vector<Tier>;
-    list->push_back(MakeTier("scalar", kernels::kScalarTable));
+    list->push_back(
+        MakeTier("scalar", kernels::kScalarTable, kernels::kScalarPairs));
 #ifdef VICINAL_X86_KERNELS
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
         __builtin_cpu_supports("f16c")) {
-      list->push_back(MakeTier("avx2", kernels::kAvx2Table));
+      list->push_back(
+          MakeTier("avx2", kernels::kAvx2Table, kernels::kAvx2Pairs));
       if (__builtin_cpu_supports("avx512f") &&
           __builtin_cpu_supports("avx512bw") &&
           __builtin_cpu_supports("avx512dq") &&
           __builtin_cpu_supports("avx512vl")) {
-        list->push_back(MakeTier("avx512", kernels::kAvx512Table));
+        list->push_back(
+            MakeTier("avx512", kernels::kAvx512Table, kernels::kAvx512Pairs));
       }
     }
 #endif
@@ -152,6 +160,20 @@ float NormalizeInto(const float* row, size_t dim, float* out) {
   const float norm = std::sqrt(table.sum_squares(out, dim));
   table.divide(out, dim, norm, out);
   return std::scalbn(norm, exponent);
+}
+
+void PackPanels(const float* rows, size_t row_stride, size_t num_rows,
+                size_t dim, float* panels) {
+  for (size_t first = 0; first < num_rows; first += kPairPanel) {
+    const size_t width = std::min(kPairPanel, num_rows - first);
+    float* panel = panels + first * dim;
+    if (width < kPairPanel) std::fill_n(panel, kPairPanel * dim, 0.0f);
+    for (size_t t = 0; t < dim; ++t) {
+      for (size_t j = 0; j < width; ++j) {
+        panel[t * kPairPanel + j] = rows[(first + j) * row_stride + t];
+      }
+    }
+  }
 }
 
 bool AllFinite(const float* values, size_t n) {

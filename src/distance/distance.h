@@ -28,9 +28,27 @@ struct DistanceOps {
                size_t n, size_t dim, float* out);
 };
 
+// Columns of one panel of pair_l2.
+inline constexpr size_t kPairPanel = 16;
+
 struct DistanceKernels {
   const char* name;       // "scalar", "avx2" or "avx512"
   DistanceOps ops[3][4];  // [metric - 1][element type - 1]
+
+  // Squared L2 distances of all pairs of num_rows rows (row_stride floats
+  // apart) and 16 num_panels columns, into out[row * out_stride + column].
+  // Columns come in panels of kPairPanel, dimension by dimension: element t of
+  // column 16 p + j is panels[(p * dim + t) * 16 + j]. Works on blocks that
+  // share loads: several times the speed of `scan`. Each sum runs over the
+  // dimensions in their order by fma, so a pair gives the same bits whichever
+  // of the two is the row, but not those of `one`.
+  void (*pair_l2)(const float* rows, size_t row_stride, size_t num_rows,
+                  const float* panels, size_t num_panels, size_t dim,
+                  float* out, size_t out_stride);
+  // Writes the i < n with values[i] <= limit to out, ascending; returns their
+  // number. out has room for n + 16.
+  size_t (*select_within)(const float* values, size_t n, float limit,
+                          uint32_t* out);
 
   const DistanceOps& For(Metric metric, ElementType type) const {
     return ops[static_cast<size_t>(metric) - 1][static_cast<size_t>(type) - 1];
@@ -55,6 +73,11 @@ inline const DistanceOps& OpsFor(Metric metric, ElementType type) {
 // Writes row / |row| to out (dim floats); returns |row|. A zero row gives
 // zeros and 0. Canonical order, so equal on every machine.
 float NormalizeInto(const float* row, size_t dim, float* out);
+
+// Packs num_rows rows of `dim` floats (row_stride apart) as columns for
+// pair_l2: ceil(num_rows / kPairPanel) panels, the last filled with zeros.
+void PackPanels(const float* rows, size_t row_stride, size_t num_rows,
+                size_t dim, float* panels);
 
 // Whether all n floats are finite. At memory speed.
 bool AllFinite(const float* values, size_t n);

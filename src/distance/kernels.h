@@ -36,6 +36,19 @@ extern const KernelTable kScalarTable;
 extern const KernelTable kAvx2Table;    // needs AVX2, FMA and F16C
 extern const KernelTable kAvx512Table;  // needs AVX-512 F, BW, DQ and VL
 
+// See DistanceKernels in distance.h for the contract of each.
+struct PairTable {
+  void (*pair_l2)(const float* rows, size_t row_stride, size_t num_rows,
+                  const float* panels, size_t num_panels, size_t dim,
+                  float* out, size_t out_stride);
+  size_t (*select_within)(const float* values, size_t n, float limit,
+                          uint32_t* out);
+};
+
+extern const PairTable kScalarPairs;
+extern const PairTable kAvx2Pairs;    // needs AVX2 and FMA
+extern const PairTable kAvx512Pairs;  // needs AVX-512 F
+
 // The last step from sums to a distance, the same on every instruction set.
 // A sum that overflowed to NaN (inf - inf) counts as infinitely far, so that
 // distances of finite vectors are always ordered.

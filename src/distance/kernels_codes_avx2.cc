@@ -191,17 +191,16 @@ VICINAL_INLINE __m128 Estimates(const CodeLayout& layout,
       }
     }
   }
-  __m128 sum =
-      _mm_fmadd_ps(_mm_set1_ps(query.additive_scale), _mm_load_ps(additive),
-                   _mm_set1_ps(query.additive));
+  __m128 sum = _mm_fmadd_ps(_mm_set1_ps(query.additive_scale),
+                            _mm_load_ps(additive), _mm_set1_ps(query.additive));
   for (size_t s = 0; s < layout.num_segments; ++s) {
-    const __m128 dots = _mm_cvtepi32_ps(
-        Dots(layout.segments[s], records, query.values));
+    const __m128 dots =
+        _mm_cvtepi32_ps(Dots(layout.segments[s], records, query.values));
     const __m128 product = _mm_fmadd_ps(_mm_set1_ps(query.scale[s]), dots,
                                         _mm_set1_ps(query.offset[s]));
-    sum = _mm_fmadd_ps(_mm_setr_ps(rescale[0][s], rescale[1][s], rescale[2][s],
-                                   rescale[3][s]),
-                       product, sum);
+    sum = _mm_fmadd_ps(
+        _mm_setr_ps(rescale[0][s], rescale[1][s], rescale[2][s], rescale[3][s]),
+        product, sum);
   }
   return sum;
 }
@@ -244,9 +243,9 @@ void Project(const int16_t* matrix, const int16_t* vector, size_t num_rows,
   for (size_t i = 0; i < num_rows; ++i) {
     __m256i sum = _mm256_setzero_si256();
     for (size_t j = 0; j < dim; j += 16) {
-      sum = _mm256_add_epi32(sum,
-                             _mm256_madd_epi16(Load32(matrix + i * dim + j),
-                                               Load32(vector + j)));
+      sum = _mm256_add_epi32(
+          sum,
+          _mm256_madd_epi16(Load32(matrix + i * dim + j), Load32(vector + j)));
     }
     const __m128i folded = Fold(sum);
     out[i] = _mm_cvtsi128_si32(SumLanes(folded, folded, folded, folded));

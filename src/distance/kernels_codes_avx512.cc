@@ -71,8 +71,8 @@ VICINAL_INLINE __m128i SumLanes(__m128i a, __m128i b, __m128i c, __m128i d) {
 }
 
 VICINAL_INLINE __m128i Fold(__m512i v) {
-  const __m256i half =
-      _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
+  const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(v),
+                                        _mm512_extracti64x4_epi64(v, 1));
   return _mm_add_epi32(_mm256_castsi256_si128(half),
                        _mm256_extracti128_si256(half, 1));
 }
@@ -146,17 +146,16 @@ VICINAL_INLINE __m128 Estimates(const CodeLayout& layout,
                         ? _mm256_cvtph_ps(_mm_maskz_loadu_epi16(mask, factors))
                         : _mm256_maskz_loadu_ps(mask, factors));
   }
-  __m128 sum =
-      _mm_fmadd_ps(_mm_set1_ps(query.additive_scale), _mm_load_ps(additive),
-                   _mm_set1_ps(query.additive));
+  __m128 sum = _mm_fmadd_ps(_mm_set1_ps(query.additive_scale),
+                            _mm_load_ps(additive), _mm_set1_ps(query.additive));
   for (size_t s = 0; s < layout.num_segments; ++s) {
-    const __m128 dots = _mm_cvtepi32_ps(
-        Dots(layout.segments[s], records, query.values));
+    const __m128 dots =
+        _mm_cvtepi32_ps(Dots(layout.segments[s], records, query.values));
     const __m128 product = _mm_fmadd_ps(_mm_set1_ps(query.scale[s]), dots,
                                         _mm_set1_ps(query.offset[s]));
-    sum = _mm_fmadd_ps(_mm_setr_ps(rescale[0][s], rescale[1][s], rescale[2][s],
-                                   rescale[3][s]),
-                       product, sum);
+    sum = _mm_fmadd_ps(
+        _mm_setr_ps(rescale[0][s], rescale[1][s], rescale[2][s], rescale[3][s]),
+        product, sum);
   }
   return sum;
 }

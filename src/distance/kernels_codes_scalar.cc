@@ -57,8 +57,8 @@ float LoadHalf(const uint8_t* p) {
 float Estimate(const CodeLayout& layout, const CodeQuery& query,
                const uint8_t* record) {
   const uint8_t* factors = record + layout.additive_offset;
-  float sum = __builtin_fmaf(query.additive_scale, LoadFloat(factors),
-                             query.additive);
+  float sum =
+      __builtin_fmaf(query.additive_scale, LoadFloat(factors), query.additive);
   factors += sizeof(float);
   for (size_t s = 0; s < layout.num_segments; ++s) {
     const float rescale = layout.rescale_is_f16 ? LoadHalf(factors + 2 * s)

@@ -56,9 +56,10 @@ void ValidateCodec(const CodecSpec& codec, size_t dim, const std::string& path,
   if (dim > kMaxCodecDim && codec.kind >= Kind::kSaq &&
       codec.kind <= Kind::kSq8) {
     out->push_back({path + ".kind",
-                    absl::StrCat("asks for codes of ", dim, " dimensions; up "
-                                 "to ", kMaxCodecDim,
-                                 " are possible: choose none")});
+                    absl::StrCat("asks for codes of ", dim,
+                                 " dimensions; up "
+                                 "to ",
+                                 kMaxCodecDim, " are possible: choose none")});
     return;
   }
   if (codec.kind > Kind::kSq8) {
@@ -141,10 +142,9 @@ std::optional<size_t> CollectionSchema::FindVector(
 // follows is ignored, so that fields can be added.
 std::string CollectionSchema::Encode() const {
   std::string out;
-  const bool has_codecs =
-      absl::c_any_of(vectors, [](const VectorField& field) {
-        return field.codec != CodecSpec{};
-      });
+  const bool has_codecs = absl::c_any_of(vectors, [](const VectorField& field) {
+    return field.codec != CodecSpec{};
+  });
   PutFixed<uint8_t>(&out, has_codecs ? kSchemaFormat : 1);
   PutLengthPrefixed(&out, name);
   PutLengthPrefixed(&out, uuid);

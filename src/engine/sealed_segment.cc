@@ -81,10 +81,10 @@ absl::StatusOr<std::shared_ptr<SealedSegment>> SealedSegment::Open(
       segment_file::kIndexVersion, SectionFile::Verify::kAll);
   if (!index_file.ok()) return AsDataLoss(index_file.status());
   segment->index_file_ = *std::move(index_file);
-  auto vectors_file =
-      SectionFile::Open(segment_file::VectorsPath(folder, entry.number),
-                        segment_file::kVectorsKind, segment_file::kVectorsVersion,
-                        SectionFile::Verify::kHeaders);
+  auto vectors_file = SectionFile::Open(
+      segment_file::VectorsPath(folder, entry.number),
+      segment_file::kVectorsKind, segment_file::kVectorsVersion,
+      SectionFile::Verify::kHeaders);
   if (!vectors_file.ok()) return AsDataLoss(vectors_file.status());
   segment->vectors_file_ = *std::move(vectors_file);
   VICINAL_RETURN_IF_ERROR(segment->Load());
@@ -205,10 +205,9 @@ absl::Status SealedSegment::LoadField(size_t f, absl::string_view meta_bytes) {
   std::copy(records.begin(), records.end(), hot + graph_bytes);
   VICINAL_ASSIGN_OR_RETURN(
       field.hnsw,
-      HnswIndex::Open(
-          field.vectors, layout.search_metric, {hot, graph.size()},
-          {field.codec.get(),
-           reinterpret_cast<const uint8_t*>(hot + graph_bytes)}));
+      HnswIndex::Open(field.vectors, layout.search_metric, {hot, graph.size()},
+                      {field.codec.get(),
+                       reinterpret_cast<const uint8_t*>(hot + graph_bytes)}));
   VICINAL_ASSIGN_OR_RETURN(absl::string_view table,
                            index_file_->Section(SectionName("C", f)));
   RecallPoint point;
@@ -326,8 +325,7 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
     if (query.ef.has_value()) {
       params.ef = *query.ef;
     } else {
-      params =
-          ParamsForRecall(field.calibration, query.k, query.recall_target);
+      params = ParamsForRecall(field.calibration, query.k, query.recall_target);
     }
     index = field.hnsw.get();
   }

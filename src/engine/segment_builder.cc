@@ -407,9 +407,8 @@ absl::Status SegmentBuild::WriteGraph(size_t f, VectorSetView vectors,
   if (codec != nullptr) {
     Phase("encoding");
     records.resize(vectors.num_rows * codec->layout().record_bytes);
-    VICINAL_RETURN_IF_ERROR(codec->Encode(vectors, records,
-                                          options_.num_threads,
-                                          options_.cancel));
+    VICINAL_RETURN_IF_ERROR(
+        codec->Encode(vectors, records, options_.num_threads, options_.cancel));
   }
   // Rows count once in the progress, not once for each field.
   Progress* progress = f == 0 ? options_.progress : nullptr;
@@ -418,9 +417,9 @@ absl::Status SegmentBuild::WriteGraph(size_t f, VectorSetView vectors,
       BuildHnswGraph(vectors, layout.search_metric, schema_.vectors[f].hnsw,
                      options_.num_threads, options_.cancel, progress));
   Phase("measuring recall");
-  VICINAL_ASSIGN_OR_RETURN(
-      const auto index, HnswIndex::Open(vectors, layout.search_metric, graph,
-                                        {codec, records.data()}));
+  VICINAL_ASSIGN_OR_RETURN(const auto index,
+                           HnswIndex::Open(vectors, layout.search_metric, graph,
+                                           {codec, records.data()}));
   VICINAL_ASSIGN_OR_RETURN(
       const std::vector<RecallPoint> calibration,
       index->Calibrate(options_.num_threads, options_.cancel));

@@ -102,6 +102,33 @@ TEST(HnswBuildTest, CountsProgressInRows) {
   EXPECT_EQ(progress.done.load(), 3000u);
 }
 
+TEST(HnswBuildTest, StopsWhenCancelledHalfWay) {
+  const OwnedVectors vectors = Clustered(20000, 32, 10, /*seed=*/1);
+  CancelToken cancel;
+  Progress progress;
+  std::thread canceller([&] {
+    while (progress.done.load() < 2000) std::this_thread::yield();
+    cancel.Cancel();
+  });
+  EXPECT_EQ(
+      BuildHnswGraph(vectors.view(), Metric::kL2, {}, 2, &cancel, &progress)
+          .status()
+          .code(),
+      absl::StatusCode::kCancelled);
+  canceller.join();
+  EXPECT_LT(progress.done.load(), 20000u);
+}
+
+TEST(HnswBuildTest, ALargerEfConstructionGivesABetterGraph) {
+  const OwnedVectors vectors = Clustered(8000, 24, 1, /*seed=*/1);
+  const OwnedVectors queries = Clustered(200, 24, 1, /*seed=*/1, 1);
+  const Built small(vectors, Metric::kL2, {.ef_construction = 50});
+  const Built large(vectors, Metric::kL2, {.ef_construction = 400});
+  EXPECT_GT(
+      MeanRecall(*large.index, vectors.view(), Metric::kL2, queries, 10, 20),
+      MeanRecall(*small.index, vectors.view(), Metric::kL2, queries, 10, 20));
+}
+
 // Sets that break a graph which only hopes to be connected.
 std::vector<std::pair<const char*, OwnedVectors>> AdversarialSets() {
   std::vector<std::pair<const char*, OwnedVectors>> sets;
@@ -569,7 +596,8 @@ TEST(EfForRecallTest, InterpolatesInRecallAndInK) {
 }
 
 TEST(EfForRecallTest, GivesTheLargestMeasuredWhenNoneReaches) {
-  EXPECT_EQ(ParamsForRecall({{0.5f, 10, 64}, {0.6f, 10, 128}}, 10, 0.9).ef, 128u);
+  EXPECT_EQ(ParamsForRecall({{0.5f, 10, 64}, {0.6f, 10, 128}}, 10, 0.9).ef,
+            128u);
 }
 
 TEST(EfForRecallTest, IsNeverBelowKAndGrowsWithTheTarget) {

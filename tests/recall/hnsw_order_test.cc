@@ -17,9 +17,9 @@
 #include "index/cell_order.h"
 #include "index/flat.h"
 #include "index/hnsw.h"
-#include "src/base/workers.h"
 #include "src/base/random.h"
 #include "src/base/top_k.h"
+#include "src/base/workers.h"
 #include "src/distance/distance.h"
 
 namespace vicinal {
