@@ -11,7 +11,6 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "quant/linear_algebra.h"
 #include "quant/scalar_levels.h"
 #include "src/base/check.h"
 #include "src/base/half.h"
@@ -128,13 +127,13 @@ struct Codec::EncodeRoom {
   std::vector<uint8_t> codes;
 };
 
-void Codec::EncodeBlock(const float* centred, size_t count, EncodeRoom* room,
-                        uint8_t* records) const {
+void Codec::EncodeBlock(const float* centred, size_t count, const float* panels,
+                        EncodeRoom* room, uint8_t* records) const {
   const size_t d = dim();
   room->coded.resize(kBlockRows * num_coded_);
   room->codes.resize(num_coded_);
-  MultiplyTransposed({centred, count, d, d}, {basis_.data(), num_coded_, d, d},
-                     room->coded.data(), num_coded_);
+  ActiveKernels().pair_ip(centred, d, count, panels, num_coded_ / kPairPanel, d,
+                          room->coded.data(), num_coded_);
   for (size_t i = 0; i < count; ++i) {
     uint8_t* record = records + i * layout_.record_bytes;
     std::memset(record, 0, layout_.record_bytes);
@@ -170,24 +169,28 @@ absl::Status Codec::Encode(VectorSetView rows, std::span<uint8_t> records,
   VICINAL_CHECK_EQ(rows.dim, dim());
   VICINAL_CHECK_EQ(records.size(), rows.num_rows * layout_.record_bytes);
   const size_t d = dim();
+  // num_coded_ is a multiple of 16, so that the panels are full.
+  static_assert(kPairPanel == 16);
+  std::vector<float> panels(num_coded_ * d);
+  PackPanels(basis_.data(), d, num_coded_, d, panels.data());
   Workers workers(num_threads);
   std::vector<EncodeRoom> rooms(workers.size());
   const auto cancelled = [&] {
     return cancel != nullptr && cancel->cancelled();
   };
-  workers.For(rows.num_rows, kBlockRows,
-              [&](size_t begin, size_t end, size_t worker) {
-                if (cancelled()) return;
-                EncodeRoom& room = rooms[worker];
-                room.centred.resize(kBlockRows * d);
-                for (size_t i = begin; i < end; ++i) {
-                  float* row = &room.centred[(i - begin) * d];
-                  LoadRow(rows.row(i), rows.type, row);
-                  for (size_t j = 0; j < d; ++j) row[j] -= mean_[j];
-                }
-                EncodeBlock(room.centred.data(), end - begin, &room,
-                            records.data() + begin * layout_.record_bytes);
-              });
+  workers.For(
+      rows.num_rows, kBlockRows, [&](size_t begin, size_t end, size_t worker) {
+        if (cancelled()) return;
+        EncodeRoom& room = rooms[worker];
+        room.centred.resize(kBlockRows * d);
+        for (size_t i = begin; i < end; ++i) {
+          float* row = &room.centred[(i - begin) * d];
+          LoadRow(rows.row(i), rows.type, row);
+          for (size_t j = 0; j < d; ++j) row[j] -= mean_[j];
+        }
+        EncodeBlock(room.centred.data(), end - begin, panels.data(), &room,
+                    records.data() + begin * layout_.record_bytes);
+      });
   return cancelled() ? absl::CancelledError("encoding cancelled")
                      : absl::OkStatus();
 }

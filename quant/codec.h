@@ -137,8 +137,9 @@ class Codec {
   Codec() = default;
   // Derives layout, the rounded matrix and its scales from plan and basis.
   void Finish();
-  void EncodeBlock(const float* centred, size_t count, EncodeRoom* room,
-                   uint8_t* records) const;
+  // panels: the basis as PackPanels leaves it.
+  void EncodeBlock(const float* centred, size_t count, const float* panels,
+                   EncodeRoom* room, uint8_t* records) const;
   // The row as floats, of unit length under the cosine.
   void LoadRow(const void* row, ElementType type, float* out) const;
   float Rescale(const uint8_t* record, size_t segment) const;

@@ -11,12 +11,24 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "src/base/mutex.h"
 
 namespace vicinal {
+namespace {
+
+// Debian's single-threaded OpenBLAS shares its buffers between callers without
+// a lock: two calls at once give wrong products (found by a test).
+Mutex& BlasMutex() {
+  static Mutex mutex;
+  return mutex;
+}
+
+}  // namespace
 
 void MultiplyTransposed(MatrixView a, MatrixView b, float* out,
                         size_t out_stride) {
   if (a.num_rows == 0 || b.num_rows == 0) return;
+  MutexLock lock(BlasMutex());
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans,
               static_cast<int>(a.num_rows), static_cast<int>(b.num_rows),
               static_cast<int>(a.dim), 1.0f, a.data, static_cast<int>(a.stride),
@@ -26,6 +38,7 @@ void MultiplyTransposed(MatrixView a, MatrixView b, float* out,
 
 absl::StatusOr<Eigen> SymmetricEigen(std::vector<float> matrix, size_t d) {
   std::vector<float> ascending(d);
+  MutexLock lock(BlasMutex());
   const auto n = static_cast<lapack_int>(d);
   const lapack_int info = LAPACKE_ssyevd(LAPACK_ROW_MAJOR, 'V', 'U', n,
                                          matrix.data(), n, ascending.data());
@@ -69,6 +82,7 @@ std::vector<float> SecondMoments(MatrixView rows,
       }
     }
     const auto n = static_cast<int>(d);
+    MutexLock lock(BlasMutex());
     cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, n,
                 static_cast<int>(count), 1.0f, block.data(), n, 0.0f,
                 product.data(), n);

@@ -1,6 +1,5 @@
 // The dense linear algebra that training and encoding need, on BLAS and LAPACK.
-// Each call runs on the calling thread; every result is the same for any number
-// of callers.
+// One call at a time, whoever calls; a product in a parallel loop is pair_ip's.
 #pragma once
 
 #include <cstddef>

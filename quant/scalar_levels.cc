@@ -42,7 +42,7 @@ const ScalarLevels& ScalarLevels::ForBits(uint32_t bits) {
   static const ScalarLevels one(1, 0.571f);
   static const ScalarLevels two(2, 0.134f);
   static const ScalarLevels four(4, 0.0097f);
-  static const ScalarLevels eight(8, 5.5e-5f);
+  static const ScalarLevels eight(8, 6.0e-5f);
   switch (bits) {
     case 1:
       return one;

@@ -29,6 +29,7 @@ Tier MakeTier(const char* name, const KernelTable& table,
                {.name = name,
                 .ops = {},
                 .pair_l2 = pairs.pair_l2,
+                .pair_ip = pairs.pair_ip,
                 .select_within = pairs.select_within}};
   for (int metric = 0; metric < 3; ++metric) {
     for (int type = 0; type < 4; ++type) {

@@ -45,6 +45,10 @@ struct DistanceKernels {
   void (*pair_l2)(const float* rows, size_t row_stride, size_t num_rows,
                   const float* panels, size_t num_panels, size_t dim,
                   float* out, size_t out_stride);
+  // Inner products instead, plus signs: a matrix product.
+  void (*pair_ip)(const float* rows, size_t row_stride, size_t num_rows,
+                  const float* panels, size_t num_panels, size_t dim,
+                  float* out, size_t out_stride);
   // Writes the i < n with values[i] <= limit to out, ascending; returns their
   // number. out has room for n + 16.
   size_t (*select_within)(const float* values, size_t n, float limit,

@@ -43,6 +43,9 @@ struct PairTable {
                   float* out, size_t out_stride);
   size_t (*select_within)(const float* values, size_t n, float limit,
                           uint32_t* out);
+  void (*pair_ip)(const float* rows, size_t row_stride, size_t num_rows,
+                  const float* panels, size_t num_panels, size_t dim,
+                  float* out, size_t out_stride);
 };
 
 extern const PairTable kScalarPairs;

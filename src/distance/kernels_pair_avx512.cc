@@ -17,8 +17,11 @@ constexpr size_t kPanel = 16;
 constexpr size_t kLanes = 16;
 constexpr size_t kVectors = kPanel / kLanes;  // of one panel
 
+// What is summed over the dimensions.
+enum class Sum { kSquaredDifference, kProduct };
+
 // kRows rows against kPanels panels, which lie one after the other.
-template <int kRows, int kPanels>
+template <Sum kSum, int kRows, int kPanels>
 VICINAL_INLINE void Block(const float* rows, size_t row_stride,
                           const float* panels, size_t dim, float* out,
                           size_t out_stride) {
@@ -41,8 +44,12 @@ VICINAL_INLINE void Block(const float* rows, size_t row_stride,
       const __m512 value = _mm512_set1_ps(rows[r * row_stride + t]);
 #pragma GCC unroll 8
       for (int c = 0; c < kColumns; ++c) {
-        const __m512 diff = _mm512_sub_ps(value, columns[c]);
-        sums[r][c] = _mm512_fmadd_ps(diff, diff, sums[r][c]);
+        if constexpr (kSum == Sum::kProduct) {
+          sums[r][c] = _mm512_fmadd_ps(value, columns[c], sums[r][c]);
+        } else {
+          const __m512 diff = _mm512_sub_ps(value, columns[c]);
+          sums[r][c] = _mm512_fmadd_ps(diff, diff, sums[r][c]);
+        }
       }
     }
   }
@@ -55,33 +62,35 @@ VICINAL_INLINE void Block(const float* rows, size_t row_stride,
   }
 }
 
-template <int kPanels>
+template <Sum kSum, int kPanels>
 void Columns(const float* rows, size_t row_stride, size_t num_rows,
              const float* panels, size_t dim, float* out, size_t out_stride) {
   constexpr size_t kRows = 8;
   size_t r = 0;
   for (; r + kRows <= num_rows; r += kRows) {
-    Block<kRows, kPanels>(rows + r * row_stride, row_stride, panels, dim,
-                          out + r * out_stride, out_stride);
+    Block<kSum, kRows, kPanels>(rows + r * row_stride, row_stride, panels, dim,
+                                out + r * out_stride, out_stride);
   }
   for (; r < num_rows; ++r) {
-    Block<1, kPanels>(rows + r * row_stride, row_stride, panels, dim,
-                      out + r * out_stride, out_stride);
+    Block<kSum, 1, kPanels>(rows + r * row_stride, row_stride, panels, dim,
+                            out + r * out_stride, out_stride);
   }
 }
 
+template <Sum kSum>
 void Pairs(const float* rows, size_t row_stride, size_t num_rows,
            const float* panels, size_t num_panels, size_t dim, float* out,
            size_t out_stride) {
   constexpr size_t kPanels = 3;
   size_t p = 0;
   for (; p + kPanels <= num_panels; p += kPanels) {
-    Columns<kPanels>(rows, row_stride, num_rows, panels + p * dim * kPanel, dim,
-                     out + p * kPanel, out_stride);
+    Columns<kSum, kPanels>(rows, row_stride, num_rows,
+                           panels + p * dim * kPanel, dim, out + p * kPanel,
+                           out_stride);
   }
   for (; p < num_panels; ++p) {
-    Columns<1>(rows, row_stride, num_rows, panels + p * dim * kPanel, dim,
-               out + p * kPanel, out_stride);
+    Columns<kSum, 1>(rows, row_stride, num_rows, panels + p * dim * kPanel, dim,
+                     out + p * kPanel, out_stride);
   }
 }
 
@@ -106,6 +115,7 @@ size_t SelectWithin(const float* values, size_t n, float limit, uint32_t* out) {
 
 }  // namespace
 
-constexpr PairTable kAvx512Pairs = {Pairs, SelectWithin};
+constexpr PairTable kAvx512Pairs = {Pairs<Sum::kSquaredDifference>,
+                                    SelectWithin, Pairs<Sum::kProduct>};
 
 }  // namespace vicinal::kernels

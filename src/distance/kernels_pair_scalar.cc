@@ -9,6 +9,10 @@ namespace {
 
 constexpr size_t kPanel = 16;
 
+// What is summed over the dimensions.
+enum class Sum { kSquaredDifference, kProduct };
+
+template <Sum kSum>
 void Pairs(const float* rows, size_t row_stride, size_t num_rows,
            const float* panels, size_t num_panels, size_t dim, float* out,
            size_t out_stride) {
@@ -18,8 +22,12 @@ void Pairs(const float* rows, size_t row_stride, size_t num_rows,
       float sums[kPanel] = {};
       for (size_t t = 0; t < dim; ++t) {
         for (size_t j = 0; j < kPanel; ++j) {
-          const float diff = rows[r * row_stride + t] - panel[t * kPanel + j];
-          sums[j] = __builtin_fmaf(diff, diff, sums[j]);
+          const float value = rows[r * row_stride + t];
+          const float column = panel[t * kPanel + j];
+          sums[j] =
+              kSum == Sum::kProduct
+                  ? __builtin_fmaf(value, column, sums[j])
+                  : __builtin_fmaf(value - column, value - column, sums[j]);
         }
       }
       for (size_t j = 0; j < kPanel; ++j) {
@@ -39,6 +47,7 @@ size_t SelectWithin(const float* values, size_t n, float limit, uint32_t* out) {
 
 }  // namespace
 
-constexpr PairTable kScalarPairs = {Pairs, SelectWithin};
+constexpr PairTable kScalarPairs = {Pairs<Sum::kSquaredDifference>,
+                                    SelectWithin, Pairs<Sum::kProduct>};
 
 }  // namespace vicinal::kernels

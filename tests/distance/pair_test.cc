@@ -26,15 +26,17 @@ std::vector<float> Gaussian(Random* random, size_t n) {
 // Distances of all rows to all columns by one table.
 std::vector<float> AllPairs(const DistanceKernels& kernels,
                             const std::vector<float>& rows,
-                            const std::vector<float>& columns, size_t dim) {
+                            const std::vector<float>& columns, size_t dim,
+                            bool product = false) {
   const size_t num_columns = columns.size() / dim;
   const size_t num_panels = (num_columns + kPairPanel - 1) / kPairPanel;
   std::vector<float> panels(num_panels * kPairPanel * dim);
   PackPanels(columns.data(), dim, num_columns, dim, panels.data());
   const size_t stride = num_panels * kPairPanel + 3;
   std::vector<float> out(rows.size() / dim * stride, -1.0f);
-  kernels.pair_l2(rows.data(), dim, rows.size() / dim, panels.data(),
-                  num_panels, dim, out.data(), stride);
+  (product ? kernels.pair_ip : kernels.pair_l2)(
+      rows.data(), dim, rows.size() / dim, panels.data(), num_panels, dim,
+      out.data(), stride);
   return out;
 }
 
@@ -45,17 +47,20 @@ TEST(PairDistanceTest, EveryInstructionSetGivesTheBitsOfScalar) {
       for (const size_t num_columns : {1, 16, 17, 48, 70}) {
         const std::vector<float> rows = Gaussian(&random, num_rows * dim);
         const std::vector<float> columns = Gaussian(&random, num_columns * dim);
-        const std::vector<float> expected =
-            AllPairs(*FindKernels("scalar"), rows, columns, dim);
-        for (const char* name : kNames) {
-          const DistanceKernels* kernels = FindKernels(name);
-          if (kernels == nullptr) continue;
-          const std::vector<float> got = AllPairs(*kernels, rows, columns, dim);
-          ASSERT_EQ(std::memcmp(got.data(), expected.data(),
-                                got.size() * sizeof(float)),
-                    0)
-              << name << " dim " << dim << ", " << num_rows << " x "
-              << num_columns;
+        for (const bool product : {false, true}) {
+          const std::vector<float> expected =
+              AllPairs(*FindKernels("scalar"), rows, columns, dim, product);
+          for (const char* name : kNames) {
+            const DistanceKernels* kernels = FindKernels(name);
+            if (kernels == nullptr) continue;
+            const std::vector<float> got =
+                AllPairs(*kernels, rows, columns, dim, product);
+            ASSERT_EQ(std::memcmp(got.data(), expected.data(),
+                                  got.size() * sizeof(float)),
+                      0)
+                << name << " dim " << dim << ", " << num_rows << " x "
+                << num_columns << (product ? " products" : "");
+          }
         }
       }
     }

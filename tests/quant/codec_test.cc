@@ -1,0 +1,318 @@
+#include "quant/codec.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "gtest/gtest.h"
+#include "src/base/half.h"
+#include "src/base/random.h"
+#include "src/distance/code_kernels.h"
+#include "src/distance/distance.h"
+#include "tests/quant/study_data.h"
+
+namespace vicinal {
+namespace {
+
+using CodecPtr = std::unique_ptr<const Codec>;
+
+CodecPtr TrainOrDie(VectorSetView rows, Metric metric,
+                    const CodecParams& params) {
+  auto codec = TrainCodec(rows, metric, params, 2, nullptr);
+  EXPECT_TRUE(codec.ok()) << codec.status();
+  return codec.ok() ? *std::move(codec) : nullptr;
+}
+
+std::vector<uint8_t> EncodeAll(const Codec& codec, VectorSetView rows,
+                               size_t num_threads = 2) {
+  std::vector<uint8_t> out(rows.num_rows * codec.layout().record_bytes);
+  EXPECT_TRUE(codec.Encode(rows, out, num_threads, nullptr).ok());
+  return out;
+}
+
+// Errors of the estimates of all rows for one query.
+struct Errors {
+  double mean_abs = 0;  // over the spread of the exact distances
+  double mean = 0;      // the same with signs
+  double covered = 0;   // share within ErrorBound(3)
+  bool finite = true;
+};
+Errors ErrorsOf(const Codec& codec, VectorSetView rows,
+                const std::vector<uint8_t>& records, const void* query) {
+  const size_t n = rows.num_rows;
+  PreparedQuery prepared;
+  EXPECT_TRUE(codec.Prepare(query, rows.type, &prepared).ok());
+  std::vector<float> estimate(n), exact(n);
+  ActiveCodeKernels().scan(codec.layout(), prepared.code_query(),
+                           records.data(), codec.layout().record_bytes, n,
+                           estimate.data());
+  OpsFor(codec.metric(), rows.type)
+      .scan(query, rows.data, rows.stride_bytes, n, rows.dim, exact.data());
+  double sum = 0, sum2 = 0;
+  for (const float d : exact) {
+    sum += d;
+    sum2 += static_cast<double>(d) * d;
+  }
+  const double spread =
+      std::sqrt(std::max(1e-30, sum2 / n - (sum / n) * (sum / n)));
+  Errors out;
+  for (size_t i = 0; i < n; ++i) {
+    const double error = estimate[i] - exact[i];
+    out.finite = out.finite && std::isfinite(estimate[i]);
+    out.mean_abs += std::abs(error) / spread / n;
+    out.mean += error / spread / n;
+    const float bound = codec.ErrorBound(
+        prepared, &records[i * codec.layout().record_bytes], 3);
+    out.covered += (std::abs(error) <= bound + 1e-4 * std::abs(exact[i])) /
+                   static_cast<double>(n);
+  }
+  return out;
+}
+
+// Rows of a type, from floats of about [-4, 4].
+std::vector<std::byte> As(ElementType type, const std::vector<float>& values) {
+  std::vector<std::byte> out(values.size() * ElementSize(type));
+  for (size_t i = 0; i < values.size(); ++i) {
+    std::byte* at = &out[i * ElementSize(type)];
+    const float scaled = std::round(values[i] * 30);
+    switch (type) {
+      case ElementType::kFloat32:
+        std::memcpy(at, &values[i], 4);
+        break;
+      case ElementType::kFloat16: {
+        const uint16_t half = FloatToHalf(values[i]);
+        std::memcpy(at, &half, 2);
+        break;
+      }
+      case ElementType::kInt8:
+        *at = static_cast<std::byte>(
+            static_cast<int8_t>(std::clamp(scaled, -127.0f, 127.0f)));
+        break;
+      case ElementType::kUint8:
+        *at = static_cast<std::byte>(
+            static_cast<uint8_t>(std::clamp(scaled + 128, 0.0f, 255.0f)));
+        break;
+    }
+  }
+  return out;
+}
+
+TEST(CodecTest, EstimatesEveryMetricAndElementType) {
+  const size_t dim = 96;
+  const auto values = StudyRows(1'600, dim, 0.8, 5);
+  for (const Metric metric :
+       {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+    for (const ElementType type : {ElementType::kFloat32, ElementType::kFloat16,
+                                   ElementType::kInt8, ElementType::kUint8}) {
+      const auto bytes = As(type, values);
+      const VectorSetView rows{bytes.data(), 1'600, dim,
+                               dim * ElementSize(type), type};
+      for (const CodecParams& params :
+           {CodecParams{.avg_bits = 4},
+            CodecParams{.kind = CodecKind::kRbq, .avg_bits = 4},
+            CodecParams{.kind = CodecKind::kSq8}}) {
+        const CodecPtr codec = TrainOrDie(rows, metric, params);
+        const auto records = EncodeAll(*codec, rows);
+        Errors sum;
+        for (size_t q = 0; q < 20; ++q) {
+          const Errors e = ErrorsOf(*codec, rows, records, rows.row(q * 71));
+          sum.mean_abs += e.mean_abs / 20;
+          sum.mean += e.mean / 20;
+          sum.covered += e.covered / 20;
+        }
+        const std::string what = std::to_string(static_cast<int>(metric)) +
+                                 " " + std::to_string(static_cast<int>(type)) +
+                                 " " +
+                                 std::to_string(static_cast<int>(params.kind));
+        EXPECT_LT(sum.mean_abs, 0.05) << what;
+        EXPECT_LT(std::abs(sum.mean), 0.015) << what;
+        EXPECT_GT(sum.covered, 0.985) << what;
+      }
+    }
+  }
+}
+
+// A query of another length and direction than the rows.
+TEST(CodecTest, EstimatesInnerProductsOfQueriesOfAnyLength) {
+  const size_t dim = 128;
+  auto values = StudyRows(1'500, dim, 0.8, 6);
+  for (size_t i = 0; i < values.size(); ++i) values[i] += 3;  // a large mean
+  const VectorSetView rows = ViewOf(values, dim);
+  const CodecPtr codec =
+      TrainOrDie(rows, Metric::kInnerProduct, {.avg_bits = 4});
+  const auto records = EncodeAll(*codec, rows);
+  for (const float length : {1e-4f, 1.0f, 1e4f, -1.0f}) {
+    std::vector<float> query(values.begin(), values.begin() + dim);
+    for (float& value : query) value *= length;
+    EXPECT_LT(ErrorsOf(*codec, rows, records, query.data()).mean_abs, 0.1)
+        << length;
+  }
+}
+
+TEST(CodecTest, DecodesNearTheRow) {
+  const size_t dim = 80;
+  const auto values = StudyRows(1'200, dim, 0.6, 7);
+  const VectorSetView rows = ViewOf(values, dim);
+  const CodecPtr codec = TrainOrDie(rows, Metric::kL2, {.avg_bits = 8});
+  const auto records = EncodeAll(*codec, rows);
+  std::vector<float> decoded(dim);
+  for (size_t i = 0; i < 50; ++i) {
+    codec->Decode(&records[i * codec->layout().record_bytes], decoded);
+    double error = 0, norm = 0;
+    for (size_t j = 0; j < dim; ++j) {
+      error += std::pow(decoded[j] - values[i * dim + j], 2);
+      norm += std::pow(values[i * dim + j], 2);
+    }
+    EXPECT_LT(error, 1e-3 * norm);
+  }
+}
+
+TEST(CodecTest, IsTheSameForAnyNumberOfThreads) {
+  const size_t dim = 100;
+  const auto values = StudyRows(3'000, dim, 0.8, 8);
+  const VectorSetView rows = ViewOf(values, dim);
+  std::string model;
+  std::vector<uint8_t> records;
+  for (const size_t threads : {1, 2, 3}) {
+    const auto codec =
+        TrainCodec(rows, Metric::kL2, {.avg_bits = 3}, threads, nullptr);
+    ASSERT_TRUE(codec.ok());
+    const std::string now = (*codec)->Serialize();
+    const auto encoded = EncodeAll(**codec, rows, threads);
+    if (threads > 1) {
+      EXPECT_EQ(now, model);
+      EXPECT_EQ(encoded, records);
+    }
+    model = now;
+    records = encoded;
+  }
+}
+
+TEST(CodecTest, RecordsKeepTheirBudget) {
+  for (const size_t dim : {100, 256, 384, 784}) {
+    const auto values = StudyRows(1'500, dim, 1.0, 9);
+    for (const float bits : {0.5f, 1.0f, 2.0f, 4.0f, 8.0f}) {
+      const CodecPtr codec =
+          TrainOrDie(ViewOf(values, dim), Metric::kL2, {.avg_bits = bits});
+      EXPECT_LE(codec->layout().record_bytes, CodeRecordBytes(dim, bits))
+          << dim << " " << bits;
+      EXPECT_EQ(codec->kind(), CodecKind::kSaq);
+    }
+  }
+}
+
+TEST(CodecTest, CodesNoMoreDimensionsThanAsked) {
+  const auto values = StudyRows(1'500, 256, 1.0, 10);
+  const CodecPtr codec = TrainOrDie(ViewOf(values, 256), Metric::kL2,
+                                    {.avg_bits = 4, .max_coded_dims = 64});
+  EXPECT_LE(codec->num_coded_dims(), 64u);
+}
+
+// Each of these once made some codec divide by zero, here or in a peer.
+TEST(CodecTest, SurvivesDegenerateRows) {
+  Random random(13);
+  const auto normal = [&](size_t n, size_t d, float scale) {
+    std::vector<float> out(n * d);
+    for (float& v : out) v = scale * static_cast<float>(random.Gaussian());
+    return out;
+  };
+  struct Case {
+    const char* name;
+    std::vector<float> values;
+    size_t dim;
+  };
+  std::vector<Case> cases;
+  cases.push_back({"one row", normal(1, 40, 1), 40});
+  cases.push_back({"fewer rows than dimensions", normal(20, 64, 1), 64});
+  cases.push_back({"identical", std::vector<float>(1'200 * 32, 3.5f), 32});
+  cases.push_back({"zero", std::vector<float>(1'200 * 32), 32});
+  for (const size_t dim : {1, 2, 3, 15, 16, 17, 255, 257}) {
+    cases.push_back({"odd dimension", normal(1'100, dim, 1), dim});
+  }
+  cases.push_back({"huge", normal(1'200, 32, 1e15f), 32});
+  cases.push_back({"tiny", normal(1'200, 32, 1e-15f), 32});
+  auto constant = normal(1'200, 48, 1);
+  for (size_t i = 0; i < constant.size(); ++i) {
+    if (i % 48 >= 8) constant[i] = 2;
+  }
+  cases.push_back({"constant dimensions", constant, 48});
+  std::vector<float> one_hot(1'200 * 64);
+  for (size_t i = 0; i < 1'200; ++i) one_hot[i * 64 + i % 64] = 1;
+  cases.push_back({"one-hot", one_hot, 64});
+  auto duplicates = normal(1'200, 24, 1);
+  for (size_t i = 24; i < duplicates.size(); ++i) {
+    duplicates[i] = duplicates[i % (24 * 3)];
+  }
+  cases.push_back({"duplicates", duplicates, 24});
+  for (const Case& c : cases) {
+    const VectorSetView rows = ViewOf(c.values, c.dim);
+    for (const Metric metric :
+         {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+      for (const float bits : {1.0f, 4.0f, 8.0f}) {
+        const CodecPtr codec = TrainOrDie(rows, metric, {.avg_bits = bits});
+        ASSERT_NE(codec, nullptr) << c.name;
+        const auto records = EncodeAll(*codec, rows);
+        EXPECT_TRUE(ErrorsOf(*codec, rows, records, rows.row(0)).finite)
+            << c.name << " metric " << static_cast<int>(metric) << " bits "
+            << bits;
+      }
+    }
+  }
+}
+
+TEST(CodecTest, RefusesWhatItCannotLearnFrom) {
+  auto values = StudyRows(1'200, 32, 1, 14);
+  const VectorSetView rows = ViewOf(values, 32);
+  const auto status = [&](VectorSetView view, const CodecParams& params) {
+    return TrainCodec(view, Metric::kL2, params, 1, nullptr).status();
+  };
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      status({rows.data, 0, 32, 128}, {.avg_bits = 4})));
+  for (const float bits :
+       {0.0f, 0.4f, 8.1f, -1.0f, std::numeric_limits<float>::quiet_NaN()}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(status(rows, {.avg_bits = bits})));
+  }
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      status(rows, {.kind = CodecKind::kRbq, .avg_bits = 3})));
+  EXPECT_TRUE(absl::IsInvalidArgument(status(rows, {.adjust_rounds = 9})));
+  EXPECT_TRUE(absl::IsInvalidArgument(status(rows, {.max_segments = 0})));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      status({rows.data, 2, kMaxCodecDim + 1, 4 * (kMaxCodecDim + 1)}, {})));
+  CancelToken cancel;
+  cancel.Cancel();
+  EXPECT_TRUE(absl::IsCancelled(
+      TrainCodec(rows, Metric::kL2, {}, 1, &cancel).status()));
+  const CodecPtr codec = TrainOrDie(rows, Metric::kL2, {});
+  std::vector<uint8_t> records(rows.num_rows * codec->layout().record_bytes);
+  EXPECT_TRUE(absl::IsCancelled(codec->Encode(rows, records, 1, &cancel)));
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
+                          std::numeric_limits<float>::infinity()}) {
+    std::vector<float> query(32, 1.0f);
+    query[31] = bad;
+    PreparedQuery prepared;
+    EXPECT_TRUE(absl::IsInvalidArgument(
+        codec->Prepare(query.data(), ElementType::kFloat32, &prepared)));
+    values[77] = bad;
+    EXPECT_TRUE(absl::IsInvalidArgument(status(ViewOf(values, 32), {})));
+  }
+}
+
+TEST(CodecTest, FallsBackToWhatNeedsNoTraining) {
+  const auto values = StudyRows(500, 64, 1, 15);
+  const CodecPtr codec =
+      TrainOrDie(ViewOf(values, 64), Metric::kL2, {.avg_bits = 3});
+  EXPECT_EQ(codec->kind(), CodecKind::kRbq);
+  ASSERT_EQ(codec->plan().size(), 1u);
+  EXPECT_EQ(codec->plan()[0], (PlanSegment{64, 4}));
+}
+
+}  // namespace
+}  // namespace vicinal
