@@ -695,14 +695,16 @@ absl::Status ToRow(const CollectionSchema& schema, const Selection& selection,
 
 absl::Status ToProto(const CollectionSchema& schema, const Selection& selection,
                      const std::vector<std::optional<StoredPoint>>& points,
-                     v1::PointBatch* out) {
+                     ReplyBudget* budget, v1::PointBatch* out) {
   if (!selection.rows) {
     ToColumns(schema, selection, points, true, out->mutable_columns());
-    return absl::OkStatus();
+    return budget->Spend(out->ByteSizeLong());
   }
   for (const auto& point : points) {
     if (!point.has_value()) continue;
-    VICINAL_RETURN_IF_ERROR(ToRow(schema, selection, *point, out->add_rows()));
+    v1::PointRow* row = out->add_rows();
+    VICINAL_RETURN_IF_ERROR(ToRow(schema, selection, *point, row));
+    VICINAL_RETURN_IF_ERROR(budget->Spend(row->ByteSizeLong()));
   }
   return absl::OkStatus();
 }

@@ -76,6 +76,13 @@ absl::StatusOr<std::shared_ptr<Collection>> ServerState::FindCollection(
   return collection;
 }
 
+ReplyBudget ServerState::NewReplyBudget() const {
+  // The profile, the token, and tags and lengths of the outer messages.
+  constexpr size_t kFramingBytes = 512;
+  const size_t limit = database->options().limits.max_message_bytes;
+  return ReplyBudget(limit - std::min(limit, kFramingBytes));
+}
+
 absl::Status ServerState::ExplainWriteError(absl::Status status) const {
   const bool healthy = database->stats().write_health.ok();
   switch (status.code()) {
