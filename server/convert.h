@@ -106,7 +106,11 @@ double ScoreOf(const Query& query, const CollectionSchema& schema,
 
 // --- schemas and operations
 
-CollectionSchema ParseSchema(const v1::Collection& collection);
+// Violations are of what the engine's types cannot say; ValidateSchema finds
+// the others.
+CollectionSchema ParseSchema(const v1::Collection& collection,
+                             const std::string& path,
+                             FieldViolations* violations);
 void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
              v1::Collection* out);
 HnswParams ParseHnsw(const v1::HnswConfig& config);

@@ -91,7 +91,9 @@ struct ServerState {
       const std::string& name, const std::string& field) const;
   // Of one reply: one message, less what is in every one.
   ReplyBudget NewReplyBudget() const;
-  // The error of a write with its reason and, where a retry helps, RetryInfo.
+  // The error of a change of the data folder with its reason.
+  absl::Status ExplainStoreError(absl::Status status) const;
+  // The same for a write of points; with RetryInfo where a retry helps.
   absl::Status ExplainWriteError(absl::Status status) const;
 };
 

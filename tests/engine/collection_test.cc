@@ -449,16 +449,20 @@ TEST_F(CollectionTest, ASecondCollectionOfTheSameNameIsRefused) {
 
 TEST_F(CollectionTest, IndexParametersCanBeChangedAndStay) {
   CreatePlane();
+  const auto update = [&](const std::vector<IndexParamsChange>& changes) {
+    return database_->UpdateIndexParams("c", changes).status();
+  };
   HnswParams params;
   params.m = 24;
-  ASSERT_TRUE(database_->UpdateIndexParams("c", "v", params).ok());
+  ASSERT_TRUE(update({{"v", params}}).ok());
   Reopen();
   EXPECT_EQ(collection_->schema().vectors[0].hnsw.m, 24u);
   params.m = 1;
-  EXPECT_TRUE(absl::IsInvalidArgument(
-      database_->UpdateIndexParams("c", "v", params).status()));
-  EXPECT_TRUE(absl::IsNotFound(
-      database_->UpdateIndexParams("c", "w", params).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(update({{"v", params}})));
+  params.m = 32;
+  EXPECT_TRUE(absl::IsNotFound(update({{"v", params}, {"w", params}})));
+  Reopen();
+  EXPECT_EQ(collection_->schema().vectors[0].hnsw.m, 24u) << "all or none";
 }
 
 TEST_F(CollectionTest, RefusesWritesWhileTooMuchWaitsForItsIndex) {
