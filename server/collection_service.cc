@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "server/convert.h"
@@ -21,8 +22,9 @@ absl::Status CollectionServiceImpl::Create(
     const v1::CreateCollectionRequest& request,
     v1::CreateCollectionResponse* reply) {
   if (state_.stopping.load()) return ShuttingDownError();
-  CollectionSchema schema = ParseSchema(request.collection());
   FieldViolations violations;
+  CollectionSchema schema =
+      ParseSchema(request.collection(), "collection", &violations);
   for (const FieldViolation& violation :
        ValidateSchema(schema, state_.database->options().limits)) {
     violations.Add("collection." + violation.field, violation.description);
@@ -47,11 +49,10 @@ absl::Status CollectionServiceImpl::Create(
       return WithReason(status, reason::kCollectionExists,
                         {{"collection", name}});
     }
-    if (status.code() == absl::StatusCode::kResourceExhausted &&
-        state_.database->stats().write_health.ok()) {
+    if (IsTooManyCollections(status)) {
       return WithReason(status, reason::kTooManyCollections);
     }
-    return state_.ExplainWriteError(status);
+    return state_.ExplainStoreError(status);
   }
   ToProto((*created)->schema(), (*created)->stats(),
           reply->mutable_collection());
@@ -110,36 +111,41 @@ absl::Status CollectionServiceImpl::Update(
   VICINAL_ASSIGN_OR_RETURN(
       std::shared_ptr<Collection> collection,
       state_.FindCollection(change.name(), "collection.name"));
-  // Checked as the schema that it would make, before anything is changed.
-  CollectionSchema schema = collection->schema();
+  // Only the vectors named, in the order of the request, so that the paths of
+  // violations are the request's.
+  CollectionSchema changed = collection->schema();
+  changed.vectors.clear();
+  std::vector<IndexParamsChange> changes;
   for (int i = 0; i < change.vectors_size(); ++i) {
     const v1::VectorConfig& vector = change.vectors(i);
     const std::string path = absl::StrCat("collection.vectors[", i, "]");
-    const auto f = schema.FindVector(vector.name());
+    const auto f = collection->schema().FindVector(vector.name());
     if (!f.has_value()) {
       violations.Add(path + ".name",
                      absl::StrCat("is \"", vector.name(),
                                   "\", which the collection does not have"));
-    } else if (!vector.index().has_hnsw() ||
-               schema.vectors[*f].index != IndexKind::kHnsw) {
+      continue;
+    }
+    VectorField field = collection->schema().vectors[*f];
+    if (!vector.index().has_hnsw() || field.index != IndexKind::kHnsw) {
       violations.Add(path + ".index",
                      "must be hnsw, and the vector must have such an index; "
                      "the kind of an index is fixed");
-    } else {
-      schema.vectors[*f].hnsw = ParseHnsw(vector.index().hnsw());
+      continue;
     }
+    field.hnsw = ParseHnsw(vector.index().hnsw());
+    changes.push_back({field.name, field.hnsw});
+    changed.vectors.push_back(std::move(field));
   }
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   for (const FieldViolation& violation :
-       ValidateSchema(schema, state_.database->options().limits)) {
+       ValidateSchema(changed, state_.database->options().limits)) {
     violations.Add("collection." + violation.field, violation.description);
   }
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
-  for (const v1::VectorConfig& vector : change.vectors()) {
-    auto updated = state_.database->UpdateIndexParams(
-        change.name(), vector.name(), ParseHnsw(vector.index().hnsw()));
-    if (!updated.ok()) return state_.ExplainWriteError(updated.status());
-    collection = *std::move(updated);
-  }
+  auto updated = state_.database->UpdateIndexParams(change.name(), changes);
+  if (!updated.ok()) return state_.ExplainStoreError(updated.status());
+  collection = *std::move(updated);
   ToProto(collection->schema(), collection->stats(),
           reply->mutable_collection());
   return absl::OkStatus();
@@ -157,7 +163,7 @@ grpc::Status CollectionServiceImpl::DeleteCollection(
   auto collection = state_.FindCollection(request->name(), "name");
   absl::Status status = collection.status();
   if (status.ok()) {
-    status = state_.ExplainWriteError(
+    status = state_.ExplainStoreError(
         state_.database->DropCollection(request->name()));
   }
   if (request->allow_missing() && absl::IsNotFound(status)) {
@@ -174,7 +180,7 @@ grpc::Status CollectionServiceImpl::OptimizeCollection(
   auto operation =
       (*collection)->Optimize(std::max<size_t>(1, request->max_segments()));
   if (!operation.ok()) {
-    return ToGrpcStatus(state_.ExplainWriteError(operation.status()));
+    return ToGrpcStatus(state_.ExplainStoreError(operation.status()));
   }
   reply->set_operation((*operation)->info().name);
   return grpc::Status::OK;

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <span>
 #include <utility>
 
@@ -30,47 +31,12 @@ ElementType ParseType(v1::ElementType type) {
                                               : static_cast<ElementType>(type);
 }
 
-bool KnownType(v1::ElementType type) {
-  return type >= v1::ELEMENT_TYPE_UNSPECIFIED && type <= v1::ELEMENT_TYPE_UINT8;
-}
-
-float ElementAsFloat(const char* bytes, ElementType type) {
-  switch (type) {
-    case ElementType::kFloat32:
-      return GetFixed<float>(bytes);
-    case ElementType::kFloat16:
-      return HalfToFloat(GetFixed<uint16_t>(bytes));
-    case ElementType::kInt8:
-      return GetFixed<int8_t>(bytes);
-    case ElementType::kUint8:
-      return GetFixed<uint8_t>(bytes);
-  }
-  return 0;
-}
-
-// Appends `value` as `type`; false when it has no such value.
-bool AppendElement(float value, ElementType type, std::string* out) {
-  if (!std::isfinite(value)) return false;
-  switch (type) {
-    case ElementType::kFloat32:
-      PutFixed(out, value);
-      return true;
-    case ElementType::kFloat16: {
-      const uint16_t half = FloatToHalf(value);
-      PutFixed(out, half);
-      return (half & 0x7C00) != 0x7C00;
-    }
-    case ElementType::kInt8:
-    case ElementType::kUint8: {
-      const bool is_signed = type == ElementType::kInt8;
-      if (value != std::nearbyint(value) || value < (is_signed ? -128 : 0) ||
-          value > (is_signed ? 127 : 255)) {
-        return false;
-      }
-      out->push_back(static_cast<char>(static_cast<int>(value)));
-      return true;
-    }
-  }
+// Whether ParseType can be asked; a violation when not.
+bool CheckType(v1::ElementType type, const std::string& path,
+               FieldViolations* violations) {
+  if (v1::ElementType_IsValid(type)) return true;
+  violations->Add(
+      path, absl::StrCat("is ", type, "; give one of vicinal.v1.ElementType"));
   return false;
 }
 
@@ -86,11 +52,96 @@ std::string WhyRefused(float value, ElementType type) {
   return absl::StrCat("is ", value, "; ", range);
 }
 
-// Whether every value is finite. Without branches, so that it vectorises.
+// The loops below have neither branches nor calls, and their flags are as wide
+// as the elements: GCC 12 vectorises them so.
+
 bool AllFinite(std::span<const float> values) {
-  bool finite = true;
-  for (const float value : values) finite &= std::isfinite(value);
-  return finite;
+  constexpr float kLargest = std::numeric_limits<float>::max();
+  int bad = 0;
+  for (const float value : values) bad |= !(std::fabs(value) <= kLargest);
+  return bad == 0;
+}
+
+bool AllFinite(std::span<const uint16_t> halves) {
+  uint16_t bad = 0;
+  for (const uint16_t half : halves) bad |= (half & 0x7C00) == 0x7C00;
+  return bad == 0;
+}
+
+bool AllZero(std::span<const float> values) {
+  int other = 0;
+  for (const float value : values) other |= value != 0;
+  return other == 0;
+}
+
+template <typename Element>
+void ToFloats(const char* bytes, std::span<float> out) {
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = GetFixed<Element>(bytes + i * sizeof(Element));
+  }
+}
+
+void ToFloats(const char* bytes, ElementType type, std::span<float> out) {
+  switch (type) {
+    case ElementType::kFloat32:
+      std::memcpy(out.data(), bytes, out.size_bytes());
+      return;
+    case ElementType::kFloat16: {
+      std::vector<uint16_t> halves(out.size());
+      std::memcpy(halves.data(), bytes, halves.size() * sizeof(uint16_t));
+      HalfToFloat(halves, out);
+      return;
+    }
+    case ElementType::kInt8:
+      return ToFloats<int8_t>(bytes, out);
+    case ElementType::kUint8:
+      return ToFloats<uint8_t>(bytes, out);
+  }
+}
+
+// Whether all values are whole numbers of the type.
+template <typename Element>
+bool ToWhole(std::span<const float> values, char* out) {
+  constexpr float kLowest = std::numeric_limits<Element>::min();
+  constexpr float kHighest = std::numeric_limits<Element>::max();
+  int bad = 0;
+  for (const float value : values) {
+    bad |= static_cast<int>(!(value >= kLowest)) |
+           static_cast<int>(!(value <= kHighest));
+  }
+  if (bad != 0) return false;  // those have no int
+  for (size_t i = 0; i < values.size(); ++i) {
+    const int whole = static_cast<int>(values[i]);
+    bad |= static_cast<float>(whole) != values[i];
+    out[i] = static_cast<char>(whole);
+  }
+  return bad == 0;
+}
+
+// Whether all values can be stored as `type`; their elements in *out then.
+bool FromFloats(std::span<const float> values, ElementType type,
+                std::string* out) {
+  if (type == ElementType::kFloat32) {
+    out->assign(reinterpret_cast<const char*>(values.data()),
+                values.size_bytes());
+    return AllFinite(values);
+  }
+  out->resize(values.size() * ElementSize(type));
+  switch (type) {
+    case ElementType::kFloat32:
+      break;
+    case ElementType::kFloat16: {
+      std::vector<uint16_t> halves(values.size());
+      FloatToHalf(values, halves);
+      std::memcpy(out->data(), halves.data(), out->size());
+      return AllFinite(halves);
+    }
+    case ElementType::kInt8:
+      return ToWhole<int8_t>(values, out->data());
+    case ElementType::kUint8:
+      return ToWhole<uint8_t>(values, out->data());
+  }
+  return false;
 }
 
 // One query of `dim` elements brought to the field's type, checked.
@@ -100,30 +151,30 @@ std::optional<std::string> ConvertQuery(absl::string_view bytes,
                                         const std::string& path,
                                         FieldViolations* violations) {
   std::string out;
-  bool zero = true;
-  const size_t element = ElementSize(type);
-  if (type == field.type && type == ElementType::kFloat32) {
+  const bool whole = type == ElementType::kInt8 || type == ElementType::kUint8;
+  if (whole && type == field.type && field.metric != Metric::kCosine) {
     out.assign(bytes.data(), bytes.size());
-    const std::span<const float> values(
-        reinterpret_cast<const float*>(out.data()), field.dim);
-    if (AllFinite(values) && (field.metric != Metric::kCosine ||
-                              std::any_of(values.begin(), values.end(),
-                                          [](float v) { return v != 0; }))) {
-      return out;
-    }
-    out.clear();  // the slow way below says what is wrong
+    return out;  // every value is one
   }
-  out.reserve(field.dim * ElementSize(field.type));
-  for (size_t i = 0; i < field.dim; ++i) {
-    const float value = ElementAsFloat(bytes.data() + i * element, type);
-    if (!AppendElement(value, field.type, &out)) {
+  std::vector<float> converted;
+  std::span<const float> values;
+  if (type == ElementType::kFloat32 &&
+      reinterpret_cast<uintptr_t>(bytes.data()) % alignof(float) == 0) {
+    values = {reinterpret_cast<const float*>(bytes.data()), field.dim};
+  } else {
+    converted.resize(field.dim);
+    ToFloats(bytes.data(), type, converted);
+    values = converted;
+  }
+  if (!FromFloats(values, field.type, &out)) {
+    for (size_t i = 0; i < field.dim; ++i) {
+      if (FromFloats({&values[i], 1}, field.type, &out)) continue;
       violations->Add(absl::StrCat(path, "[", i, "]"),
-                      WhyRefused(value, field.type));
+                      WhyRefused(values[i], field.type));
       return std::nullopt;
     }
-    zero = zero && value == 0;
   }
-  if (zero && field.metric == Metric::kCosine) {
+  if (field.metric == Metric::kCosine && AllZero(values)) {
     violations->Add(path,
                     "is a zero vector, which has no direction and so no "
                     "cosine; give a query with a non-zero element");
@@ -159,10 +210,7 @@ std::optional<std::string> ParseQueryVector(const v1::QueryVector& query,
     violations->Add(path, "has both values and data; give one of them");
     return std::nullopt;
   }
-  if (!KnownType(query.type())) {
-    violations->Add(path + ".type",
-                    absl::StrCat("is ", query.type(),
-                                 "; give one of vicinal.v1.ElementType"));
+  if (!CheckType(query.type(), path + ".type", violations)) {
     return std::nullopt;
   }
   if (query.values_size() > 0 || query.data().empty()) {
@@ -493,10 +541,7 @@ void ParsedBatch::ParseColumns(const v1::PointColumns& columns,
   batch_.ids = ParsePointIds(columns.ids(), path + ".ids", limits, violations);
   for (int c = 0; c < columns.vectors_size(); ++c) {
     const v1::VectorColumn& in = columns.vectors(c);
-    if (!KnownType(in.type())) {
-      violations->Add(At(path, "vectors", c) + ".type",
-                      absl::StrCat("is ", in.type(),
-                                   "; give one of vicinal.v1.ElementType"));
+    if (!CheckType(in.type(), At(path, "vectors", c) + ".type", violations)) {
       continue;
     }
     VectorColumn column;
@@ -681,11 +726,9 @@ absl::Status ToRow(const CollectionSchema& schema, const Selection& selection,
     const VectorField& field = schema.vectors[f];
     v1::Vector* vector = out->add_vectors();
     vector->set_name(field.name);
-    const size_t element = ElementSize(field.type);
-    for (size_t i = 0; i < field.dim; ++i) {
-      vector->add_values(
-          ElementAsFloat(point.vectors[f].data() + i * element, field.type));
-    }
+    vector->mutable_values()->Resize(static_cast<int>(field.dim), 0);
+    ToFloats(point.vectors[f].data(), field.type,
+             {vector->mutable_values()->mutable_data(), field.dim});
   }
   if (selection.points.payload && !point.payload.empty()) {
     return JsonToStruct(point.payload, out->mutable_payload());
@@ -695,14 +738,16 @@ absl::Status ToRow(const CollectionSchema& schema, const Selection& selection,
 
 absl::Status ToProto(const CollectionSchema& schema, const Selection& selection,
                      const std::vector<std::optional<StoredPoint>>& points,
-                     v1::PointBatch* out) {
+                     ReplyBudget* budget, v1::PointBatch* out) {
   if (!selection.rows) {
     ToColumns(schema, selection, points, true, out->mutable_columns());
-    return absl::OkStatus();
+    return budget->Spend(out->ByteSizeLong());
   }
   for (const auto& point : points) {
     if (!point.has_value()) continue;
-    VICINAL_RETURN_IF_ERROR(ToRow(schema, selection, *point, out->add_rows()));
+    v1::PointRow* row = out->add_rows();
+    VICINAL_RETURN_IF_ERROR(ToRow(schema, selection, *point, row));
+    VICINAL_RETURN_IF_ERROR(budget->Spend(row->ByteSizeLong()));
   }
   return absl::OkStatus();
 }
@@ -728,11 +773,7 @@ absl::StatusOr<std::vector<Query>> ParseSearchBatch(
     violations.Add("queries", "must have neither name nor present");
   }
   const auto f = FindVector(request.vector(), schema, "vector", &violations);
-  if (!KnownType(queries.type())) {
-    violations.Add("queries.type",
-                   absl::StrCat("is ", queries.type(),
-                                "; give one of vicinal.v1.ElementType"));
-  }
+  CheckType(queries.type(), "queries.type", &violations);
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   const VectorField& field = schema.vectors[*f];
   if (queries.dim() != field.dim) {
@@ -816,15 +857,28 @@ CodecSpec ParseCodec(const v1::CodecConfig& config) {
       .avg_bits = config.avg_bits()};
 }
 
-CollectionSchema ParseSchema(const v1::Collection& collection) {
+CollectionSchema ParseSchema(const v1::Collection& collection,
+                             const std::string& path,
+                             FieldViolations* violations) {
   CollectionSchema schema;
   schema.name = collection.name();
-  for (const v1::VectorConfig& in : collection.vectors()) {
+  for (int i = 0; i < collection.vectors_size(); ++i) {
+    const v1::VectorConfig& in = collection.vectors(i);
+    const std::string at = At(path, "vectors", static_cast<size_t>(i));
     VectorField field;
     field.name = in.name();
     field.dim = in.dim();
-    field.metric = static_cast<Metric>(in.metric());
-    field.type = ParseType(in.type());
+    // Before the cast: the engine's types have fewer bits.
+    if (v1::Metric_IsValid(in.metric())) {
+      field.metric = static_cast<Metric>(in.metric());
+    } else {
+      violations->Add(
+          at + ".metric",
+          absl::StrCat("is ", in.metric(), "; give one of vicinal.v1.Metric"));
+    }
+    if (CheckType(in.type(), at + ".type", violations)) {
+      field.type = ParseType(in.type());
+    }
     if (in.index().has_flat()) field.index = IndexKind::kFlat;
     if (in.index().has_hnsw()) field.hnsw = ParseHnsw(in.index().hnsw());
     field.codec = ParseCodec(in.codec());

@@ -86,9 +86,10 @@ void ToColumns(const CollectionSchema& schema, const Selection& selection,
                bool with_ids, v1::PointColumns* out);
 absl::Status ToRow(const CollectionSchema& schema, const Selection& selection,
                    const StoredPoint& point, v1::PointRow* out);
+// Errors of the budget, and of a payload that is no JSON.
 absl::Status ToProto(const CollectionSchema& schema, const Selection& selection,
                      const std::vector<std::optional<StoredPoint>>& points,
-                     v1::PointBatch* out);
+                     ReplyBudget* budget, v1::PointBatch* out);
 
 // --- queries
 
@@ -105,7 +106,11 @@ double ScoreOf(const Query& query, const CollectionSchema& schema,
 
 // --- schemas and operations
 
-CollectionSchema ParseSchema(const v1::Collection& collection);
+// Violations are of what the engine's types cannot say; ValidateSchema finds
+// the others.
+CollectionSchema ParseSchema(const v1::Collection& collection,
+                             const std::string& path,
+                             FieldViolations* violations);
 void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
              v1::Collection* out);
 HnswParams ParseHnsw(const v1::HnswConfig& config);

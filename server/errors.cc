@@ -105,6 +105,21 @@ absl::Status ShuttingDownError() {
       std::chrono::seconds(1));
 }
 
+absl::Status ReplyBudget::Spend(size_t bytes) {
+  constexpr size_t kFramingBytes = 8;  // a tag and a length
+  if (bytes + kFramingBytes > left()) return TooLarge();
+  used_ += bytes + kFramingBytes;
+  return absl::OkStatus();
+}
+
+absl::Status ReplyBudget::TooLarge(absl::string_view what) const {
+  return WithReason(absl::ResourceExhaustedError(absl::StrCat(
+                        what, " has more bytes than the ", max_bytes_,
+                        " that fit one message: ask for fewer points or "
+                        "queries, a smaller k, or select less of each point.")),
+                    reason::kReplyTooLarge);
+}
+
 void FieldViolations::Add(std::string field, absl::string_view description) {
   ++count_;
   if (reported_.size() >= kMaxReported) return;

@@ -61,6 +61,24 @@ absl::Status OverloadedError(absl::string_view message,
                              std::chrono::milliseconds retry_after);
 absl::Status ShuttingDownError();
 
+// How many bytes a reply has, so that it is refused as soon as it is known to
+// pass the limit of one message, and not when it is built. Not thread-safe.
+class ReplyBudget {
+ public:
+  explicit ReplyBudget(size_t max_bytes) : max_bytes_(max_bytes) {}
+  // Bytes that may still be added.
+  size_t left() const { return max_bytes_ - used_; }
+  // Counts a message and its frame. ResourceExhausted (REPLY_TOO_LARGE): it
+  // does not fit any more.
+  absl::Status Spend(size_t bytes);
+  // The error itself; `what` passes the limit.
+  absl::Status TooLarge(absl::string_view what = "The reply") const;
+
+ private:
+  const size_t max_bytes_;
+  size_t used_ = 0;
+};
+
 // What is wrong with a request, field by field: collected, then reported all
 // at once. Not thread-safe.
 class FieldViolations {

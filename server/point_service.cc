@@ -15,6 +15,9 @@ namespace vicinal {
 namespace {
 
 constexpr size_t kDefaultPageSize = 256;
+// A page of Scroll has no more than this, but for a single larger point:
+// enough for full speed, little to hold for each stream.
+constexpr size_t kPageBytes = size_t{8} << 20;
 
 WriteOptions OptionsOf(v1::Durability durability) {
   WriteOptions options;
@@ -23,6 +26,72 @@ WriteOptions OptionsOf(v1::Durability durability) {
   }
   return options;
 }
+
+// Sends pages of points; those in rows, which may be many times the stored
+// bytes, in several messages. Not thread-safe.
+class ScrollWriter {
+ public:
+  ScrollWriter(const ServerState& state, const CollectionSchema& schema,
+               const Selection& selection, size_t page_bytes,
+               grpc::ServerWriter<v1::ScrollResponse>* writer)
+      : state_(state),
+        schema_(schema),
+        selection_(selection),
+        page_bytes_(page_bytes),
+        writer_(writer) {}
+
+  absl::Status Write(std::vector<StoredPoint> page) {
+    return selection_.rows ? WriteRows(page) : WriteColumns(std::move(page));
+  }
+
+ private:
+  absl::Status WriteColumns(std::vector<StoredPoint> page) {
+    std::vector<std::optional<StoredPoint>> points;
+    points.reserve(page.size());
+    for (StoredPoint& point : page) points.emplace_back(std::move(point));
+    v1::ScrollResponse reply;
+    ToColumns(schema_, selection_, points, true,
+              reply.mutable_points()->mutable_columns());
+    return Send(reply, points.front()->id);
+  }
+
+  absl::Status WriteRows(const std::vector<StoredPoint>& page) {
+    v1::ScrollResponse reply;
+    const PointId* first = nullptr;
+    size_t bytes = 0;
+    for (const StoredPoint& point : page) {
+      v1::PointRow row;
+      VICINAL_RETURN_IF_ERROR(ToRow(schema_, selection_, point, &row));
+      const size_t row_bytes = row.ByteSizeLong();
+      if (first != nullptr && bytes + row_bytes > page_bytes_) {
+        VICINAL_RETURN_IF_ERROR(Send(reply, *first));
+        reply.Clear();
+        bytes = 0;
+        first = nullptr;
+      }
+      if (first == nullptr) first = &point.id;
+      bytes += row_bytes;
+      *reply.mutable_points()->add_rows() = std::move(row);
+    }
+    return Send(reply, *first);
+  }
+
+  // `first`: of the points; the only one when they pass the limit.
+  absl::Status Send(const v1::ScrollResponse& reply, const PointId& first) {
+    ReplyBudget budget = state_.NewReplyBudget();
+    if (!budget.Spend(reply.ByteSizeLong()).ok()) {
+      return budget.TooLarge(absl::StrCat("Point ", first.ToString()));
+    }
+    if (writer_->Write(reply)) return absl::OkStatus();
+    return absl::CancelledError("The client went away.");
+  }
+
+  const ServerState& state_;
+  const CollectionSchema& schema_;
+  const Selection& selection_;
+  const size_t page_bytes_;
+  grpc::ServerWriter<v1::ScrollResponse>* const writer_;
+};
 
 }  // namespace
 
@@ -64,13 +133,18 @@ absl::Status PointServiceImpl::DoGet(grpc::ServerContext* context,
   const std::vector<PointId> ids = ParsePointIds(
       request.ids(), "ids", state_.database->options().limits, &violations);
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
-  VICINAL_ASSIGN_OR_RETURN(
-      std::vector<std::optional<StoredPoint>> points,
-      collection->Get(ids, selection.points, StopOf(context)));
+  ReplyBudget budget = state_.NewReplyBudget();
+  PointSelection wanted = selection.points;
+  wanted.max_bytes = budget.left();
+  auto found = collection->Get(ids, wanted, StopOf(context));
+  if (absl::IsResourceExhausted(found.status())) return budget.TooLarge();
+  VICINAL_ASSIGN_OR_RETURN(std::vector<std::optional<StoredPoint>> points,
+                           std::move(found));
   points.erase(std::remove(points.begin(), points.end(), std::nullopt),
                points.end());
   for (const auto& point : points) reply->add_sequences(point->sequence);
-  return ToProto(collection->schema(), selection, points,
+  VICINAL_RETURN_IF_ERROR(budget.Spend(reply->ByteSizeLong()));
+  return ToProto(collection->schema(), selection, points, &budget,
                  reply->mutable_points());
 }
 
@@ -120,21 +194,16 @@ absl::Status PointServiceImpl::DoScroll(
       request.page_size() == 0 ? kDefaultPageSize : request.page_size();
   uint64_t left = request.limit() == 0 ? UINT64_MAX : request.limit();
   page_size = static_cast<size_t>(std::min<uint64_t>(page_size, left));
+  PointSelection wanted = selection.points;
+  wanted.max_bytes = std::min(kPageBytes, limits.max_message_bytes / 2);
+  ScrollWriter pages(state_, collection->schema(), selection, wanted.max_bytes,
+                     writer);
   return collection->Scroll(
-      after, page_size, selection.points, StopOf(context),
+      after, page_size, wanted, StopOf(context),
       [&](std::vector<StoredPoint> page) -> absl::StatusOr<bool> {
-        std::vector<std::optional<StoredPoint>> points;
-        for (StoredPoint& point : page) {
-          if (left == 0) break;
-          --left;
-          points.emplace_back(std::move(point));
-        }
-        v1::ScrollResponse reply;
-        VICINAL_RETURN_IF_ERROR(ToProto(collection->schema(), selection, points,
-                                        reply.mutable_points()));
-        if (!writer->Write(reply)) {
-          return absl::CancelledError("The client went away.");
-        }
+        if (page.size() > left) page.resize(left);
+        left -= page.size();
+        VICINAL_RETURN_IF_ERROR(pages.Write(std::move(page)));
         return left > 0;
       });
 }

@@ -46,15 +46,26 @@ bool Scans(const v1::Query& query, const CollectionSchema& schema) {
   return false;
 }
 
+absl::StatusOr<std::vector<std::optional<StoredPoint>>> FetchWithin(
+    const ReplyBudget& budget, const Collection& collection,
+    const std::vector<Hit>& hits, PointSelection selection,
+    const StopCondition& stop) {
+  selection.max_bytes = budget.left();
+  auto points = collection.Fetch(hits, selection, stop);
+  if (absl::IsResourceExhausted(points.status())) return budget.TooLarge();
+  return points;
+}
+
 absl::Status FillResult(const Collection& collection, const Query& query,
                         const Selection& selection, const SearchResult& from,
+                        const StopCondition& stop, ReplyBudget* budget,
                         v1::SearchResult* out) {
   const CollectionSchema& schema = collection.schema();
   out->set_exact(from.exact);
   std::vector<std::optional<StoredPoint>> points;
   if (selection.any()) {
-    VICINAL_ASSIGN_OR_RETURN(points,
-                             collection.Fetch(from.hits, selection.points));
+    VICINAL_ASSIGN_OR_RETURN(points, FetchWithin(*budget, collection, from.hits,
+                                                 selection.points, stop));
   }
   if (selection.rows) {
     for (size_t i = 0; i < from.hits.size(); ++i) {
@@ -65,6 +76,7 @@ absl::Status FillResult(const Collection& collection, const Query& query,
         VICINAL_RETURN_IF_ERROR(
             ToRow(schema, selection, *points[i], hit->mutable_point()));
       }
+      VICINAL_RETURN_IF_ERROR(budget->Spend(hit->ByteSizeLong()));
     }
     return absl::OkStatus();
   }
@@ -79,7 +91,7 @@ absl::Status FillResult(const Collection& collection, const Query& query,
   if (selection.any()) {
     ToColumns(schema, selection, points, false, out->mutable_points());
   }
-  return absl::OkStatus();
+  return budget->Spend(out->ByteSizeLong());
 }
 
 void FillProfile(SteadyClock::time_point start, const SearchStats& stats,
@@ -111,10 +123,13 @@ absl::Status SearchServiceImpl::DoSearch(grpc::ServerContextBase* context,
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   std::vector<Query> queries;
   queries.push_back(*std::move(query));
+  const StopCondition stop = StopOf(context);
   VICINAL_ASSIGN_OR_RETURN(const std::vector<SearchResult> results,
-                           collection.Search(queries, StopOf(context)));
+                           collection.Search(queries, stop));
+  ReplyBudget budget = state_.NewReplyBudget();
   VICINAL_RETURN_IF_ERROR(FillResult(collection, queries[0], selection,
-                                     results[0], reply->mutable_result()));
+                                     results[0], stop, &budget,
+                                     reply->mutable_result()));
   reply->mutable_snapshot()->set_collection_uuid(collection.schema().uuid);
   reply->mutable_snapshot()->set_sequence(results[0].sequence);
   FillProfile(start, results[0].stats, reply->mutable_profile());
@@ -133,22 +148,17 @@ absl::Status SearchServiceImpl::DoSearchBatch(
   VICINAL_ASSIGN_OR_RETURN(const std::vector<Query> queries,
                            ParseSearchBatch(request, collection.schema(),
                                             state_.database->options().limits));
+  const StopCondition stop = StopOf(context);
   VICINAL_ASSIGN_OR_RETURN(const std::vector<SearchResult> results,
-                           collection.Search(queries, StopOf(context)));
+                           collection.Search(queries, stop));
+  ReplyBudget budget = state_.NewReplyBudget();
   SearchStats total;
   for (size_t i = 0; i < results.size(); ++i) {
     VICINAL_RETURN_IF_ERROR(FillResult(collection, queries[i], selection,
-                                       results[i], reply->add_results()));
+                                       results[i], stop, &budget,
+                                       reply->add_results()));
     total.distance_computations += results[i].stats.distance_computations;
     total.expanded_nodes += results[i].stats.expanded_nodes;
-  }
-  const size_t limit = state_.database->options().limits.max_message_bytes;
-  if (reply->ByteSizeLong() > limit) {
-    return WithReason(
-        absl::ResourceExhaustedError(absl::StrCat(
-            "The reply has ", reply->ByteSizeLong(), " bytes; at most ", limit,
-            " fit one message: send fewer queries or select less.")),
-        reason::kReplyTooLarge);
   }
   reply->mutable_snapshot()->set_collection_uuid(collection.schema().uuid);
   reply->mutable_snapshot()->set_sequence(results[0].sequence);

@@ -76,22 +76,39 @@ absl::StatusOr<std::shared_ptr<Collection>> ServerState::FindCollection(
   return collection;
 }
 
-absl::Status ServerState::ExplainWriteError(absl::Status status) const {
-  const bool healthy = database->stats().write_health.ok();
+ReplyBudget ServerState::NewReplyBudget() const {
+  // The profile, the token, and tags and lengths of the outer messages.
+  constexpr size_t kFramingBytes = 512;
+  const size_t limit = database->options().limits.max_message_bytes;
+  return ReplyBudget(limit - std::min(limit, kFramingBytes));
+}
+
+absl::Status ServerState::ExplainStoreError(absl::Status status) const {
   switch (status.code()) {
     case absl::StatusCode::kResourceExhausted:
-      if (!healthy) return WithReason(std::move(status), reason::kDiskFull);
-      return WithRetryAfter(
-          WithReason(std::move(status), reason::kIndexBacklog),
-          std::chrono::seconds(1));
+      return WithReason(std::move(status), reason::kDiskFull);
     case absl::StatusCode::kFailedPrecondition:
-      return WithReason(std::move(status),
-                        healthy ? reason::kFrameOutOfOrder : reason::kReadOnly);
+      if (database->stats().write_health.ok()) return status;
+      return WithReason(std::move(status), reason::kReadOnly);
     case absl::StatusCode::kNotFound:
       return WithReason(std::move(status), reason::kCollectionNotFound);
     default:
       return status;
   }
+}
+
+absl::Status ServerState::ExplainWriteError(absl::Status status) const {
+  if (database->stats().write_health.ok()) {
+    if (absl::IsResourceExhausted(status)) {
+      return WithRetryAfter(
+          WithReason(std::move(status), reason::kIndexBacklog),
+          std::chrono::seconds(1));
+    }
+    if (absl::IsFailedPrecondition(status)) {
+      return WithReason(std::move(status), reason::kFrameOutOfOrder);
+    }
+  }
+  return ExplainStoreError(std::move(status));
 }
 
 namespace {

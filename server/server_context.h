@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "grpcpp/server_context.h"
+#include "server/errors.h"
 #include "src/base/cancel.h"
 #include "src/base/mutex.h"
 #include "src/base/thread_pool.h"
@@ -88,7 +89,11 @@ struct ServerState {
   // `field` is the request's field that held the name.
   absl::StatusOr<std::shared_ptr<Collection>> FindCollection(
       const std::string& name, const std::string& field) const;
-  // The error of a write with its reason and, where a retry helps, RetryInfo.
+  // Of one reply: one message, less what is in every one.
+  ReplyBudget NewReplyBudget() const;
+  // The error of a change of the data folder with its reason.
+  absl::Status ExplainStoreError(absl::Status status) const;
+  // The same for a write of points; with RetryInfo where a retry helps.
   absl::Status ExplainWriteError(absl::Status status) const;
 };
 

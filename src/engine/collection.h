@@ -58,6 +58,10 @@ struct PointSelection {
   bool payload = false;
   // Field numbers to return; empty: none.
   std::vector<size_t> vectors;
+  // Most bytes of ids, vectors and payloads: of all points together in Get
+  // and Fetch, which otherwise return ResourceExhausted soon after they read
+  // so many; of one page in Scroll, but for a single larger point.
+  size_t max_bytes = SIZE_MAX;
 };
 
 enum class SegmentState : uint8_t { kGrowing = 1, kSealing = 2, kSealed = 3 };
@@ -110,12 +114,13 @@ class Collection {
       absl::string_view stream_id) const = 0;
 
   // One element per id, in order; nullopt where there is no such point.
+  // ResourceExhausted: they have more than selection.max_bytes.
   virtual absl::StatusOr<std::vector<std::optional<StoredPoint>>> Get(
       const std::vector<PointId>& ids, const PointSelection& selection,
       const StopCondition& stop = {}) const = 0;
   // Points in id order from the first id > after, one consistent snapshot for
-  // the whole walk. visit gets pages of at most page_size points and returns
-  // false to stop.
+  // the whole walk. visit gets pages of at most page_size points and
+  // selection.max_bytes, and returns false to stop.
   virtual absl::Status Scroll(
       const std::optional<PointId>& after, size_t page_size,
       const PointSelection& selection, const StopCondition& stop,
@@ -129,9 +134,10 @@ class Collection {
   virtual absl::StatusOr<std::vector<SearchResult>> Search(
       const std::vector<Query>& queries, const StopCondition& stop) const = 0;
   // Payloads and vectors of found versions, one element per hit; nullopt
-  // where that version was replaced or deleted meanwhile.
+  // where that version was replaced or deleted meanwhile. Errors as Get.
   virtual absl::StatusOr<std::vector<std::optional<StoredPoint>>> Fetch(
-      const std::vector<Hit>& hits, const PointSelection& selection) const = 0;
+      const std::vector<Hit>& hits, const PointSelection& selection,
+      const StopCondition& stop = {}) const = 0;
 
   // Seals everything written so far and merges until at most `max_segments`
   // sealed segments are left (one, unless a segment would pass the size

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -86,8 +87,8 @@ class CollectionImpl final
       const std::vector<Query>& queries,
       const StopCondition& stop) const override;
   absl::StatusOr<std::vector<std::optional<StoredPoint>>> Fetch(
-      const std::vector<Hit>& hits,
-      const PointSelection& selection) const override;
+      const std::vector<Hit>& hits, const PointSelection& selection,
+      const StopCondition& stop) const override;
   absl::StatusOr<std::shared_ptr<Operation>> Optimize(
       size_t max_segments) override;
   CollectionStats stats() const override;
@@ -170,11 +171,19 @@ class CollectionImpl final
 
   // Callers.
   absl::Status CheckUpsert(const WriteOptions& options) const;
-  // Adds what is selected to points that are there. entries: where each is.
-  absl::Status FillSelected(
-      const std::vector<std::optional<IdEntry>>& entries,
-      const PointSelection& selection, const StoreSnapshot* snapshot,
-      std::vector<std::optional<StoredPoint>>* points) const;
+  // Points to read at once, so that what is read has some MiB at most.
+  size_t ReadChunk(const PointSelection& selection) const;
+  // Adds what is selected to points that are there, chunk by chunk. entries:
+  // where each is. ResourceExhausted: past selection.max_bytes.
+  absl::Status FillSelected(std::span<const std::optional<IdEntry>> entries,
+                            const PointSelection& selection,
+                            const StoreSnapshot* snapshot,
+                            const StopCondition& stop,
+                            std::span<std::optional<StoredPoint>> points) const;
+  absl::Status FillChunk(std::span<const std::optional<IdEntry>> entries,
+                         const PointSelection& selection,
+                         const StoreSnapshot* snapshot,
+                         std::span<std::optional<StoredPoint>> points) const;
   // Committer's thread: whether the entry's stream frame comes next. False:
   // it is a repetition.
   absl::StatusOr<bool> IsNextFrame(const StreamFrame& frame,

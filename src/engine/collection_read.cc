@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,6 +46,14 @@ class Waiter {
   CondVar cv_;
   std::optional<WriteOutcome> outcome_ ABSL_GUARDED_BY(mu_);
 };
+
+// What a point takes of a reply, but for some bytes of framing.
+size_t BytesOf(const StoredPoint& point) {
+  size_t bytes = (point.id.is_string() ? point.id.string().size() : 16) +
+                 point.payload.size();
+  for (const std::string& vector : point.vectors) bytes += vector.size();
+  return bytes;
+}
 
 }  // namespace
 
@@ -135,16 +144,57 @@ absl::StatusOr<uint64_t> CollectionImpl::LastFrame(
   return frame.value_or(0);
 }
 
+size_t CollectionImpl::ReadChunk(const PointSelection& selection) const {
+  // A payload has up to 1 MiB; the size of a record is known before.
+  constexpr size_t kMaxRecordBytes = size_t{8} << 20;
+  constexpr size_t kMaxPoints = 1024;
+  constexpr size_t kMaxPayloads = 32;
+  size_t points = selection.payload ? kMaxPayloads : kMaxPoints;
+  if (!selection.vectors.empty()) {
+    size_t record_bytes = 1;
+    for (const FieldLayout& field : layout_->fields) {
+      record_bytes += field.row_bytes;
+    }
+    points = std::min(points, kMaxRecordBytes / record_bytes);
+  }
+  return std::max<size_t>(1, points);
+}
+
 absl::Status CollectionImpl::FillSelected(
-    const std::vector<std::optional<IdEntry>>& entries,
+    std::span<const std::optional<IdEntry>> entries,
     const PointSelection& selection, const StoreSnapshot* snapshot,
-    std::vector<std::optional<StoredPoint>>* points) const {
+    const StopCondition& stop,
+    std::span<std::optional<StoredPoint>> points) const {
+  const size_t chunk = ReadChunk(selection);
+  size_t bytes = 0;
+  for (size_t begin = 0; begin < points.size(); begin += chunk) {
+    VICINAL_RETURN_IF_ERROR(stop.Check());
+    const size_t n = std::min(chunk, points.size() - begin);
+    const auto part = points.subspan(begin, n);
+    VICINAL_RETURN_IF_ERROR(
+        FillChunk(entries.subspan(begin, n), selection, snapshot, part));
+    for (const auto& point : part) {
+      if (point.has_value()) bytes += BytesOf(*point);
+    }
+    if (bytes > selection.max_bytes) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "the first ", begin + n, " of ", points.size(), " points have ",
+          bytes, " bytes; at most ", selection.max_bytes, " are allowed"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CollectionImpl::FillChunk(
+    std::span<const std::optional<IdEntry>> entries,
+    const PointSelection& selection, const StoreSnapshot* snapshot,
+    std::span<std::optional<StoredPoint>> points) const {
   std::vector<Ordinal> ordinals;
   std::vector<StoredPoint*> targets;
   for (size_t i = 0; i < entries.size(); ++i) {
-    if (!(*points)[i].has_value()) continue;
+    if (!points[i].has_value()) continue;
     ordinals.push_back(entries[i]->ordinal);
-    targets.push_back(&*(*points)[i]);
+    targets.push_back(&*points[i]);
   }
   if (selection.payload) {
     VICINAL_ASSIGN_OR_RETURN(auto payloads,
@@ -198,14 +248,14 @@ absl::StatusOr<std::vector<std::optional<StoredPoint>>> CollectionImpl::Get(
     points[i]->id = ids[i];
     points[i]->sequence = entries[i]->sequence;
   }
-  VICINAL_RETURN_IF_ERROR(stop.Check());
   VICINAL_RETURN_IF_ERROR(
-      FillSelected(entries, selection, snapshot.get(), &points));
+      FillSelected(entries, selection, snapshot.get(), stop, points));
   return points;
 }
 
 absl::StatusOr<std::vector<std::optional<StoredPoint>>> CollectionImpl::Fetch(
-    const std::vector<Hit>& hits, const PointSelection& selection) const {
+    const std::vector<Hit>& hits, const PointSelection& selection,
+    const StopCondition& stop) const {
   const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
   std::vector<PointId> ids;
   ids.reserve(hits.size());
@@ -222,7 +272,7 @@ absl::StatusOr<std::vector<std::optional<StoredPoint>>> CollectionImpl::Fetch(
     points[i]->sequence = entries[i]->sequence;
   }
   VICINAL_RETURN_IF_ERROR(
-      FillSelected(entries, selection, snapshot.get(), &points));
+      FillSelected(entries, selection, snapshot.get(), stop, points));
   return points;
 }
 
@@ -235,20 +285,35 @@ absl::Status CollectionImpl::Scroll(
     return absl::InvalidArgumentError("page_size is 0; it must be 1 or more");
   }
   const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
-  std::vector<std::optional<IdEntry>> entries;
+  PointSelection chunk_selection = selection;
+  chunk_selection.max_bytes = SIZE_MAX;
+  const size_t chunk = std::min(page_size, ReadChunk(selection));
+  std::vector<std::optional<IdEntry>> entries;  // of the chunk
   std::vector<std::optional<StoredPoint>> points;
+  std::vector<StoredPoint> page;
+  size_t page_bytes = 0;
   const auto emit = [&]() -> absl::StatusOr<bool> {
-    VICINAL_RETURN_IF_ERROR(stop.Check());
+    page_bytes = 0;
+    return visit(std::exchange(page, {}));
+  };
+  // Fills the chunk and moves it into pages; whether to go on.
+  const auto flush = [&]() -> absl::StatusOr<bool> {
     VICINAL_RETURN_IF_ERROR(
-        FillSelected(entries, selection, snapshot.get(), &points));
-    std::vector<StoredPoint> page;
-    page.reserve(points.size());
+        FillSelected(entries, chunk_selection, snapshot.get(), stop, points));
     for (std::optional<StoredPoint>& point : points) {
+      const size_t bytes = BytesOf(*point);
+      if (page.size() == page_size ||
+          (!page.empty() && page_bytes + bytes > selection.max_bytes)) {
+        VICINAL_ASSIGN_OR_RETURN(const bool more, emit());
+        if (!more) return false;
+      }
+      page_bytes += bytes;
       page.push_back(*std::move(point));
     }
     entries.clear();
     points.clear();
-    return visit(std::move(page));
+    if (page.size() < page_size) return true;
+    return emit();
   };
   bool stopped = false;
   VICINAL_RETURN_IF_ERROR(store_.ScanIds(
@@ -256,13 +321,14 @@ absl::Status CollectionImpl::Scroll(
       [&](const PointId& id, IdEntry entry) -> absl::StatusOr<bool> {
         entries.push_back(entry);
         points.emplace_back(StoredPoint{id, entry.sequence, {}, ""});
-        if (points.size() < page_size) return true;
-        VICINAL_ASSIGN_OR_RETURN(const bool more, emit());
+        if (points.size() < chunk) return true;
+        VICINAL_ASSIGN_OR_RETURN(const bool more, flush());
         stopped = !more;
         return more;
       }));
-  if (stopped || points.empty()) return absl::OkStatus();
-  return emit().status();
+  if (stopped) return absl::OkStatus();
+  VICINAL_ASSIGN_OR_RETURN(const bool more, flush());
+  return more && !page.empty() ? emit().status() : absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<SearchResult>> CollectionImpl::Search(

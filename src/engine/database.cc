@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -18,6 +19,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
@@ -34,6 +36,9 @@
 
 namespace vicinal {
 namespace {
+
+// Marks a status.
+constexpr char kTooManyCollections[] = "vicinal/too_many_collections";
 
 // A random (version 4) UUID.
 std::string NewUuid() {
@@ -82,8 +87,8 @@ class DatabaseImpl final : public Database {
       absl::string_view name) const override;
   std::vector<std::shared_ptr<Collection>> ListCollections() const override;
   absl::StatusOr<std::shared_ptr<Collection>> UpdateIndexParams(
-      absl::string_view name, absl::string_view vector_name,
-      const HnswParams& params) override;
+      absl::string_view name,
+      std::span<const IndexParamsChange> changes) override;
   absl::Status DropCollection(absl::string_view name) override;
 
   OperationRegistry& operations() override { return operations_; }
@@ -191,9 +196,11 @@ absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::CreateCollection(
           "\" exists already; choose another name or drop it first"));
     }
     if (collections_.size() >= options_.limits.max_collections) {
-      return absl::ResourceExhaustedError(absl::StrCat(
+      absl::Status status = absl::ResourceExhaustedError(absl::StrCat(
           "there are ", collections_.size(), " collections; at most ",
           options_.limits.max_collections, " are allowed: drop one first"));
+      status.SetPayload(kTooManyCollections, absl::Cord());
+      return status;
     }
   }
   schema.uuid = NewUuid();
@@ -242,17 +249,19 @@ std::vector<std::shared_ptr<Collection>> DatabaseImpl::ListCollections() const {
 }
 
 absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::UpdateIndexParams(
-    absl::string_view name, absl::string_view vector_name,
-    const HnswParams& params) {
-  MutexLock change(change_mu_);
+    absl::string_view name, std::span<const IndexParamsChange> changes) {
+  MutexLock lock(change_mu_);
   VICINAL_ASSIGN_OR_RETURN(auto collection, Find(name));
   CollectionSchema schema = collection->schema();
-  const std::optional<size_t> f = schema.FindVector(vector_name);
-  if (!f.has_value()) {
-    return absl::NotFoundError(absl::StrCat(
-        "collection \"", name, "\" has no vector \"", vector_name, "\""));
+  for (const IndexParamsChange& change : changes) {
+    const std::optional<size_t> f = schema.FindVector(change.vector_name);
+    if (!f.has_value()) {
+      return absl::NotFoundError(absl::StrCat("collection \"", name,
+                                              "\" has no vector \"",
+                                              change.vector_name, "\""));
+    }
+    schema.vectors[*f].hnsw = change.params;
   }
-  schema.vectors[*f].hnsw = params;
   if (const auto violations = ValidateSchema(schema, options_.limits);
       !violations.empty()) {
     return InvalidSchema(violations);
@@ -292,6 +301,10 @@ DatabaseStats DatabaseImpl::stats() const {
 }
 
 }  // namespace
+
+bool IsTooManyCollections(const absl::Status& status) {
+  return status.GetPayload(kTooManyCollections).has_value();
+}
 
 EngineInfo GetEngineInfo() {
   return {ActiveKernels().name, kDataFormatVersion};

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,16 @@ struct DatabaseStats {
   absl::Status write_health;    // OK, or why no writes are taken
 };
 
+// Of one named vector.
+struct IndexParamsChange {
+  std::string vector_name;
+  HnswParams params;
+};
+
+// Whether Database::CreateCollection returned this ResourceExhausted because
+// there are too many collections, and not because the disk is full.
+bool IsTooManyCollections(const absl::Status& status);
+
 // What this build of the engine is.
 struct EngineInfo {
   const char* simd;              // the distance kernels in use, e.g. "avx512"
@@ -87,18 +98,18 @@ class Database {
   virtual ~Database() = default;
 
   // AlreadyExists; InvalidArgument (see ValidateSchema); ResourceExhausted:
-  // too many collections.
+  // too many collections, or the disk is full.
   virtual absl::StatusOr<std::shared_ptr<Collection>> CreateCollection(
       CollectionSchema schema) = 0;
   virtual absl::StatusOr<std::shared_ptr<Collection>> GetCollection(
       absl::string_view name) const = 0;  // NotFound
   virtual std::vector<std::shared_ptr<Collection>> ListCollections()
       const = 0;  // by name
-  // Changes the index parameters used by later builds (m, ef_construction);
-  // the rest of a schema is fixed. NotFound; InvalidArgument.
+  // Changes the index parameters used by later builds (m, ef_construction),
+  // all of them or none; the rest of a schema is fixed. NotFound;
+  // InvalidArgument.
   virtual absl::StatusOr<std::shared_ptr<Collection>> UpdateIndexParams(
-      absl::string_view name, absl::string_view vector_name,
-      const HnswParams& params) = 0;
+      absl::string_view name, std::span<const IndexParamsChange> changes) = 0;
   // Gone when it returns OK; searches under way finish. NotFound.
   virtual absl::Status DropCollection(absl::string_view name) = 0;
 

@@ -114,11 +114,11 @@ void ValidateField(const VectorField& field, const std::string& path,
     out->push_back({path + ".index", "is not set; choose HNSW or flat"});
   }
   if (field.hnsw.m < 4 || field.hnsw.m > 64) {
-    out->push_back({path + ".hnsw.m",
+    out->push_back({path + ".index.hnsw.m",
                     absl::StrCat("is ", field.hnsw.m, "; it must be 4 to 64")});
   }
   if (field.hnsw.ef_construction < 16 || field.hnsw.ef_construction > 2000) {
-    out->push_back({path + ".hnsw.ef_construction",
+    out->push_back({path + ".index.hnsw.ef_construction",
                     absl::StrCat("is ", field.hnsw.ef_construction,
                                  "; it must be 16 to 2000")});
   }

@@ -185,6 +185,28 @@ TEST_F(CollectionTest, AScrollSeesOneMomentAndStopsWhenTold) {
   EXPECT_EQ(seen, 4u);
 }
 
+TEST_F(CollectionTest, AReadStopsSoonAfterItsMostBytes) {
+  CreatePlane();
+  const std::string payload = R"({"a":")" + std::string(10'000, 'x') + R"("})";
+  for (uint64_t id = 0; id < 7; ++id) Put(id, 0, 0, payload);
+  PointSelection selection = Everything();
+  selection.max_bytes = 25'000;
+  EXPECT_TRUE(collection_->Get({PointId(1), PointId(2)}, selection).ok());
+  const auto all = collection_->Get(std::vector(5'000, PointId(1)), selection);
+  EXPECT_EQ(all.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(all.status().message()),
+              HasSubstr("the first 32 of 5000 points"));
+  std::vector<size_t> pages;
+  const absl::Status status = collection_->Scroll(
+      std::nullopt, 100, selection, {},
+      [&](std::vector<StoredPoint> page) -> absl::StatusOr<bool> {
+        pages.push_back(page.size());
+        return true;
+      });
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_THAT(pages, ElementsAre(2, 2, 2, 1));
+}
+
 TEST_F(CollectionTest, SearchReturnsAllPointsWhenThereAreFewerThanK) {
   CreatePlane();
   for (uint64_t id = 0; id < 3; ++id) Put(id, static_cast<float>(id), 0);
@@ -427,16 +449,20 @@ TEST_F(CollectionTest, ASecondCollectionOfTheSameNameIsRefused) {
 
 TEST_F(CollectionTest, IndexParametersCanBeChangedAndStay) {
   CreatePlane();
+  const auto update = [&](const std::vector<IndexParamsChange>& changes) {
+    return database_->UpdateIndexParams("c", changes).status();
+  };
   HnswParams params;
   params.m = 24;
-  ASSERT_TRUE(database_->UpdateIndexParams("c", "v", params).ok());
+  ASSERT_TRUE(update({{"v", params}}).ok());
   Reopen();
   EXPECT_EQ(collection_->schema().vectors[0].hnsw.m, 24u);
   params.m = 1;
-  EXPECT_TRUE(absl::IsInvalidArgument(
-      database_->UpdateIndexParams("c", "v", params).status()));
-  EXPECT_TRUE(absl::IsNotFound(
-      database_->UpdateIndexParams("c", "w", params).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(update({{"v", params}})));
+  params.m = 32;
+  EXPECT_TRUE(absl::IsNotFound(update({{"v", params}, {"w", params}})));
+  Reopen();
+  EXPECT_EQ(collection_->schema().vectors[0].hnsw.m, 24u) << "all or none";
 }
 
 TEST_F(CollectionTest, RefusesWritesWhileTooMuchWaitsForItsIndex) {

@@ -110,10 +110,10 @@ TEST(SchemaTest, SaysEverythingThatIsWrong) {
   CollectionSchema schema = SchemaOf("fine", 0, static_cast<Metric>(9));
   schema.vectors[0].hnsw.m = 3;
   schema.vectors[0].hnsw.ef_construction = 9'999;
-  EXPECT_THAT(
-      ViolatedFields(schema),
-      ElementsAre("vectors[0].dim", "vectors[0].metric", "vectors[0].hnsw.m",
-                  "vectors[0].hnsw.ef_construction"));
+  EXPECT_THAT(ViolatedFields(schema),
+              ElementsAre("vectors[0].dim", "vectors[0].metric",
+                          "vectors[0].index.hnsw.m",
+                          "vectors[0].index.hnsw.ef_construction"));
   schema = SchemaOf("fine", 2, Metric::kL2);
   schema.vectors.push_back(schema.vectors[0]);
   EXPECT_THAT(ViolatedFields(schema), ElementsAre("vectors[1].name"));

@@ -185,6 +185,45 @@ TEST_F(BadInputTest, SchemaFieldsAreNamed) {
                                "collection.vectors[0].metric"}));
 }
 
+TEST_F(BadInputTest, UnknownEnumsOfASchemaAreNamedAndMakeNoOtherType) {
+  // 257 and 258 are 1 (L2) and 2 (f16) in their low bytes.
+  for (const bool validate_only : {true, false}) {
+    v1::CreateCollectionRequest request;
+    request.set_validate_only(validate_only);
+    request.mutable_collection()->set_name("other");
+    auto* vector = request.mutable_collection()->add_vectors();
+    vector->set_dim(4);
+    vector->set_metric(static_cast<v1::Metric>(257));
+    vector->set_type(static_cast<v1::ElementType>(258));
+    v1::CreateCollectionResponse reply;
+    Call call;
+    const grpc::Status status =
+        collections_->CreateCollection(&call, request, &reply);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_THAT(DetailsOf(status).fields,
+                ElementsAre("collection.vectors[0].metric",
+                            "collection.vectors[0].type"));
+    EXPECT_THAT(status.error_message(), HasSubstr("257"));
+  }
+}
+
+TEST_F(BadInputTest, IndexParametersOutsideTheirLimitsAreNamedByTheirPath) {
+  v1::CreateCollectionRequest request;
+  request.mutable_collection()->set_name("other");
+  auto* vector = request.mutable_collection()->add_vectors();
+  vector->set_dim(4);
+  vector->set_metric(v1::METRIC_L2);
+  vector->mutable_index()->mutable_hnsw()->set_m(3);
+  vector->mutable_index()->mutable_hnsw()->set_ef_construction(2'001);
+  v1::CreateCollectionResponse reply;
+  Call call;
+  const grpc::Status status =
+      collections_->CreateCollection(&call, request, &reply);
+  EXPECT_THAT(DetailsOf(status).fields,
+              ElementsAre("collection.vectors[0].index.hnsw.m",
+                          "collection.vectors[0].index.hnsw.ef_construction"));
+}
+
 TEST_F(BadInputTest, EmptyAndTooLongIds) {
   for (const size_t size : {size_t{0}, size_t{513}}) {
     v1::PointBatch batch = Batch(1, 1);
