@@ -35,6 +35,13 @@ class AnnSystem {
   // how many. The query is as the data set holds it.
   virtual absl::StatusOr<size_t> Search(const float* query, size_t k, size_t ef,
                                         uint32_t* out) = 0;
+  // The same by the recall wanted, for systems that know what it takes.
+  virtual absl::StatusOr<size_t> SearchForRecall(const float* /*query*/,
+                                                 size_t /*k*/,
+                                                 double /*recall_target*/,
+                                                 uint32_t* /*out*/) {
+    return absl::UnimplementedError("no searches by recall");
+  }
   // Bytes of vectors and index; 0: not known.
   virtual size_t memory_bytes() const = 0;
   // The work is done by the calling thread alone, so that its CPU time is the
@@ -46,6 +53,8 @@ class AnnSystem {
 
 // Ours, in process: an HnswIndex over rows in cell order.
 std::unique_ptr<AnnSystem> MakeVicinalIndex();
+// The same with the default codec's codes, on which it walks.
+std::unique_ptr<AnnSystem> MakeVicinalCodes();
 // Ours, in process, through Database and Collection.
 std::unique_ptr<AnnSystem> MakeVicinalEngine(std::string data_dir);
 // Ours, over gRPC: a server at `address`, or, when it is empty, one of this

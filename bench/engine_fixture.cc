@@ -17,14 +17,15 @@ constexpr std::chrono::minutes kOptimizeTimeout{30};
 
 absl::StatusOr<std::shared_ptr<Collection>> CreateBenchCollection(
     Database* database, absl::string_view name, const Dataset& dataset,
-    size_t m, size_t ef_construction) {
+    size_t m, size_t ef_construction, CodecSpec codec) {
   CollectionSchema schema;
   schema.name = std::string(name);
   schema.vectors.push_back(
       {.dim = dataset.base.dim,
        .metric = dataset.metric,
        .hnsw = {.m = static_cast<uint32_t>(m),
-                .ef_construction = static_cast<uint32_t>(ef_construction)}});
+                .ef_construction = static_cast<uint32_t>(ef_construction)},
+       .codec = codec});
   return database->CreateCollection(std::move(schema));
 }
 

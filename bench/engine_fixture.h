@@ -15,10 +15,10 @@
 
 namespace vicinal::bench {
 
-// One unnamed f32 vector with an HNSW index.
+// One unnamed f32 vector with an HNSW index over the given codec.
 absl::StatusOr<std::shared_ptr<Collection>> CreateBenchCollection(
     Database* database, absl::string_view name, const Dataset& dataset,
-    size_t m, size_t ef_construction);
+    size_t m, size_t ef_construction, CodecSpec codec = {});
 
 absl::Status UpsertAll(Collection* collection, const FloatMatrix& rows);
 

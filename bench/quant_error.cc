@@ -1,6 +1,6 @@
-// The error of codes at a given size, and the time to make them: the study's
-// generator (per-dimension deviations i^(-alpha/2), 300 Gaussian clusters with
-// that spectrum, centres 0.7 and members 0.72 of it, log-normal lengths 0.15).
+// The error of codes at each size, and what they cost:
+//   quant_error [DIM [ALPHA [ROWS]]]
+// over the study's generator, tests/quant/study_data.h.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -11,37 +11,13 @@
 #include <vector>
 
 #include "quant/codec.h"
-#include "src/base/random.h"
 #include "src/distance/distance.h"
+#include "tests/quant/study_data.h"
 
 namespace vicinal {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-std::vector<float> Generate(size_t n, size_t d, double alpha, uint64_t seed) {
-  constexpr size_t kClusters = 300;
-  Random random(seed);
-  std::vector<float> deviation(d);
-  for (size_t j = 0; j < d; ++j) {
-    deviation[j] = static_cast<float>(std::pow(j + 1.0, -alpha / 2));
-  }
-  std::vector<float> centres(kClusters * d);
-  for (size_t i = 0; i < centres.size(); ++i) {
-    centres[i] = static_cast<float>(0.7 * random.Gaussian()) * deviation[i % d];
-  }
-  std::vector<float> rows(n * d);
-  for (size_t i = 0; i < n; ++i) {
-    const float* centre = &centres[random.Uniform(kClusters) * d];
-    const auto length = static_cast<float>(std::exp(0.15 * random.Gaussian()));
-    for (size_t j = 0; j < d; ++j) {
-      rows[i * d + j] =
-          length * (centre[j] + static_cast<float>(0.72 * random.Gaussian()) *
-                                    deviation[j]);
-    }
-  }
-  return rows;
-}
 
 void Measure(const std::vector<float>& rows, size_t n, size_t d,
              size_t num_queries, const CodecParams& params) {
@@ -108,7 +84,7 @@ int main(int argc, char** argv) {
   const double alpha = argc > 2 ? std::atof(argv[2]) : 1.0;
   const size_t n = argc > 3 ? std::atoi(argv[3]) : 30'000;
   const size_t num_queries = 100;
-  const auto rows = vicinal::Generate(n + num_queries, d, alpha, 1);
+  const auto rows = vicinal::StudyRows(n + num_queries, d, alpha, 1);
   for (const float bits : {1.0f, 2.0f, 4.0f, 8.0f}) {
     vicinal::Measure(rows, n, d, num_queries, {.avg_bits = bits});
     vicinal::Measure(rows, n, d, num_queries,

@@ -67,7 +67,8 @@ absl::StatusOr<std::unique_ptr<client::Client>> ConnectTo(
 absl::Status CreateRemoteCollection(client::Client* client,
                                     absl::string_view name,
                                     const Dataset& dataset, size_t m,
-                                    size_t ef_construction) {
+                                    size_t ef_construction,
+                                    v1::CodecKind codec) {
   v1::Collection collection;
   collection.set_name(std::string(name));
   v1::VectorConfig* vector = collection.add_vectors();
@@ -75,6 +76,7 @@ absl::Status CreateRemoteCollection(client::Client* client,
   vector->set_metric(static_cast<v1::Metric>(dataset.metric));
   vector->mutable_index()->mutable_hnsw()->set_m(m);
   vector->mutable_index()->mutable_hnsw()->set_ef_construction(ef_construction);
+  vector->mutable_codec()->set_kind(codec);
   return client->CreateCollection(collection).status();
 }
 

@@ -42,10 +42,10 @@ absl::StatusOr<std::unique_ptr<client::Client>> ConnectTo(
     const std::string& address, size_t num_connections = 1);
 
 // One unnamed f32 vector with an HNSW index.
-absl::Status CreateRemoteCollection(client::Client* client,
-                                    absl::string_view name,
-                                    const Dataset& dataset, size_t m,
-                                    size_t ef_construction);
+absl::Status CreateRemoteCollection(
+    client::Client* client, absl::string_view name, const Dataset& dataset,
+    size_t m, size_t ef_construction,
+    v1::CodecKind codec = v1::CODEC_KIND_UNSPECIFIED);
 // Point ids are row numbers.
 absl::Status UploadAll(client::Client* client, absl::string_view collection,
                        const FloatMatrix& rows);

@@ -1,19 +1,32 @@
-// Vicinal's graph by itself: rows in cell order, as a sealed segment has them.
+// Vicinal's graph by itself: rows in cell order, as a sealed segment has them,
+// with codes or without.
 #include <algorithm>
 #include <cstring>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "bench/ann_system.h"
 #include "index/cell_order.h"
 #include "index/hnsw.h"
+#include "quant/codec.h"
+#include "src/base/mapped_buffer.h"
 #include "src/base/status_macros.h"
 
 namespace vicinal::bench {
 namespace {
 
+// Candidates compared exactly, of k wanted: what calibration finds enough for
+// recalls up to 0.99.
+constexpr size_t kRerankFactor = 2;
+
 class VicinalIndex final : public AnnSystem {
  public:
-  std::string name() const override { return "vicinal index"; }
+  explicit VicinalIndex(bool coded) : coded_(coded) {}
+
+  std::string name() const override {
+    return coded_ ? "vicinal codes" : "vicinal index";
+  }
 
   absl::Status Build(const Dataset& dataset,
                      const BuildParams& params) override {
@@ -23,9 +36,8 @@ class VicinalIndex final : public AnnSystem {
                                                params.num_threads, nullptr));
     // Whole cache lines per row, as in a segment file.
     const size_t stride = (base.dim * sizeof(float) + 63) / 64 * 64;
-    rows_.resize((stride * base.num_rows + 64) / sizeof(float));
-    auto* begin = reinterpret_cast<std::byte*>(rows_.data());
-    begin += (64 - reinterpret_cast<uintptr_t>(begin) % 64) % 64;
+    rows_ = MappedBuffer(stride * base.num_rows);
+    std::byte* begin = rows_.data();
     for (size_t i = 0; i < order_.size(); ++i) {
       std::memcpy(begin + i * stride, base.row(order_[i]),
                   base.dim * sizeof(float));
@@ -38,38 +50,84 @@ class VicinalIndex final : public AnnSystem {
         .m = static_cast<uint32_t>(params.m),
         .ef_construction = static_cast<uint32_t>(params.ef_construction)};
     VICINAL_ASSIGN_OR_RETURN(
-        graph_, BuildHnswGraph(view, metric, hnsw, params.num_threads, nullptr,
-                               nullptr));
-    VICINAL_ASSIGN_OR_RETURN(index_, HnswIndex::Open(view, metric, graph_));
+        const std::string graph,
+        BuildHnswGraph(view, metric, hnsw, params.num_threads, nullptr,
+                       nullptr));
+    graph_ = MappedBuffer(graph.size());
+    std::memcpy(graph_.data(), graph.data(), graph.size());
+    if (coded_) VICINAL_RETURN_IF_ERROR(Encode(view, metric, params));
+    VICINAL_ASSIGN_OR_RETURN(
+        index_,
+        HnswIndex::Open(
+            view, metric,
+            {reinterpret_cast<const char*>(graph_.data()), graph.size()},
+            {codec_.get(), reinterpret_cast<const uint8_t*>(records_.data())}));
     return absl::OkStatus();
   }
 
   absl::StatusOr<size_t> Search(const float* query, size_t k, size_t ef,
                                 uint32_t* out) override {
     TopK top(k);
+    VICINAL_RETURN_IF_ERROR(index_->Search(
+        query, {.k = k, .ef = ef, .rerank = std::min(ef, kRerankFactor * k)},
+        {}, {}, &top, nullptr));
+    return Take(&top, out);
+  }
+
+  absl::StatusOr<size_t> SearchForRecall(const float* query, size_t k,
+                                         double recall_target,
+                                         uint32_t* out) override {
+    if (calibration_.empty()) {
+      VICINAL_ASSIGN_OR_RETURN(calibration_, index_->Calibrate(2, nullptr));
+    }
+    TopK top(k);
     VICINAL_RETURN_IF_ERROR(
-        index_->Search(query, {.k = k, .ef = ef}, {}, {}, &top, nullptr));
-    const std::vector<Neighbor> found = top.TakeSorted();
-    for (size_t i = 0; i < found.size(); ++i) out[i] = order_[found[i].row];
-    return found.size();
+        index_->Search(query, ParamsForRecall(calibration_, k, recall_target),
+                       {}, {}, &top, nullptr));
+    return Take(&top, out);
   }
 
   size_t memory_bytes() const override {
-    return rows_.size() * sizeof(float) + index_->memory_bytes() +
+    return rows_.size_bytes() + records_.size_bytes() + index_->memory_bytes() +
            order_.size() * sizeof(RowId);
   }
 
  private:
+  size_t Take(TopK* top, uint32_t* out) const {
+    const std::vector<Neighbor> found = top->TakeSorted();
+    for (size_t i = 0; i < found.size(); ++i) out[i] = order_[found[i].row];
+    return found.size();
+  }
+  absl::Status Encode(VectorSetView view, Metric metric,
+                      const BuildParams& params) {
+    VICINAL_ASSIGN_OR_RETURN(
+        codec_, TrainCodec(view, metric, {.avg_bits = DefaultAvgBits(view.dim)},
+                           params.num_threads, nullptr));
+    records_ = MappedBuffer(view.num_rows * codec_->layout().record_bytes);
+    return codec_->Encode(
+        view,
+        {reinterpret_cast<uint8_t*>(records_.data()), records_.size_bytes()},
+        params.num_threads, nullptr);
+  }
+
+  const bool coded_;
   std::vector<RowId> order_;
-  std::vector<float> rows_;
-  std::string graph_;
+  // In large pages, as a sealed segment keeps links and codes.
+  MappedBuffer rows_;
+  MappedBuffer graph_;
+  MappedBuffer records_;
+  std::unique_ptr<const Codec> codec_;
   std::unique_ptr<HnswIndex> index_;
+  std::vector<RecallPoint> calibration_;
 };
 
 }  // namespace
 
 std::unique_ptr<AnnSystem> MakeVicinalIndex() {
-  return std::make_unique<VicinalIndex>();
+  return std::make_unique<VicinalIndex>(false);
+}
+std::unique_ptr<AnnSystem> MakeVicinalCodes() {
+  return std::make_unique<VicinalIndex>(true);
 }
 
 }  // namespace vicinal::bench

@@ -50,7 +50,7 @@ absl::StatusOr<std::string> BuildHnswGraph(VectorSetView vectors, Metric metric,
 
 // What a recall cost, measured when the segment was sealed.
 struct RecallPoint {
-  float recall = 0;  // measured mean recall@k
+  float recall = 0;  // measured mean recall@k, a little less for safety
   uint32_t k = 0;
   uint32_t ef = 0;
   uint32_t rerank = 0;  // 0 where walks are exact

@@ -57,6 +57,10 @@ float FactorOf(Metric metric) { return metric == Metric::kL2 ? -2.0f : -1.0f; }
 
 }  // namespace
 
+float DefaultAvgBits(size_t dim) {
+  return dim >= 256 ? 2.0f : dim >= 64 ? 4.0f : 8.0f;
+}
+
 size_t CodeGranularity(size_t dim) { return dim < 256 ? 16 : 64; }
 
 size_t CodeRecordBytes(size_t dim, float avg_bits) {

@@ -75,6 +75,10 @@ inline constexpr size_t kMinBasisRows = 1000;
 // Bytes of a record of kSaq: avg_bits * dim / 8 and some for its factors, in
 // whole 16 bytes.
 size_t CodeRecordBytes(size_t dim, float avg_bits);
+// Bits per dimension where nobody says. Measured (docs/codecs.md): long vectors
+// have few dimensions that matter, short ones need more bits for the same
+// recall.
+float DefaultAvgBits(size_t dim);
 // Segments are whole multiples of this many dimensions.
 size_t CodeGranularity(size_t dim);
 

@@ -35,6 +35,8 @@ constexpr size_t kTrainingRowsPerDim = 20;
 constexpr size_t kTrialRows = 2'000;
 constexpr size_t kTrialQueries = 100;
 constexpr size_t kTrialNearest = 200;
+// Of an earlier plan's error: a later one must be below it to be taken.
+constexpr double kWorthIt = 0.99;
 
 size_t NumTrainingRows(size_t num_rows, size_t dim) {
   return std::min({num_rows, kMaxTrainingRows,
@@ -243,10 +245,17 @@ std::vector<Plan> CodecTrainer::CandidatePlans(
       plans.push_back(std::move(plan));
     }
   };
-  for (const PlanObjective objective :
-       {PlanObjective::kLinear, PlanObjective::kDeviation,
-        PlanObjective::kQuadratic}) {
-    add(FindPlan(variances, variances, objective, limits));
+  // Half the granularity fits a steep spectrum better (measured at one bit and
+  // D=1024: 18 % less error), but its odd blocks take the kernels longer, so it
+  // comes second and must be worth it.
+  PlanLimits fine = limits;
+  fine.granularity = std::max<size_t>(16, limits.granularity / 2);
+  for (const PlanLimits& each : {limits, fine}) {
+    for (const PlanObjective objective :
+         {PlanObjective::kLinear, PlanObjective::kDeviation,
+          PlanObjective::kQuadratic}) {
+      add(FindPlan(variances, variances, objective, each));
+    }
   }
   PlanLimits one = limits;
   one.max_segments = 1;
@@ -315,7 +324,7 @@ absl::StatusOr<std::unique_ptr<Codec>> CodecTrainer::TrainSaq() {
     std::unique_ptr<Codec> codec = NewCodec(plan, eigen.vectors);
     if (codec->layout().record_bytes > budget && best != nullptr) continue;
     VICINAL_ASSIGN_OR_RETURN(const double error, TrialError(*codec));
-    if (best == nullptr || error < best_error) {
+    if (best == nullptr || error < kWorthIt * best_error) {
       best = std::move(codec);
       best_error = error;
     }

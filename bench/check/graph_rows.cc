@@ -172,7 +172,7 @@ absl::StatusOr<double> SearchRatio(const std::vector<Contestant>& contestants,
 absl::Status Measure(const GraphTarget& target, const GraphOptions& options,
                      CheckRow* row, std::optional<double>* build,
                      nlohmann::json* build_raw) {
-  const std::vector<Factory> factories = {&MakeVicinalIndex, &MakeHnswlib};
+  const std::vector<Factory> factories = {options.ours, &MakeHnswlib};
   if (MakeHnswlib() == nullptr) {
     return absl::NotFoundError(
         "hnswlib was not found at configure time (apt: libhnswlib-dev)");

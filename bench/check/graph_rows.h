@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "absl/status/status.h"
+#include "bench/ann_system.h"
 #include "bench/check/report.h"
 #include "bench/dataset.h"
 
@@ -22,6 +24,7 @@ struct GraphTarget {
 };
 
 struct GraphOptions {
+  std::unique_ptr<AnnSystem> (*ours)() = &MakeVicinalIndex;
   size_t k = 10;
   size_t m = 16;
   size_t ef_construction = 200;

@@ -31,6 +31,8 @@
 namespace vicinal::bench {
 namespace {
 
+// Without codes: these rows are about vectors as they are and what surrounds
+// the search, and stay comparable from one issue to the next.
 constexpr char kCollection[] = "demo";
 constexpr size_t kM = 16;
 constexpr size_t kEfConstruction = 200;
@@ -217,8 +219,9 @@ absl::StatusOr<double> Serving::TimeImport() {
   VICINAL_ASSIGN_OR_RETURN(server_,
                            ServerProcess::Start(workspace_->NewPath("data")));
   VICINAL_ASSIGN_OR_RETURN(client_, ConnectTo(server_->address()));
-  VICINAL_RETURN_IF_ERROR(CreateRemoteCollection(
-      client_.get(), kCollection, dataset_, kM, kEfConstruction));
+  VICINAL_RETURN_IF_ERROR(CreateRemoteCollection(client_.get(), kCollection,
+                                                 dataset_, kM, kEfConstruction,
+                                                 v1::CODEC_KIND_NONE));
   const auto start = std::chrono::steady_clock::now();
   VICINAL_ASSIGN_OR_RETURN(
       const std::unique_ptr<ChildProcess> import,
@@ -295,8 +298,9 @@ absl::Status Serving::PrepareLocal() {
   VICINAL_ASSIGN_OR_RETURN(
       database_, Database::Open(workspace_->NewPath("local"), defaults));
   VICINAL_ASSIGN_OR_RETURN(
-      collection_, CreateBenchCollection(database_.get(), kCollection, dataset_,
-                                         kM, kEfConstruction));
+      collection_,
+      CreateBenchCollection(database_.get(), kCollection, dataset_, kM,
+                            kEfConstruction, {.kind = CodecSpec::Kind::kNone}));
   VICINAL_RETURN_IF_ERROR(UpsertAll(collection_.get(), dataset_.base));
   return OptimizeAndWait(collection_.get());
 }

@@ -13,11 +13,11 @@
 #include "index/flat.h"
 #include "src/base/bitmap.h"
 #include "src/base/check.h"
+#include "src/base/mapped_buffer.h"
 #include "src/base/point_id.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
 #include "src/engine/layout.h"
-#include "src/engine/mapped_buffer.h"
 
 namespace vicinal {
 

@@ -10,12 +10,12 @@
 
 #include "absl/status/status.h"
 #include "src/base/bitmap.h"
+#include "src/base/mapped_buffer.h"
 #include "src/base/point_id.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
 #include "src/engine/id_table.h"
 #include "src/engine/layout.h"
-#include "src/engine/mapped_buffer.h"
 #include "src/engine/segment.h"
 
 namespace vicinal {

@@ -261,10 +261,6 @@ std::vector<FieldViolation> ValidateSchema(const CollectionSchema& schema,
   return out;
 }
 
-float DefaultAvgBits(size_t dim) {
-  return dim >= 256 ? 2.0f : dim >= 64 ? 4.0f : 8.0f;
-}
-
 Layout LayoutOf(const CollectionSchema& schema) {
   // A row's id, ordinal, hash and slot of the id table.
   constexpr size_t kBookkeepingBytes = 80;

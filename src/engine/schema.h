@@ -38,10 +38,6 @@ struct CodecSpec {
   friend bool operator==(const CodecSpec&, const CodecSpec&) = default;
 };
 
-// What kAuto and 0 stand for. Measured (docs/codecs.md): long vectors have few
-// dimensions that matter, short ones need more bits for the same recall.
-float DefaultAvgBits(size_t dim);
-
 // One named dense vector.
 struct VectorField {
   std::string name;  // may be empty: the only vector of a simple collection

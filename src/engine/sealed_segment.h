@@ -17,11 +17,11 @@
 #include "index/hnsw.h"
 #include "quant/codec.h"
 #include "src/base/bitmap.h"
+#include "src/base/mapped_buffer.h"
 #include "src/base/section_file.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
 #include "src/engine/layout.h"
-#include "src/engine/mapped_buffer.h"
 #include "src/engine/segment.h"
 #include "storage/collection_store.h"
 

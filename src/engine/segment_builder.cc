@@ -20,11 +20,11 @@
 #include "quant/codec.h"
 #include "src/base/check.h"
 #include "src/base/coding.h"
+#include "src/base/mapped_buffer.h"
 #include "src/base/section_file.h"
 #include "src/base/status_macros.h"
 #include "src/base/vector_set.h"
 #include "src/engine/id_table.h"
-#include "src/engine/mapped_buffer.h"
 #include "src/engine/segment_file.h"
 
 namespace vicinal {

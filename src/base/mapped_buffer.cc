@@ -1,4 +1,4 @@
-#include "src/engine/mapped_buffer.h"
+#include "src/base/mapped_buffer.h"
 
 #include <sys/mman.h>
 
