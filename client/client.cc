@@ -24,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "client/progress_watch.h"
 #include "client/retry.h"
 #include "client/status.h"
 #include "src/base/status_macros.h"
@@ -77,6 +78,12 @@ std::shared_ptr<grpc::Channel> OpenChannel(const ClientOptions& options,
 uint64_t Seed() {
   std::random_device device;
   return (uint64_t{device()} << 32) | device();
+}
+
+absl::Status SilenceError(std::chrono::milliseconds timeout) {
+  return absl::DeadlineExceededError(absl::StrCat(
+      "The server sent nothing for ", timeout.count() / 1000.0,
+      " s; is it stopped or overloaded? Look at its log and try again."));
 }
 
 SystemClock::time_point Deadline(std::chrono::milliseconds timeout) {
@@ -321,10 +328,13 @@ absl::Status Client::Scroll(
   Backoff backoff(options_.retry, Seed());
   while (true) {
     grpc::ClientContext context;
+    ProgressWatch watch(&context, options_.stream_timeout);
+    watch.Arm();
     auto stream = stubs_->points->Scroll(&context, request);
     bool delivered = false;
     v1::ScrollResponse response;
     while (stream->Read(&response)) {
+      watch.Disarm();
       delivered = true;
       const absl::Status status = page(std::move(response));
       if (!status.ok()) {
@@ -332,8 +342,10 @@ absl::Status Client::Scroll(
         stream->Finish();
         return status;
       }
+      watch.Arm();
     }
     const absl::Status status = FromGrpc(stream->Finish());
+    if (watch.fired()) return SilenceError(options_.stream_timeout);
     if (status.ok() || delivered || !IsRetryable(status)) return status;
     const auto wait = backoff.Next(status);
     if (backoff.failures() >= options_.retry.max_attempts) return status;

@@ -38,6 +38,11 @@ struct ClientOptions {
   std::chrono::milliseconds timeout{30'000};
   // How long Connect tries to reach the server.
   std::chrono::milliseconds connect_timeout{2'000};
+  // A stream (Scroll, Uploader) on which the server is silent for so long
+  // although it is its turn is given up; zero: never. Should be well below
+  // UploadOptions::max_outage: an upload whose acks wait for an index to be
+  // built then goes on in a new stream.
+  std::chrono::milliseconds stream_timeout{30'000};
   RetryPolicy retry;
   // TCP connections. One carries many calls at once; more help when one
   // core of the server cannot keep up with a single one.
@@ -104,7 +109,8 @@ class Client {
       v1::Durability durability = v1::DURABILITY_FSYNCED);
   absl::StatusOr<uint64_t> Count(absl::string_view collection);
   // Calls `page` for each page; its error ends the scroll and is returned.
-  // Not tried again once a page was delivered. No deadline.
+  // Not tried again once a page was delivered. DeadlineExceeded: the server
+  // was silent for options().stream_timeout; there is no other deadline.
   absl::Status Scroll(
       const v1::ScrollRequest& request,
       const std::function<absl::Status(v1::ScrollResponse&&)>& page);

@@ -22,6 +22,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/client.h"
+#include "client/progress_watch.h"
 #include "client/retry.h"
 #include "client/status.h"
 #include "src/base/mutex.h"
@@ -208,6 +209,25 @@ absl::Status Uploader::RunStream() {
     MutexLock lock(mu_);
     context_ = nullptr;
   };
+  ProgressWatch watch(&context, client_.options().stream_timeout);
+  {
+    MutexLock lock(mu_);
+    watch_ = &watch;
+    writes_done_ = false;
+    watch.Arm();
+  }
+  const absl::Status status = RunStream(context);
+  {
+    MutexLock lock(mu_);
+    watch_ = nullptr;
+  }
+  if (status.ok() || !watch.fired()) return status;
+  return absl::UnavailableError(
+      absl::StrCat("The server sent nothing for ",
+                   client_.options().stream_timeout.count() / 1000.0, " s."));
+}
+
+absl::Status Uploader::RunStream(grpc::ClientContext& context) {
   const std::unique_ptr<Stream> stream = stub_->Write(&context);
   v1::WriteRequest request;
   v1::WriteStart* start = request.mutable_start();
@@ -238,7 +258,14 @@ absl::Status Uploader::RunStream() {
     if (!receive_status.ok()) context.TryCancel();
     changed_.NotifyAll();
   });
-  if (Send(*stream)) stream->WritesDone();
+  if (Send(*stream)) {
+    {
+      MutexLock lock(mu_);
+      writes_done_ = true;
+      watch_->Arm();
+    }
+    stream->WritesDone();
+  }
   receiver.join();
   status = FromGrpc(stream->Finish());
   if (!receive_status.ok()) return receive_status;
@@ -283,6 +310,7 @@ absl::Status Uploader::HandleStarted(const v1::WriteStarted& started) {
   started_ = true;
   backoff_.Reset();
   last_progress_ = Clock::now();
+  watch_->Disarm();
   changed_.NotifyAll();
   return absl::OkStatus();
 }
@@ -317,7 +345,7 @@ bool Uploader::Send(Stream& stream) {
         }
       }
       if (frame == nullptr) return false;
-      ++num_sent_;
+      if (num_sent_++ == 0) watch_->Arm();
       outstanding_bytes_ += frame->bytes;
       sending_ = true;
       if (options_.max_points_per_s > 0) {
@@ -371,6 +399,11 @@ absl::Status Uploader::HandleAck(const v1::WriteAck& ack) {
   stats_.points_written += ack.num_written();
   stats_.points_refused += static_cast<uint64_t>(ack.errors_size());
   frames_.pop_front();
+  if (num_sent_ > 0 || writes_done_) {
+    watch_->Arm();
+  } else {
+    watch_->Disarm();
+  }
   last_progress_ = Clock::now();
   changed_.NotifyAll();
   return absl::OkStatus();

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/client.h"
+#include "client/progress_watch.h"
 #include "client/retry.h"
 #include "src/base/mutex.h"
 #include "vicinal/v1/point.grpc.pb.h"
@@ -94,6 +95,7 @@ class Uploader {
   absl::Status Add(v1::WriteRequest request, size_t num_points);
   void Run();
   absl::Status RunStream();
+  absl::Status RunStream(grpc::ClientContext& context);
   absl::Status HandleStarted(const v1::WriteStarted& started);
   absl::Status HandleAck(const v1::WriteAck& ack);
   absl::Status Receive(Stream& stream);
@@ -126,6 +128,9 @@ class Uploader {
   bool done_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mu_);  // the final error
   grpc::ClientContext* context_ ABSL_GUARDED_BY(mu_) = nullptr;
+  // Of the stream; armed while the server owes an answer.
+  ProgressWatch* watch_ ABSL_GUARDED_BY(mu_) = nullptr;
+  bool writes_done_ ABSL_GUARDED_BY(mu_) = false;
   UploadStats stats_ ABSL_GUARDED_BY(mu_);
   uint64_t acked_frame_ ABSL_GUARDED_BY(mu_) = 0;
   std::chrono::steady_clock::time_point next_send_ ABSL_GUARDED_BY(mu_);

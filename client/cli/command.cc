@@ -43,6 +43,7 @@ client::ClientOptions Globals::Options(size_t num_connections) const {
   options.server = server;
   options.timeout =
       std::chrono::milliseconds(static_cast<int64_t>(timeout_s * 1000));
+  if (timeout_s == 0) options.stream_timeout = std::chrono::milliseconds(0);
   options.num_connections = num_connections;
   return options;
 }

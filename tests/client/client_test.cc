@@ -9,6 +9,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "client/call_pipeline.h"
@@ -229,6 +230,42 @@ TEST_F(ClientTest, ScrollsThroughAllPointsAndStopsWhenTold) {
       client_->Scroll(request,
                       [](v1::ScrollResponse&&) { return absl::OkStatus(); }),
       IsOk());
+}
+
+TEST_F(ClientTest, GivesUpAScrollOnWhichTheServerIsSilent) {
+  for (const uint64_t pages : {0, 2}) {
+    FakeServer silent({.pages_before_silence = pages});
+    client_ = Connect(silent.address(), {.stream_timeout = milliseconds(100)});
+    CreateWithPoints("a", 20);
+    silent.set_silent(pages == 0);
+    v1::ScrollRequest request;
+    request.set_collection("a");
+    uint64_t seen = 0;
+    EXPECT_THAT(client_->Scroll(request,
+                                [&](v1::ScrollResponse&&) {
+                                  ++seen;
+                                  return absl::OkStatus();
+                                }),
+                Fails(StatusCode::kDeadlineExceeded, "sent nothing for 0.1 s"));
+    EXPECT_EQ(seen, pages);
+  }
+}
+
+TEST_F(ClientTest, TheCallersOwnTimeIsNotTheServersSilence) {
+  client_ = Connect(server_.address(), {.stream_timeout = milliseconds(50)});
+  CreateWithPoints("a", 20);
+  v1::ScrollRequest request;
+  request.set_collection("a");
+  EXPECT_THAT(client_->Scroll(request,
+                              [&](v1::ScrollResponse&&) {
+                                const auto until =
+                                    steady_clock::now() + milliseconds(100);
+                                while (steady_clock::now() < until) {
+                                  std::this_thread::yield();
+                                }
+                                return absl::OkStatus();
+                              }),
+              IsOk());
 }
 
 TEST_F(ClientTest, WaitsForOperationsAndReportsProgress) {

@@ -84,12 +84,14 @@ struct FakeServer::Shared {
   std::map<std::string, int> calls ABSL_GUARDED_BY(mu);
   uint64_t max_outstanding ABSL_GUARDED_BY(mu) = 0;
   bool acking ABSL_GUARDED_BY(mu) = true;
+  bool silent ABSL_GUARDED_BY(mu) = false;
   uint64_t num_cuts ABSL_GUARDED_BY(mu) = 0;
 
   // Counts the call; the fault that it has to meet.
   grpc::Status Enter(const std::string& method) {
     MutexLock lock(mu);
     ++calls[method];
+    while (silent) changed.Wait(mu);
     if (faults.empty()) return grpc::Status::OK;
     const Fault fault = faults.front();
     faults.pop_front();
@@ -297,12 +299,18 @@ class FakeServer::Points : public v1::PointService::Service {
       return NotFound(request->collection());
     std::vector<PointId> page;
     uint64_t sent = 0;
+    uint64_t pages = 0;
     const auto flush = [&] {
       v1::ScrollResponse response;
       Fill(found->second, page, request->select(),
            response.mutable_points()->mutable_columns());
       writer->Write(response);
       page.clear();
+      if (++pages == shared_->options.pages_before_silence) {
+        MutexLock silence(shared_->mu);
+        shared_->silent = true;
+        while (shared_->silent) shared_->changed.Wait(shared_->mu);
+      }
     };
     for (const auto& [id, point] : found->second.points) {
       if (request->limit() > 0 && sent == request->limit()) break;
@@ -613,6 +621,7 @@ FakeServer::~FakeServer() { Shutdown(); }
 void FakeServer::Shutdown() {
   if (server_ == nullptr) return;
   set_acking(true);
+  set_silent(false);
   server_->Shutdown(std::chrono::system_clock::now());
   server_->Wait();
   server_.reset();
@@ -631,6 +640,12 @@ int FakeServer::num_calls(const std::string& method) const {
 uint64_t FakeServer::max_outstanding() const {
   MutexLock lock(shared_->mu);
   return shared_->max_outstanding;
+}
+
+void FakeServer::set_silent(bool silent) {
+  MutexLock lock(shared_->mu);
+  shared_->silent = silent;
+  shared_->changed.NotifyAll();
 }
 
 void FakeServer::set_acking(bool acking) {

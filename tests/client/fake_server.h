@@ -63,6 +63,9 @@ class FakeServer {
     // Write streams are cut without warning after so many frames were
     // applied; 0: never. Every second time before the ack of the last one.
     uint64_t cut_after_frames = 0;
+    // A Scroll falls silent after so many pages, until set_silent(false); 0:
+    // never.
+    uint64_t pages_before_silence = 0;
   };
 
   FakeServer();
@@ -82,6 +85,9 @@ class FakeServer {
   uint64_t max_outstanding() const;
   // While false, frames are taken but not acknowledged.
   void set_acking(bool acking);
+  // While true, calls of any kind but GetServerInfo wait, as those of a
+  // stopped process do.
+  void set_silent(bool silent);
   void Shutdown();
 
  private:

@@ -28,8 +28,11 @@ using std::chrono::steady_clock;
 constexpr uint32_t kDim = 8;
 constexpr size_t kPerFrame = 10;
 
-std::unique_ptr<Client> Connect(const std::string& address) {
+std::unique_ptr<Client> Connect(
+    const std::string& address,
+    milliseconds stream_timeout = ClientOptions().stream_timeout) {
   ClientOptions options;
+  options.stream_timeout = stream_timeout;
   options.server = address;
   auto client = Client::Connect(options);
   EXPECT_THAT(client, IsOk());
@@ -321,6 +324,53 @@ TEST_F(UploaderTest, GivesUpAfterTheLongestOutage) {
   EXPECT_THAT(uploader->Finish(),
               Fails(StatusCode::kUnavailable, "could not be resumed within"));
   EXPECT_THAT(uploader->Write(Frame(2)), Fails(StatusCode::kUnavailable, ""));
+}
+
+TEST_F(UploaderTest, GoesOnInANewStreamWhenTheServerWasSilent) {
+  Start({});
+  client_ = Connect(server_->address(), milliseconds(100));
+  server_->set_acking(false);
+  auto uploader = *Uploader::Open(*client_, Options());
+  for (uint64_t f = 1; f <= 6; ++f) {
+    ASSERT_THAT(uploader->Write(Frame(f)), IsOk());
+  }
+  // The first stream had applied them, as the second one says.
+  while (uploader->stats().frames_acked < 6) std::this_thread::yield();
+  EXPECT_GE(uploader->stats().reconnects, 1u);
+  EXPECT_EQ(uploader->stats().acks_lost, 6u);
+  server_->set_acking(true);
+  ASSERT_THAT(uploader->Finish(), IsOk());
+  ExpectExactly(6);
+}
+
+TEST_F(UploaderTest, GivesUpAServerThatStaysSilent) {
+  Start({});
+  client_ = Connect(server_->address(), milliseconds(50));
+  UploadOptions options = Options();
+  options.max_outage = milliseconds(200);
+  auto uploader = *Uploader::Open(*client_, options);
+  server_->set_acking(false);
+  server_->set_silent(true);
+  ASSERT_THAT(uploader->Write(Frame(1)), IsOk());
+  EXPECT_THAT(uploader->Finish(),
+              Fails(StatusCode::kUnavailable, "sent nothing for 0.05 s"));
+  EXPECT_THAT(Uploader::Open(*client_, options),
+              Fails(StatusCode::kUnavailable, "sent nothing for 0.05 s"));
+}
+
+TEST_F(UploaderTest, AnIdleUploadIsNotTakenForASilentServer) {
+  Start({});
+  client_ = Connect(server_->address(), milliseconds(50));
+  auto uploader = *Uploader::Open(*client_, Options());
+  for (uint64_t f = 1; f <= 8; ++f) {
+    ASSERT_THAT(uploader->Write(Frame(f)), IsOk());
+    if (f != 4) continue;  // the fake acknowledges four at once
+    while (uploader->stats().frames_acked < 4) std::this_thread::yield();
+    const auto until = steady_clock::now() + milliseconds(150);
+    while (steady_clock::now() < until) std::this_thread::yield();
+  }
+  ASSERT_THAT(uploader->Finish(), IsOk());
+  EXPECT_EQ(uploader->stats().reconnects, 0u);
 }
 
 TEST_F(UploaderTest, RefusesAFrameAboveTheMessageLimitAndGoesOn) {

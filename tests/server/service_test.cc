@@ -193,6 +193,84 @@ TEST_F(ServiceTest, FuseAndRerankCombineStages) {
   EXPECT_THAT(reply.result().ids().numbers(), ElementsAre(24, 23));
 }
 
+TEST_F(ServiceTest, WeightsOfAFusionDecideWhoComesFirst) {
+  Upsert(Batch(1, 100));
+  v1::SearchRequest request = NearestTo(10, 3);
+  const v1::Query near_10 = request.query();
+  const v1::Query near_50 = NearestTo(50, 3).query();
+  auto* fuse = request.mutable_query()->mutable_fuse();
+  fuse->set_k(2);
+  fuse->set_rank_constant(1);
+  *fuse->add_inputs() = near_10;
+  *fuse->add_inputs() = near_50;
+  fuse->add_weights(1);
+  fuse->add_weights(4);
+  v1::SearchResponse reply = Search(request);
+  EXPECT_EQ(reply.result().ids().numbers(0), 50u);
+  EXPECT_FLOAT_EQ(reply.result().scores(0), 4.f / (1 + 1));
+  EXPECT_FLOAT_EQ(reply.result().scores(1), 4.f / (1 + 2));
+  fuse->set_weights(1, 0);
+  reply = Search(request);
+  EXPECT_EQ(reply.result().ids().numbers(0), 10u);
+  EXPECT_FLOAT_EQ(reply.result().scores(0), 1.f / (1 + 1));
+}
+
+TEST_F(ServiceTest, RerankScoresByAnotherVectorAndDropsPointsWithoutIt) {
+  v1::PointBatch batch = Batch(1, 4);
+  auto* bytes = batch.mutable_columns()->add_vectors();
+  bytes->set_name("bytes");
+  bytes->set_dim(4);
+  bytes->set_type(v1::ELEMENT_TYPE_UINT8);
+  bytes->add_present(0);
+  bytes->add_present(2);
+  bytes->add_present(3);
+  for (const char value : {9, 5, 7}) {  // of the points 1, 3 and 4
+    bytes->mutable_data()->append(std::string("\0\0\0", 3) + value);
+  }
+  Upsert(batch);
+  v1::SearchRequest request = NearestTo(1, 3);  // 1, 2, 3
+  const v1::Query leaf = request.query();
+  auto* rerank = request.mutable_query()->mutable_rerank();
+  *rerank->mutable_input() = leaf;
+  rerank->set_vector("bytes");
+  rerank->mutable_query()->set_type(v1::ELEMENT_TYPE_UINT8);
+  rerank->mutable_query()->set_data(std::string("\0\0\0\5", 4));
+  rerank->set_k(10);
+  const v1::SearchResponse reply = Search(request);
+  EXPECT_THAT(reply.result().ids().numbers(), ElementsAre(3, 1));
+  EXPECT_THAT(reply.result().scores(), ElementsAre(0, 16));
+}
+
+TEST_F(ServiceTest, UuidsTravelAsOneColumn) {
+  const std::string a = "0123456789abcdef", b = "fedcba9876543210";
+  v1::PointBatch batch = Batch(1, 2);
+  batch.mutable_columns()->mutable_ids()->clear_numbers();
+  batch.mutable_columns()->mutable_ids()->set_uuids(a + b);
+  Upsert(batch);
+  Restart();
+  v1::GetRequest get;
+  get.set_collection("points");
+  get.mutable_ids()->set_uuids(b + std::string(16, 'x') + a);
+  v1::GetResponse got;
+  {
+    Call call;
+    ASSERT_TRUE(points_->Get(&call, get, &got).ok());
+  }
+  EXPECT_EQ(got.points().columns().ids().uuids(), b + a);
+  EXPECT_EQ(Search(NearestTo(2, 2)).result().ids().uuids(), b + a);
+  v1::SearchRequest rows = NearestTo(2, 1);
+  rows.mutable_select()->set_form(v1::REPLY_FORM_ROWS);
+  EXPECT_EQ(Search(rows).result().hits(0).id().uuid(),
+            "66656463-6261-3938-3736-353433323130");
+  v1::DeleteRequest remove;
+  remove.set_collection("points");
+  remove.mutable_ids()->set_uuids(a);
+  v1::DeleteResponse removed;
+  Call call;
+  ASSERT_TRUE(points_->Delete(&call, remove, &removed).ok());
+  EXPECT_EQ(removed.num_deleted(), 1u);
+}
+
 TEST_F(ServiceTest, OptimizeIndexesEverythingAndReportsItsOperation) {
   Upsert(Batch(1, 3000));
   v1::OptimizeCollectionRequest request;
@@ -236,6 +314,7 @@ TEST_F(ServiceTest, ServerInfoNamesLimitsAndFeatures) {
       admin_->GetServerInfo(&call, v1::GetServerInfoRequest(), &reply).ok());
   EXPECT_EQ(reply.limits().max_k(), 16'384u);
   EXPECT_EQ(reply.limits().max_message_bytes(), uint64_t{64} << 20);
+  EXPECT_EQ(reply.limits().max_unindexed_bytes(), uint64_t{2} << 30);
   EXPECT_THAT(reply.features(), ::testing::Contains("index.hnsw"));
   EXPECT_FALSE(reply.version().empty());
 }
