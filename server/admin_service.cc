@@ -54,8 +54,7 @@ grpc::Status AdminServiceImpl::GetServerInfo(grpc::ServerContext*,
   out->set_max_query_stages(limits.max_query_stages);
   out->set_max_page_size(limits.max_page_size);
   out->set_max_stream_id_bytes(limits.max_stream_id_bytes);
-  out->set_max_unindexed_bytes(
-      state_.database->options().max_unindexed_bytes);
+  out->set_max_unindexed_bytes(state_.database->options().max_unindexed_bytes);
   return grpc::Status::OK;
 }
 

@@ -172,23 +172,63 @@ TEST_F(ServerTest, AFolderThatIsNone) {
              "is not a folder");
 }
 
-TEST_F(ServerTest, AFolderWithoutPermission) {
-  const std::string program = folder_.File("vicinald");
-  std::filesystem::copy_file(VICINALD_PATH, program);
-  ASSERT_EQ(chmod(folder_.path().c_str(), 0755), 0);
-  ASSERT_EQ(chmod(program.c_str(), 0755), 0);
-  ASSERT_EQ(mkdir(data_.c_str(), 0555), 0);
-  std::vector<std::string> args;
-  if (geteuid() == 0) {  // whom permissions do not bind
-    args = {"/usr/bin/setpriv", "--reuid=65534", "--regid=65534",
-            "--clear-groups"};
+// Runs as a user whom permissions bind, over a data folder that has them.
+class PermissionTest : public ServerTest {
+ protected:
+  std::unique_ptr<ServerProcess> StartOver(mode_t data_mode) {
+    const std::string program = folder_.File("vicinald");
+    std::filesystem::copy_file(VICINALD_PATH, program);
+    EXPECT_EQ(chmod(folder_.path().c_str(), 0755), 0);
+    EXPECT_EQ(chmod(program.c_str(), 0755), 0);
+    EXPECT_EQ(mkdir(data_.c_str(), data_mode), 0);
+    EXPECT_EQ(chmod(data_.c_str(), data_mode), 0);
+    EXPECT_EQ(chmod(other_.path().c_str(), 0777), 0);
+    std::vector<std::string> args;
+    if (geteuid() == 0) {
+      args = {"/usr/bin/setpriv", "--reuid=65534", "--regid=65534",
+              "--clear-groups"};
+    }
+    args.insert(args.end(),
+                {program, "--data", data_, "--listen", "127.0.0.1:0"});
+    return std::make_unique<ServerProcess>(other_.path(), args);
   }
-  args.insert(args.end(),
-              {program, "--data", data_, "--listen", "127.0.0.1:0"});
-  DiskFolder other;
-  ServerProcess server(other.path(), args);
-  EXPECT_EQ(server.Wait(), kDataFolder) << server.log();
-  EXPECT_THAT(server.log(), AllOf(HasSubstr(data_), HasSubstr("ermission")));
+
+  DiskFolder other_;
+};
+
+TEST_F(PermissionTest, AFolderWithoutPermission) {
+  auto server = StartOver(0555);
+  EXPECT_EQ(server->Wait(), kDataFolder) << server->log();
+  EXPECT_THAT(server->log(), AllOf(HasSubstr(data_), HasSubstr("ermission")));
+}
+
+TEST_F(PermissionTest, ACollectionThatMayNotHaveItsFolder) {
+  auto server = StartOver(0777);
+  ASSERT_TRUE(server->serving()) << server->log();
+  const auto channel = server->Connect();
+  CreateCollection(channel);
+  const std::string collections = data_ + "/collections";
+  ASSERT_EQ(chmod(collections.c_str(), 0555), 0);
+  v1::CreateCollectionRequest request;
+  request.mutable_collection()->set_name("other");
+  auto* vector = request.mutable_collection()->add_vectors();
+  vector->set_dim(2);
+  vector->set_metric(v1::METRIC_L2);
+  const auto stub = v1::CollectionService::NewStub(channel);
+  for (const bool allowed : {false, true}) {
+    v1::CreateCollectionResponse reply;
+    Call call;
+    const grpc::Status status = stub->CreateCollection(&call, request, &reply);
+    if (allowed) {
+      EXPECT_TRUE(status.ok()) << status.error_message();
+      continue;
+    }
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+    EXPECT_THAT(status.error_message(), HasSubstr(collections));
+    EXPECT_THAT(status.error_details(), HasSubstr("PERMISSION_DENIED"));
+    EXPECT_EQ(Count(channel), 0u) << "it still serves";
+    ASSERT_EQ(chmod(collections.c_str(), 0755), 0);
+  }
 }
 
 TEST_F(ServerTest, APortFileThatCannotBeWritten) {

@@ -254,6 +254,27 @@ TEST_F(FaultyDiskTest, AFullDiskKeepsACollectionThatIsDeleted) {
   EXPECT_THAT(Names(), IsEmpty());
 }
 
+TEST_F(FaultyDiskTest, AFullDiskAtTheStartIsToldAndLosesNothing) {
+  CreatePoints();
+  v1::UpsertRequest request;
+  request.set_collection("points");
+  *request.mutable_points() = Batch(1, 10);
+  v1::UpsertResponse reply;
+  {
+    Call call;
+    ASSERT_TRUE(points_->Upsert(&call, request, &reply).ok());
+  }
+  server_.reset();
+  code_ = absl::StatusCode::kResourceExhausted;
+  const auto opened = Database::Open(data_ + "/data", database_options_);
+  EXPECT_EQ(opened.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(opened.status().message()), HasSubstr("is full"));
+  EXPECT_FALSE(Database::Open(data_ + "/new", database_options_).ok());
+  code_ = absl::StatusCode::kOk;
+  Restart();
+  EXPECT_EQ(Count(), 10u);
+}
+
 TEST_F(FaultyDiskTest, AfterAnIoErrorTheServerIsReadOnlyAndSaysWhy) {
   ASSERT_TRUE(Create("a").ok());
   code_ = absl::StatusCode::kInternal;
