@@ -346,6 +346,10 @@ struct RecordStore::Impl {
   }
   absl::Status OpenDb(const RecordStoreOptions& options);
   absl::Status CheckOrWriteFormat();
+  // Puts something into memory that a flush would write. RocksDB's Resume
+  // begins a new log only when there is something to flush; otherwise it would
+  // go on with a log writer that has failed, which ends the process.
+  rocksdb::Status PrepareResume();
   rocksdb::Status Write(rocksdb::WriteBatch* batch, Durability durability);
 
   std::string path;
@@ -395,7 +399,21 @@ absl::Status RecordStore::Impl::OpenDb(const RecordStoreOptions& options) {
           " belongs; restore the folder from a backup."));
     }
   }
-  return CheckOrWriteFormat();
+  VICINAL_RETURN_IF_ERROR(CheckOrWriteFormat());
+  const rocksdb::Status prepared = PrepareResume();
+  return prepared.ok() ? absl::OkStatus() : WriteError(path, prepared);
+}
+
+rocksdb::Status RecordStore::Impl::PrepareResume() {
+  std::string value;
+  rocksdb::Status status =
+      db->Get(MakeReadOptions(nullptr), handle(Table::kMeta),
+              ToSlice(kFormatKey), &value);
+  if (!status.ok()) return status;
+  // The value that is there, and not in the log: nothing would be lost.
+  rocksdb::WriteOptions in_memory;
+  in_memory.disableWAL = true;
+  return db->Put(in_memory, handle(Table::kMeta), ToSlice(kFormatKey), value);
 }
 
 absl::Status RecordStore::Impl::CheckOrWriteFormat() {
@@ -543,6 +561,7 @@ absl::Status RecordStore::Resume() {
   // whole log behind them would look as damage (log_tail.h).
   if (status.ok()) status = impl_->db->DisableFileDeletions();
   if (status.ok()) status = impl_->db->EnableFileDeletions(/*force=*/true);
+  if (status.ok()) status = impl_->PrepareResume();
   if (!status.ok()) return WriteError(impl_->path, status);
   impl_->health->Clear();
   return absl::OkStatus();

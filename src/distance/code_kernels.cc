@@ -17,12 +17,14 @@ namespace {
 // Slowest first.
 const std::vector<const CodeKernels*>& Tables() {
   static const auto* const tables = [] {
-    auto* list = new std::vector<const CodeKernels*>{&kernels::kScalarCodes};
+    auto* list =
+        new std::vector<const CodeKernels*>{&kernels::kScalarCodeTable};
 #ifdef VICINAL_X86_KERNELS
-    if (FindKernels("avx2") != nullptr) list->push_back(&kernels::kAvx2Codes);
+    if (FindKernels("avx2") != nullptr)
+      list->push_back(&kernels::kAvx2CodeTable);
     if (FindKernels("avx512") != nullptr &&
         __builtin_cpu_supports("avx512vnni")) {
-      list->push_back(&kernels::kAvx512Codes);
+      list->push_back(&kernels::kAvx512CodeTable);
     }
 #endif
     return list;

@@ -46,19 +46,19 @@ const std::vector<Tier>& Tiers() {
   static const std::vector<Tier>* const tiers = [] {
     auto* list = new std::vector<Tier>;
     list->push_back(
-        MakeTier("scalar", kernels::kScalarTable, kernels::kScalarPairs));
+        MakeTier("scalar", kernels::kScalarTable, kernels::kScalarPairTable));
 #ifdef VICINAL_X86_KERNELS
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
         __builtin_cpu_supports("f16c")) {
       list->push_back(
-          MakeTier("avx2", kernels::kAvx2Table, kernels::kAvx2Pairs));
+          MakeTier("avx2", kernels::kAvx2Table, kernels::kAvx2PairTable));
       if (__builtin_cpu_supports("avx512f") &&
           __builtin_cpu_supports("avx512bw") &&
           __builtin_cpu_supports("avx512dq") &&
           __builtin_cpu_supports("avx512vl")) {
-        list->push_back(
-            MakeTier("avx512", kernels::kAvx512Table, kernels::kAvx512Pairs));
+        list->push_back(MakeTier("avx512", kernels::kAvx512Table,
+                                 kernels::kAvx512PairTable));
       }
     }
 #endif

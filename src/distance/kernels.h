@@ -48,9 +48,9 @@ struct PairTable {
                   float* out, size_t out_stride);
 };
 
-extern const PairTable kScalarPairs;
-extern const PairTable kAvx2Pairs;    // needs AVX2 and FMA
-extern const PairTable kAvx512Pairs;  // needs AVX-512 F
+extern const PairTable kScalarPairTable;
+extern const PairTable kAvx2PairTable;    // needs AVX2 and FMA
+extern const PairTable kAvx512PairTable;  // needs AVX-512 F
 
 // The last step from sums to a distance, the same on every instruction set.
 // A sum that overflowed to NaN (inf - inf) counts as infinitely far, so that

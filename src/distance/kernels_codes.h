@@ -82,9 +82,10 @@ struct CodeKernels {
 
 namespace kernels {
 
-extern const CodeKernels kScalarCodes;
-extern const CodeKernels kAvx2Codes;    // needs AVX2, FMA and F16C
-extern const CodeKernels kAvx512Codes;  // needs AVX-512 F, BW, DQ, VL and VNNI
+extern const CodeKernels kScalarCodeTable;
+extern const CodeKernels kAvx2CodeTable;  // needs AVX2, FMA and F16C
+extern const CodeKernels
+    kAvx512CodeTable;  // needs AVX-512 F, BW, DQ, VL and VNNI
 
 }  // namespace kernels
 }  // namespace vicinal

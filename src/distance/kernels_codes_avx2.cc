@@ -268,6 +268,6 @@ int32_t DotI8(const int8_t* a, const int8_t* b, size_t n) {
 
 }  // namespace
 
-const CodeKernels kAvx2Codes = {"avx2", Gather, Scan, Project, DotI8};
+const CodeKernels kAvx2CodeTable = {"avx2", Gather, Scan, Project, DotI8};
 
 }  // namespace vicinal::kernels

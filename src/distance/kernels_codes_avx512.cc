@@ -234,6 +234,6 @@ int32_t DotI8(const int8_t* a, const int8_t* b, size_t n) {
 
 }  // namespace
 
-const CodeKernels kAvx512Codes = {"avx512", Gather, Scan, Project, DotI8};
+const CodeKernels kAvx512CodeTable = {"avx512", Gather, Scan, Project, DotI8};
 
 }  // namespace vicinal::kernels

@@ -103,6 +103,6 @@ int32_t DotI8(const int8_t* a, const int8_t* b, size_t n) {
 
 }  // namespace
 
-const CodeKernels kScalarCodes = {"scalar", Gather, Scan, Project, DotI8};
+const CodeKernels kScalarCodeTable = {"scalar", Gather, Scan, Project, DotI8};
 
 }  // namespace vicinal::kernels

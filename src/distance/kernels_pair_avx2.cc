@@ -112,7 +112,7 @@ size_t SelectWithin(const float* values, size_t n, float limit, uint32_t* out) {
 
 }  // namespace
 
-constexpr PairTable kAvx2Pairs = {Pairs<Sum::kSquaredDifference>, SelectWithin,
-                                  Pairs<Sum::kProduct>};
+constexpr PairTable kAvx2PairTable = {Pairs<Sum::kSquaredDifference>,
+                                      SelectWithin, Pairs<Sum::kProduct>};
 
 }  // namespace vicinal::kernels

@@ -115,7 +115,7 @@ size_t SelectWithin(const float* values, size_t n, float limit, uint32_t* out) {
 
 }  // namespace
 
-constexpr PairTable kAvx512Pairs = {Pairs<Sum::kSquaredDifference>,
-                                    SelectWithin, Pairs<Sum::kProduct>};
+constexpr PairTable kAvx512PairTable = {Pairs<Sum::kSquaredDifference>,
+                                        SelectWithin, Pairs<Sum::kProduct>};
 
 }  // namespace vicinal::kernels

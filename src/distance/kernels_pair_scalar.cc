@@ -47,7 +47,7 @@ size_t SelectWithin(const float* values, size_t n, float limit, uint32_t* out) {
 
 }  // namespace
 
-constexpr PairTable kScalarPairs = {Pairs<Sum::kSquaredDifference>,
-                                    SelectWithin, Pairs<Sum::kProduct>};
+constexpr PairTable kScalarPairTable = {Pairs<Sum::kSquaredDifference>,
+                                        SelectWithin, Pairs<Sum::kProduct>};
 
 }  // namespace vicinal::kernels

@@ -60,7 +60,7 @@ TEST(CodecErrorTest, IsThatOfTheStudyOrLess) {
     size_t at_most_bytes;  // of a record
   };
   for (const Row& row :
-       {Row{{.avg_bits = 1}, 0.62, 136}, Row{{.avg_bits = 2}, 0.277, 264},
+       {Row{{.avg_bits = 1}, 0.571, 136}, Row{{.avg_bits = 2}, 0.277, 264},
         Row{{.avg_bits = 4}, 0.098, 520},
         Row{{.kind = CodecKind::kRbq, .avg_bits = 4}, 0.2505, 544}}) {
     size_t bytes = 0;
@@ -72,6 +72,7 @@ TEST(CodecErrorTest, IsThatOfTheStudyOrLess) {
   }
 }
 
+// The rounding of the query to eight bits is most of it.
 TEST(CodecErrorTest, EightBitsAreNearlyExactOnWordVectors) {
   std::ifstream in(VICINAL_SHARED_DATA "/glove100-100k/base_f16.npy",
                    std::ios::binary);
@@ -86,7 +87,7 @@ TEST(CodecErrorTest, EightBitsAreNearlyExactOnWordVectors) {
     rows[i] = HalfToFloat(half);
   }
   size_t record_bytes = 0;
-  EXPECT_LE(ErrorPercent(rows, kDim, {.avg_bits = 8}, &record_bytes), 0.06);
+  EXPECT_LE(ErrorPercent(rows, kDim, {.avg_bits = 8}, &record_bytes), 0.07);
   EXPECT_LE(record_bytes, 128u);
 }
 

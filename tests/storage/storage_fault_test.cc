@@ -193,6 +193,27 @@ TEST(StorageFaultTest, FullDiskIsResumedOnceThereIsSpace) {
   EXPECT_EQ(CheckHistory(*store), 20);
 }
 
+// With nothing in memory to flush, RocksDB's own Resume goes on with the log
+// writer that failed and aborts at the next write.
+TEST(StorageFaultTest, ADiskThatFillsAtTheFirstWriteAndAgainIsResumed) {
+  Disk disk;
+  TempFolder folder;
+  ASSERT_TRUE(CommitHistory(*OpenOrDie(folder.data(), disk.Options()), 1).ok());
+  auto store = OpenOrDie(folder.data(), disk.Options());
+  for (uint64_t i = 2; i <= 4; ++i) {
+    disk.Arm(1, absl::ResourceExhaustedError("injected"), /*for_good=*/true);
+    EXPECT_FALSE(CommitHistory(*store, i).ok());
+    disk.Mend();
+    const absl::Status resumed = store->Resume();
+    ASSERT_TRUE(resumed.ok()) << resumed;
+    if (i == 3) continue;  // and full again before anything was written
+    ASSERT_TRUE(CommitHistory(*store, i == 4 ? 3 : i).ok());
+  }
+  EXPECT_EQ(CheckHistory(*store), 3);
+  store.reset();
+  EXPECT_EQ(CheckHistory(*OpenOrDie(folder.data(), disk.Options())), 3);
+}
+
 TEST(StorageFaultTest, FailedSyncNeedsARestart) {
   Disk disk;
   TempFolder folder;
