@@ -77,6 +77,9 @@ rocksdb::DBOptions MakeDbOptions(const RecordStoreOptions& options,
   // Small tables are flushed when the log has grown by this much, which bounds
   // what an open replays.
   db.max_total_wal_size = std::max(2 * options.write_buffer_bytes, 16 * kMiB);
+  // What is in memory is in the log, too (RecordStore::PrepareResume's record
+  // is in a table): closing leaves it there.
+  db.avoid_flush_during_shutdown = true;
   db.max_background_jobs = 2;
   // Sync large table files in steps: one big sync at the end would delay the
   // log's syncs behind it.
