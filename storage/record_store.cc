@@ -567,6 +567,14 @@ absl::Status RecordStore::Resume() {
   return absl::OkStatus();
 }
 
+absl::Status RecordStore::Flush() {
+  VICINAL_RETURN_IF_ERROR(impl_->health->Get());
+  rocksdb::Status status =
+      impl_->db->Flush(rocksdb::FlushOptions(), impl_->handles);
+  if (status.ok()) status = impl_->PrepareResume();
+  return status.ok() ? absl::OkStatus() : WriteError(impl_->path, status);
+}
+
 absl::Status RecordStore::ReclaimSpace(Table table, absl::string_view begin,
                                        absl::string_view end) {
   const rocksdb::Slice begin_slice = ToSlice(begin);

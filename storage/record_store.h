@@ -140,6 +140,9 @@ class RecordStore {
   // that cannot be: a full disk can be mended in place, but after a write or
   // sync that failed otherwise only opening anew shows what the disk holds.
   absl::Status Resume();
+  // Writes the memtables to table files, which gives back their memory and
+  // shortens the log that the next open reads.
+  absl::Status Flush();
   // Gives back the disk space of keys in [begin, end), all of which a committed
   // DeleteRange covers. Snapshots taken before lose them. Best effort.
   absl::Status ReclaimSpace(Table table, absl::string_view begin,

@@ -114,12 +114,25 @@ void Compactor::Hook(absl::string_view point) const {
 }
 
 void Compactor::Loop() {
+  bool trimmed = true;
   while (!stopping()) {
-    if (DoOne()) continue;
+    if (DoOne()) {
+      trimmed = false;
+      continue;
+    }
     const std::chrono::milliseconds wait = WaitTime();
-    MutexLock lock(mu_);
-    if (!woken_ && !stopping_) wake_.WaitFor(mu_, wait);
-    woken_ = false;
+    bool idle = false;
+    {
+      MutexLock lock(mu_);
+      if (!woken_ && !stopping_) wake_.WaitFor(mu_, wait);
+      idle = !woken_;
+      woken_ = false;
+    }
+    if (idle && !trimmed) {
+      // What searches that ran meanwhile still held, too.
+      ::malloc_trim(0);
+      trimmed = true;
+    }
   }
   for (const std::unique_ptr<State>& state : states_) {
     if (!state->optimizing.has_value()) continue;
@@ -363,6 +376,7 @@ void Compactor::CheckOptimized(State* state, bool has_job) {
     for (const auto& segment : view->frozen) {
       if (segment->OrdinalOf(0) < request.target) return;  // backing off
     }
+    status = context_->store->Flush();
   }
   request.operation->Finish(std::move(status));
   state->optimizing.reset();

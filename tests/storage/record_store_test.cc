@@ -243,6 +243,22 @@ TEST(RecordStoreTest, MemoryStaysNearTheConfiguredBuffers) {
   EXPECT_GT(store->stats().disk_bytes, size_t{18} << 20);
 }
 
+TEST(RecordStoreTest, FlushGivesBackMemoryAndKeepsEverything) {
+  TempFolder folder;
+  auto store = OpenOrDie(folder.data());
+  for (uint64_t i = 1; i <= 1000; ++i) {
+    ASSERT_TRUE(store->Commit(HistoryBatch(i), Durability::kFsynced).ok());
+  }
+  const uint64_t before = store->stats().memory_bytes;
+  EXPECT_GT(before, uint64_t{2} << 20);
+  ASSERT_TRUE(store->Flush().ok());
+  EXPECT_LT(store->stats().memory_bytes, before / 2);
+  EXPECT_EQ(CheckHistory(*store), 1000u);
+  ASSERT_TRUE(store->Flush().ok());  // nothing to do
+  store.reset();
+  EXPECT_EQ(CheckHistory(*OpenOrDie(folder.data())), 1000u);
+}
+
 TEST(RecordStoreTest, ReclaimSpaceGivesBackTheFilesOfDeletedRanges) {
   TempFolder folder;
   const auto store = OpenOrDie(folder.data(), SmallOptions());
