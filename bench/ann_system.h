@@ -44,6 +44,19 @@ class AnnSystem {
   }
   // Bytes of vectors and index; 0: not known.
   virtual size_t memory_bytes() const = 0;
+  // The same without the vectors that searches by codes only compare a few
+  // candidates with, and which may stay in a file.
+  virtual size_t compact_bytes() const { return memory_bytes(); }
+  // The smallest `ef` that makes a difference.
+  virtual size_t smallest_ef(size_t k) const { return k; }
+  // Systems in another process answer all queries in one call and time it
+  // there. SearchAll writes k rows per query to `rows`, missing ones as
+  // UINT32_MAX, and returns the seconds of one thread.
+  virtual bool answers_all_at_once() const { return false; }
+  virtual absl::StatusOr<double> SearchAll(size_t /*k*/, size_t /*ef*/,
+                                           std::vector<uint32_t>* /*rows*/) {
+    return absl::UnimplementedError("no searches of all queries at once");
+  }
   // The work is done by the calling thread alone, so that its CPU time is the
   // time of a search.
   virtual bool runs_in_caller() const { return true; }

@@ -16,6 +16,27 @@ double Seconds(clockid_t clock) {
   return now.tv_sec + now.tv_nsec * 1e-9;
 }
 
+absl::StatusOr<CurvePoint> RunPassAtOnce(AnnSystem* system,
+                                         const Dataset& dataset,
+                                         const RecallJudge& judge, size_t ef) {
+  const size_t k = judge.k();
+  const size_t num_queries = dataset.queries.num_rows;
+  std::vector<uint32_t> rows;
+  VICINAL_ASSIGN_OR_RETURN(const double seconds,
+                           system->SearchAll(k, ef, &rows));
+  if (rows.size() != num_queries * k) {
+    return absl::InternalError("a peer's answer has another number of rows");
+  }
+  size_t hits = 0;
+  for (size_t q = 0; q < num_queries; ++q) {
+    hits += judge.CountHits(q, {&rows[q * k], k});
+  }
+  CurvePoint point{.ef = ef, .qps = num_queries / seconds};
+  point.recall = static_cast<double>(hits) / (num_queries * k);
+  point.p50_us = point.p99_us = 1e6 / point.qps;
+  return point;
+}
+
 }  // namespace
 
 struct ScopedPin::Saved {
@@ -46,6 +67,9 @@ absl::StatusOr<double> TimedBuild(AnnSystem* system, const Dataset& dataset,
 absl::StatusOr<CurvePoint> RunPass(AnnSystem* system, const Dataset& dataset,
                                    const RecallJudge& judge, size_t ef,
                                    PassClock clock) {
+  if (system->answers_all_at_once()) {
+    return RunPassAtOnce(system, dataset, judge, ef);
+  }
   const clockid_t clock_id =
       clock == PassClock::kThreadCpu && system->runs_in_caller()
           ? CLOCK_THREAD_CPUTIME_ID

@@ -43,7 +43,8 @@ absl::StatusOr<double> TimedBuild(AnnSystem* system, const Dataset& dataset,
                                   const BuildParams& params);
 
 // One pass over the queries. Systems that do not run in the caller are always
-// timed by the wall clock.
+// timed by the wall clock; those that answer all queries at once time
+// themselves, and their percentiles are the mean.
 absl::StatusOr<CurvePoint> RunPass(AnnSystem* system, const Dataset& dataset,
                                    const RecallJudge& judge, size_t ef,
                                    PassClock clock);

@@ -1,12 +1,12 @@
-// Vicinal's graph by itself: rows in cell order, as a sealed segment has them,
-// with codes or without.
+#include "bench/vicinal_index.h"
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "bench/ann_system.h"
 #include "index/cell_order.h"
 #include "index/hnsw.h"
 #include "quant/codec.h"
@@ -20,47 +20,73 @@ namespace {
 // recalls up to 0.99.
 constexpr size_t kRerankFactor = 2;
 
-class VicinalIndex final : public AnnSystem {
- public:
-  explicit VicinalIndex(bool coded) : coded_(coded) {}
+// Rows in cell order and the graph over them, in large pages, as a sealed
+// segment keeps them.
+struct OrderedGraph {
+  Metric metric = Metric::kL2;
+  std::vector<RowId> order;
+  MappedBuffer rows;
+  VectorSetView view;
+  MappedBuffer links;
+};
 
-  std::string name() const override {
-    return coded_ ? "vicinal codes" : "vicinal index";
+absl::StatusOr<std::shared_ptr<const OrderedGraph>> BuildOrdered(
+    const Dataset& dataset, const BuildParams& params) {
+  auto out = std::make_shared<OrderedGraph>();
+  const FloatMatrix& base = dataset.base;
+  out->metric = dataset.search_metric();
+  VICINAL_ASSIGN_OR_RETURN(out->order,
+                           CellOrder(base.view(), out->metric, /*seed=*/1,
+                                     params.num_threads, nullptr));
+  // Whole cache lines per row, as in a segment file.
+  const size_t stride = (base.dim * sizeof(float) + 63) / 64 * 64;
+  out->rows = MappedBuffer(stride * base.num_rows);
+  std::byte* begin = out->rows.data();
+  for (size_t i = 0; i < out->order.size(); ++i) {
+    std::memcpy(begin + i * stride, base.row(out->order[i]),
+                base.dim * sizeof(float));
   }
+  out->view = {.data = begin,
+               .num_rows = base.num_rows,
+               .dim = base.dim,
+               .stride_bytes = stride};
+  const HnswParams hnsw{
+      .m = static_cast<uint32_t>(params.m),
+      .ef_construction = static_cast<uint32_t>(params.ef_construction)};
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::string graph,
+      BuildHnswGraph(out->view, out->metric, hnsw, params.num_threads, nullptr,
+                     nullptr));
+  out->links = MappedBuffer(graph.size());
+  std::memcpy(out->links.data(), graph.data(), graph.size());
+  return out;
+}
+
+class VicinalIndex final : public CodecSystem {
+ public:
+  explicit VicinalIndex(CodecChoice choice) : choice_(std::move(choice)) {}
+
+  std::string name() const override { return choice_.name; }
 
   absl::Status Build(const Dataset& dataset,
                      const BuildParams& params) override {
-    const FloatMatrix& base = dataset.base;
-    const Metric metric = dataset.search_metric();
-    VICINAL_ASSIGN_OR_RETURN(order_, CellOrder(base.view(), metric, /*seed=*/1,
-                                               params.num_threads, nullptr));
-    // Whole cache lines per row, as in a segment file.
-    const size_t stride = (base.dim * sizeof(float) + 63) / 64 * 64;
-    rows_ = MappedBuffer(stride * base.num_rows);
-    std::byte* begin = rows_.data();
-    for (size_t i = 0; i < order_.size(); ++i) {
-      std::memcpy(begin + i * stride, base.row(order_[i]),
-                  base.dim * sizeof(float));
+    VICINAL_ASSIGN_OR_RETURN(auto ordered, BuildOrdered(dataset, params));
+    return BuildOn(std::move(ordered), params);
+  }
+
+  absl::Status BuildOn(std::shared_ptr<const OrderedGraph> ordered,
+                       const BuildParams& params) {
+    ordered_ = std::move(ordered);
+    const VectorSetView view = ordered_->view;
+    if (choice_.params || choice_.default_bits) {
+      VICINAL_RETURN_IF_ERROR(Encode(view, params));
     }
-    const VectorSetView view{.data = begin,
-                             .num_rows = base.num_rows,
-                             .dim = base.dim,
-                             .stride_bytes = stride};
-    const HnswParams hnsw{
-        .m = static_cast<uint32_t>(params.m),
-        .ef_construction = static_cast<uint32_t>(params.ef_construction)};
-    VICINAL_ASSIGN_OR_RETURN(
-        const std::string graph,
-        BuildHnswGraph(view, metric, hnsw, params.num_threads, nullptr,
-                       nullptr));
-    graph_ = MappedBuffer(graph.size());
-    std::memcpy(graph_.data(), graph.data(), graph.size());
-    if (coded_) VICINAL_RETURN_IF_ERROR(Encode(view, metric, params));
     VICINAL_ASSIGN_OR_RETURN(
         index_,
         HnswIndex::Open(
-            view, metric,
-            {reinterpret_cast<const char*>(graph_.data()), graph.size()},
+            view, ordered_->metric,
+            {reinterpret_cast<const char*>(ordered_->links.data()),
+             ordered_->links.size_bytes()},
             {codec_.get(), reinterpret_cast<const uint8_t*>(records_.data())}));
     return absl::OkStatus();
   }
@@ -69,7 +95,7 @@ class VicinalIndex final : public AnnSystem {
                                 uint32_t* out) override {
     TopK top(k);
     VICINAL_RETURN_IF_ERROR(index_->Search(
-        query, {.k = k, .ef = ef, .rerank = std::min(ef, kRerankFactor * k)},
+        query, {.k = k, .ef = ef, .rerank = std::min(ef, rerank_factor_ * k)},
         {}, {}, &top, nullptr));
     return Take(&top, out);
   }
@@ -88,21 +114,31 @@ class VicinalIndex final : public AnnSystem {
   }
 
   size_t memory_bytes() const override {
-    return rows_.size_bytes() + records_.size_bytes() + index_->memory_bytes() +
-           order_.size() * sizeof(RowId);
+    return ordered_->rows.size_bytes() + records_.size_bytes() +
+           index_->memory_bytes() + ordered_->order.size() * sizeof(RowId);
+  }
+  size_t compact_bytes() const override {
+    return memory_bytes() - (codec_ ? ordered_->rows.size_bytes() : 0);
+  }
+  void set_rerank_factor(size_t factor) override { rerank_factor_ = factor; }
+  size_t record_bytes() const override {
+    return codec_ ? codec_->layout().record_bytes
+                  : ordered_->view.dim * sizeof(float);
   }
 
  private:
   size_t Take(TopK* top, uint32_t* out) const {
     const std::vector<Neighbor> found = top->TakeSorted();
-    for (size_t i = 0; i < found.size(); ++i) out[i] = order_[found[i].row];
+    for (size_t i = 0; i < found.size(); ++i) {
+      out[i] = ordered_->order[found[i].row];
+    }
     return found.size();
   }
-  absl::Status Encode(VectorSetView view, Metric metric,
-                      const BuildParams& params) {
-    VICINAL_ASSIGN_OR_RETURN(
-        codec_, TrainCodec(view, metric, {.avg_bits = DefaultAvgBits(view.dim)},
-                           params.num_threads, nullptr));
+  absl::Status Encode(VectorSetView view, const BuildParams& params) {
+    const CodecParams codec = choice_.params.value_or(
+        CodecParams{.avg_bits = DefaultAvgBits(view.dim)});
+    VICINAL_ASSIGN_OR_RETURN(codec_, TrainCodec(view, ordered_->metric, codec,
+                                                params.num_threads, nullptr));
     records_ = MappedBuffer(view.num_rows * codec_->layout().record_bytes);
     return codec_->Encode(
         view,
@@ -110,24 +146,36 @@ class VicinalIndex final : public AnnSystem {
         params.num_threads, nullptr);
   }
 
-  const bool coded_;
-  std::vector<RowId> order_;
-  // In large pages, as a sealed segment keeps links and codes.
-  MappedBuffer rows_;
-  MappedBuffer graph_;
+  const CodecChoice choice_;
+  std::shared_ptr<const OrderedGraph> ordered_;
   MappedBuffer records_;
   std::unique_ptr<const Codec> codec_;
   std::unique_ptr<HnswIndex> index_;
   std::vector<RecallPoint> calibration_;
+  size_t rerank_factor_ = kRerankFactor;
 };
 
 }  // namespace
 
 std::unique_ptr<AnnSystem> MakeVicinalIndex() {
-  return std::make_unique<VicinalIndex>(false);
+  return std::make_unique<VicinalIndex>(CodecChoice{.name = "vicinal index"});
 }
 std::unique_ptr<AnnSystem> MakeVicinalCodes() {
-  return std::make_unique<VicinalIndex>(true);
+  return std::make_unique<VicinalIndex>(
+      CodecChoice{.name = "vicinal codes", .default_bits = true});
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<CodecSystem>>> BuildCodecSystems(
+    const Dataset& dataset, const BuildParams& params,
+    const std::vector<CodecChoice>& choices) {
+  VICINAL_ASSIGN_OR_RETURN(const auto ordered, BuildOrdered(dataset, params));
+  std::vector<std::unique_ptr<CodecSystem>> out;
+  for (const CodecChoice& choice : choices) {
+    auto system = std::make_unique<VicinalIndex>(choice);
+    VICINAL_RETURN_IF_ERROR(system->BuildOn(ordered, params));
+    out.push_back(std::move(system));
+  }
+  return out;
 }
 
 }  // namespace vicinal::bench

@@ -42,13 +42,14 @@ absl::StatusOr<double> RecallAt(AnnSystem* system, const Dataset& dataset,
 // The smallest ef whose recall reaches `recall`; kMaxEf when none does.
 absl::StatusOr<size_t> SmallestEf(AnnSystem* system, const Dataset& dataset,
                                   const RecallJudge& judge, double recall) {
-  size_t high = judge.k();
+  const size_t first = system->smallest_ef(judge.k());
+  size_t high = first;
   for (;; high = std::min(2 * high, kMaxEf)) {
     VICINAL_ASSIGN_OR_RETURN(const double reached,
                              RecallAt(system, dataset, judge, high));
     if (reached >= recall || high == kMaxEf) break;
   }
-  size_t low = high == judge.k() ? high : high / 2;
+  size_t low = high == first ? high : high / 2;
   while (low + 1 < high) {
     const size_t middle = (low + high) / 2;
     VICINAL_ASSIGN_OR_RETURN(const double reached,
@@ -128,22 +129,22 @@ nlohmann::json PointsJson(const std::vector<CurvePoint>& points) {
   return out;
 }
 
-// The ratio of the QPS of two contestants at a recall, ours over the peer's.
-absl::StatusOr<double> SearchRatio(const std::vector<Contestant>& contestants,
+}  // namespace
+
+absl::StatusOr<double> SearchRatio(const SystemPair& pair,
                                    const Dataset& dataset,
                                    const RecallJudge& judge, double recall,
                                    const GraphOptions& options,
                                    nlohmann::json* raw) {
+  const std::vector<AnnSystem*> systems = {pair.ours, pair.peer};
   std::set<size_t> efs;
-  std::vector<AnnSystem*> systems;
-  for (const Contestant& contestant : contestants) {
-    systems.push_back(contestant.system.get());
-    VICINAL_ASSIGN_OR_RETURN(
-        const size_t ef,
-        SmallestEf(contestant.system.get(), dataset, judge, recall));
+  for (AnnSystem* system : systems) {
+    VICINAL_ASSIGN_OR_RETURN(const size_t ef,
+                             SmallestEf(system, dataset, judge, recall));
     // One point on either side of the recall, near enough to it that the
     // interpolation does not matter.
-    efs.insert(std::max(judge.k(), ef - std::max<size_t>(1, ef / 10)));
+    const size_t below = ef - std::min(ef, std::max<size_t>(1, ef / 10));
+    efs.insert(std::max(system->smallest_ef(judge.k()), below));
     efs.insert(ef);
   }
   const SweepOptions sweep{.k = judge.k(),
@@ -155,7 +156,7 @@ absl::StatusOr<double> SearchRatio(const std::vector<Contestant>& contestants,
   std::vector<double> qps;
   for (size_t s = 0; s < systems.size(); ++s) {
     const std::optional<double> found = QpsAtRecall(points[s], recall);
-    (*raw)[s == 0 ? "vicinal" : "hnswlib"] = {
+    (*raw)[s == 0 ? "vicinal" : pair.peer_key] = {
         {"qps_at_recall", found ? nlohmann::json(*found) : nlohmann::json()},
         {"points", PointsJson(points[s])}};
     if (!found) {
@@ -167,6 +168,8 @@ absl::StatusOr<double> SearchRatio(const std::vector<Contestant>& contestants,
   }
   return qps[0] / qps[1];
 }
+
+namespace {
 
 // Fills the row's measurement; a Status says why it could not.
 absl::Status Measure(const GraphTarget& target, const GraphOptions& options,
@@ -193,8 +196,10 @@ absl::Status Measure(const GraphTarget& target, const GraphOptions& options,
               {"queries", dataset.queries.num_rows},
               {"recall", target.recall}};
   VICINAL_ASSIGN_OR_RETURN(
-      row->measured, SearchRatio(contestants, dataset, judge, target.recall,
-                                 options, &row->raw));
+      row->measured,
+      SearchRatio(
+          {contestants[0].system.get(), contestants[1].system.get(), "hnswlib"},
+          dataset, judge, target.recall, options, &row->raw));
   VICINAL_ASSIGN_OR_RETURN(
       const Contestant equal,
       BuildOfEqualRecall(contestants[0], contestants[1], factories[0], dataset,

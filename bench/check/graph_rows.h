@@ -7,10 +7,12 @@
 #include <optional>
 #include <string>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "bench/ann_system.h"
 #include "bench/check/report.h"
 #include "bench/dataset.h"
+#include "bench/ground_truth.h"
+#include "nlohmann/json.hpp"
 
 namespace vicinal::bench {
 
@@ -44,5 +46,20 @@ struct GraphOptions {
 void MeasureGraph(const GraphTarget& target, const GraphOptions& options,
                   CheckReport* report, std::optional<double>* build,
                   nlohmann::json* build_raw);
+
+// Two built systems; peer_key names the second in the raw values.
+struct SystemPair {
+  AnnSystem* ours;
+  AnnSystem* peer;
+  const char* peer_key;
+};
+
+// The ratio of their QPS at a recall, ours over the peer's, measured in turns.
+// NotFound: one does not reach it; the message says which.
+absl::StatusOr<double> SearchRatio(const SystemPair& pair,
+                                   const Dataset& dataset,
+                                   const RecallJudge& judge, double recall,
+                                   const GraphOptions& options,
+                                   nlohmann::json* raw);
 
 }  // namespace vicinal::bench

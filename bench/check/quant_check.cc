@@ -8,13 +8,18 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "bench/check/codec_rows.h"
+#include "bench/check/faiss_rows.h"
 #include "bench/check/graph_rows.h"
 #include "bench/check/recall_rows.h"
 #include "bench/check/report.h"
+#include "bench/ground_truth.h"
 #include "bench/machine.h"
 #include "bench/workspace.h"
+#include "src/base/status_macros.h"
 
 namespace vicinal::bench {
 namespace {
@@ -23,6 +28,7 @@ struct Flags {
   std::string images = "/usr/share/datasets/fashion-mnist";
   std::string data_dir = VICINAL_SOURCE_DIR "/../shared/data";
   std::string cache_dir = DefaultCacheDir();
+  std::string faiss_python;
   std::string out;
   std::vector<std::string> only;
   size_t passes = 5;
@@ -94,6 +100,51 @@ void MeasureGraphs(const Flags& flags, CheckReport* report) {
                .raw = std::move(builds)});
 }
 
+void MeasureFaiss(const Flags& flags, CheckReport* report) {
+  GraphOptions options;
+  options.ours = &MakeVicinalCodes;
+  options.passes = flags.passes;
+  options.cache_dir = flags.cache_dir;
+  for (const Set& set : Sets(flags)) {
+    MeasureFaissGraph({.key = absl::StrCat("hnsw_codes_faiss_", set.spec.name),
+                       .label = set.label,
+                       .dataset = set.spec},
+                      flags.faiss_python, options, report);
+  }
+}
+
+// Prints what rows of our lists will be compared with, at the recalls that
+// they will be.
+absl::StatusOr<nlohmann::json> MeasureFaissLists(const Flags& flags) {
+  GraphOptions options;
+  options.passes = flags.passes;
+  nlohmann::json out = nlohmann::json::object();
+  for (const Set& set : Sets(flags)) {
+    VICINAL_ASSIGN_OR_RETURN(Dataset dataset, LoadDataset(set.spec));
+    dataset.Prepare();
+    const TruthTable truth =
+        CachedTruth(dataset.base, dataset.queries, dataset.search_metric(),
+                    /*k=*/100, options.build_threads, flags.cache_dir);
+    for (const auto& [k, recall] :
+         {std::pair(10, 0.95), std::pair(100, 0.96)}) {
+      const RecallJudge judge(dataset.base, dataset.queries,
+                              dataset.search_metric(), truth, k);
+      for (const auto* factories : {&RabitqFactories(), &PqFactories()}) {
+        const auto best = BestFaissLists(*factories, flags.faiss_python,
+                                         dataset, judge, recall, options);
+        std::printf("%s, recall@%d = %.2f: %s\n", set.label.c_str(), k, recall,
+                    best.ok() ? absl::StrFormat("%s, %.0f QPS",
+                                                best->system->name(), best->qps)
+                                    .c_str()
+                              : std::string(best.status().message()).c_str());
+        std::fflush(stdout);
+        if (best.ok()) out[set.spec.name].push_back(best->raw);
+      }
+    }
+  }
+  return out;
+}
+
 int Main(int argc, char** argv) {
   PrepareProcess();
   CLI::App app("Measures the speed table of the quantization issue.");
@@ -105,7 +156,12 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--cache-dir", flags.cache_dir, "keeps computed ground truth")
       ->capture_default_str();
-  app.add_option("--only", flags.only, "codecs, graphs, recall")
+  app.add_option("--faiss-python", flags.faiss_python,
+                 "python that has faiss (bench/peers/faiss_venv.sh); its rows "
+                 "are not measured without");
+  app.add_option("--only", flags.only,
+                 "codecs, graphs, faiss, recall; also faiss-lists, which only "
+                 "prints figures of faiss's IVF")
       ->delimiter(',');
   app.add_option("--passes", flags.passes, "the best counts")
       ->check(CLI::PositiveNumber)
@@ -120,6 +176,16 @@ int Main(int argc, char** argv) {
         &report);
   }
   if (Wanted(flags, "graphs")) MeasureGraphs(flags, &report);
+  if (Wanted(flags, "faiss")) MeasureFaiss(flags, &report);
+  if (!flags.only.empty() && Wanted(flags, "faiss-lists")) {
+    const auto lists = MeasureFaissLists(flags);
+    if (lists.ok()) {
+      json["faiss_lists"] = *lists;
+    } else {
+      std::fprintf(stderr, "%s\n",
+                   std::string(lists.status().message()).c_str());
+    }
+  }
   if (Wanted(flags, "recall")) {
     std::vector<DatasetSpec> sets;
     for (const Set& set : Sets(flags)) sets.push_back(set.spec);

@@ -108,6 +108,10 @@ class Judge:
         return float(hits) / (len(labels) * self.k)
 
 
+def bytes_of(index):
+    return faiss.serialize_index(index).nbytes
+
+
 class Peer:
     """One factory over one data set; `width` is efSearch or nprobe."""
 
@@ -132,7 +136,12 @@ class Peer:
         index.add(base)
         self.build_seconds = time.monotonic() - start
         faiss.omp_set_num_threads(1)
-        self.bytes_per_vector = faiss.serialize_index(index).nbytes / num_rows
+        self.bytes_per_vector = bytes_of(index) / num_rows
+        # Without the vectors or codes that only refine.
+        self.compact_bytes_per_vector = self.bytes_per_vector
+        if self.refines:
+            coarse = faiss.downcast_index(index.base_index)
+            self.compact_bytes_per_vector = bytes_of(coarse) / num_rows
 
     def set_width(self, width, k_factor, k):
         if self.is_graph:
@@ -212,6 +221,7 @@ def measure(peer, queries, judge, num_passes, clock):
         "qps": round(len(queries) / min(b[0] for b in batches), 1),
         "qps_single": round(len(queries) / single, 1),
         "bytes_per_vector": round(peer.bytes_per_vector, 1),
+        "compact_bytes_per_vector": round(peer.compact_bytes_per_vector, 1),
         "build_seconds": round(peer.build_seconds, 2),
     }
 
@@ -223,7 +233,10 @@ def serve(args, base, queries, l2):
         "compiled": faiss.get_compile_options().strip(),
         "factory": peer.factory,
         "build_seconds": peer.build_seconds,
+        "refines": peer.refines,
+        "is_graph": peer.is_graph,
         "bytes_per_vector": peer.bytes_per_vector,
+        "compact_bytes_per_vector": peer.compact_bytes_per_vector,
     }
     print(json.dumps(answer), flush=True)
     if args.pin >= 0:
