@@ -18,6 +18,8 @@ namespace vicinal::bench {
 namespace {
 
 constexpr size_t kMaxEf = 4'096;
+constexpr size_t kPlateauEf = 256;
+constexpr double kPlateauGain = 0.0002;
 // Recalls count as equal down to this difference: hnswlib's own varies as
 // much from one two-thread build to the next.
 constexpr double kRecallTolerance = 0.001;
@@ -39,15 +41,24 @@ absl::StatusOr<double> RecallAt(AnnSystem* system, const Dataset& dataset,
   return point.recall;
 }
 
-// The smallest ef whose recall reaches `recall`; kMaxEf when none does.
+// The smallest ef whose recall reaches `recall`. NotFound: none up to kMaxEf
+// does, or doubling it no longer helps, as where codes alone decide.
 absl::StatusOr<size_t> SmallestEf(AnnSystem* system, const Dataset& dataset,
                                   const RecallJudge& judge, double recall) {
   const size_t first = system->smallest_ef(judge.k());
+  double before = 0;
   size_t high = first;
   for (;; high = std::min(2 * high, kMaxEf)) {
     VICINAL_ASSIGN_OR_RETURN(const double reached,
                              RecallAt(system, dataset, judge, high));
-    if (reached >= recall || high == kMaxEf) break;
+    if (reached >= recall) break;
+    if (high == kMaxEf ||
+        (high >= kPlateauEf && reached - before < kPlateauGain)) {
+      return absl::NotFoundError(
+          absl::StrFormat("%s does not reach recall %.3f: %.4f at ef %d",
+                          system->name(), recall, reached, high));
+    }
+    before = reached;
   }
   size_t low = high == first ? high : high / 2;
   while (low + 1 < high) {

@@ -31,6 +31,7 @@ struct Flags {
   std::string faiss_python;
   std::string out;
   std::vector<std::string> only;
+  std::vector<std::string> sets = {"images", "sentences", "words"};
   size_t passes = 5;
 };
 
@@ -48,23 +49,29 @@ struct Set {
 std::vector<Set> Sets(const Flags& flags) {
   const std::string glove = flags.data_dir + "/glove100-100k/";
   const std::string use = flags.data_dir + "/use512-40k/";
-  return {{"Fashion-MNIST 784 L2",
-           {.name = "images",
-            .base = flags.images + "/train-images-idx3-ubyte.gz",
-            .queries = flags.images + "/t10k-images-idx3-ubyte.gz"},
-           3.0},
-          {"sentences 512 inner product",
-           {.name = "sentences",
-            .base = use + "base_i8.npy",
-            .queries = use + "query_id_f16.npy",
-            .metric = Metric::kInnerProduct},
-           3.0},
-          {"word vectors 100 cosine",
-           {.name = "words",
-            .base = glove + "base_f16.npy",
-            .queries = glove + "query_f16.npy",
-            .metric = Metric::kCosine},
-           2.2}};
+  std::vector<Set> all = {
+      {"Fashion-MNIST 784 L2",
+       {.name = "images",
+        .base = flags.images + "/train-images-idx3-ubyte.gz",
+        .queries = flags.images + "/t10k-images-idx3-ubyte.gz"},
+       3.0},
+      {"sentences 512 inner product",
+       {.name = "sentences",
+        .base = use + "base_i8.npy",
+        .queries = use + "query_id_f16.npy",
+        .metric = Metric::kInnerProduct},
+       3.0},
+      {"word vectors 100 cosine",
+       {.name = "words",
+        .base = glove + "base_f16.npy",
+        .queries = glove + "query_f16.npy",
+        .metric = Metric::kCosine},
+       2.2}};
+  std::erase_if(all, [&flags](const Set& set) {
+    return std::find(flags.sets.begin(), flags.sets.end(), set.spec.name) ==
+           flags.sets.end();
+  });
+  return all;
 }
 
 void MeasureGraphs(const Flags& flags, CheckReport* report) {
@@ -163,6 +170,9 @@ int Main(int argc, char** argv) {
                  "codecs, graphs, faiss, recall; also faiss-lists, which only "
                  "prints figures of faiss's IVF")
       ->delimiter(',');
+  app.add_option("--sets", flags.sets, "of graphs, faiss and recall")
+      ->delimiter(',')
+      ->capture_default_str();
   app.add_option("--passes", flags.passes, "the best counts")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

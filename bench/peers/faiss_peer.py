@@ -19,6 +19,7 @@ import gzip
 import itertools
 import json
 import os
+import re
 import struct
 import sys
 import time
@@ -112,22 +113,38 @@ def bytes_of(index):
     return faiss.serialize_index(index).nbytes
 
 
+def padded_for(factory, rows):
+    """faiss's eight-bit codes fall back to scalar code, five times slower,
+    where the dimension is no multiple of 16: zeros make it one."""
+    missing = -rows.shape[1] % 16
+    if missing == 0 or not re.fullmatch(r"HNSW.*SQ.*", factory):
+        return rows
+    return np.pad(rows, ((0, 0), (0, missing)))
+
+
 class Peer:
     """One factory over one data set; `width` is efSearch or nprobe."""
 
     def __init__(self, factory, base, l2, args):
+        given = base.shape[1]
+        base = padded_for(factory, base)
         num_rows, dim = base.shape
         lists = args.lists or 2 ** round(np.log2(4 * np.sqrt(num_rows)))
         self.factory = factory.format(n=lists, dim=dim, half=dim // 2)
         metric = faiss.METRIC_L2 if l2 else faiss.METRIC_INNER_PRODUCT
         index = faiss.index_factory(dim, self.factory, metric)
         self.index = index
+        self.name = self.factory
+        if dim != given:
+            self.name += f" padded to {dim}"
         self.refines = hasattr(index, "k_factor")
         inner = index
         if self.refines:
             inner = faiss.downcast_index(index.base_index)
         self.is_graph = hasattr(inner, "hnsw")
-        self.inner = inner if self.is_graph else faiss.extract_index_ivf(inner)
+        self.inner = inner
+        if not self.is_graph:
+            self.inner = faiss.extract_index_ivf(inner)
         if self.is_graph:
             self.inner.hnsw.efConstruction = args.ef_construction
         faiss.omp_set_num_threads(args.build_threads)
@@ -192,16 +209,17 @@ def sweep(args, base, queries, l2):
         except RuntimeError as error:
             print(f"{factory}: {error}", file=sys.stderr)
             continue
+        rows = padded_for(factory, queries)
         k_factors = args.k_factors if peer.refines else [1]
         for k, width, k_factor in itertools.product(
             args.k, peer.widths(), k_factors
         ):
             peer.set_width(width, k_factor, k)
-            point = measure(peer, queries, judges[k], args.passes, clock)
+            point = measure(peer, rows, judges[k], args.passes, clock)
             params = {"efSearch" if peer.is_graph else "nprobe": width}
             if peer.refines:
                 params["k_factor"] = k_factor
-            name = f"faiss {faiss.__version__} {peer.factory}"
+            name = f"faiss {faiss.__version__} {peer.name}"
             print(json.dumps({"system": name, "params": params, **point}))
             sys.stdout.flush()
 
@@ -228,10 +246,11 @@ def measure(peer, queries, judge, num_passes, clock):
 
 def serve(args, base, queries, l2):
     peer = Peer(args.factory[0], base, l2, args)
+    queries = padded_for(args.factory[0], queries)
     answer = {
         "version": faiss.__version__,
         "compiled": faiss.get_compile_options().strip(),
-        "factory": peer.factory,
+        "factory": peer.name,
         "build_seconds": peer.build_seconds,
         "refines": peer.refines,
         "is_graph": peer.is_graph,
