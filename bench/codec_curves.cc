@@ -22,6 +22,9 @@
 namespace vicinal::bench {
 namespace {
 
+// Curves end here.
+constexpr double kHighestRecall = 0.9985;
+
 struct Flags {
   DatasetSpec dataset;
   std::string metric = "l2";
@@ -72,6 +75,27 @@ nlohmann::json CurveJson(const CodecSystem& system, size_t num_rows,
           {"qps_at_recall", at_recall}};
 }
 
+// One ef and rerank factor: the fastest pass of each system, in turns.
+absl::Status AddPoints(const std::vector<std::unique_ptr<CodecSystem>>& systems,
+                       const std::vector<size_t>& live, const Dataset& dataset,
+                       const RecallJudge& judge, size_t ef, size_t passes,
+                       std::vector<std::vector<CurvePoint>>* curves) {
+  for (size_t pass = 0; pass < passes; ++pass) {
+    for (const size_t s : live) {
+      VICINAL_ASSIGN_OR_RETURN(
+          const CurvePoint point,
+          RunPass(systems[s].get(), dataset, judge, ef, PassClock::kThreadCpu));
+      std::vector<CurvePoint>& curve = (*curves)[s];
+      if (pass == 0) {
+        curve.push_back(point);
+      } else if (point.qps > curve.back().qps) {
+        curve.back() = point;
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<nlohmann::json> Measure(const Flags& flags,
                                        const Dataset& dataset) {
   const TruthTable truth = CachedTruth(
@@ -83,24 +107,23 @@ absl::StatusOr<nlohmann::json> Measure(const Flags& flags,
       const auto systems,
       BuildCodecSystems(dataset, {.num_threads = flags.build_threads},
                         Choices()));
+  const ScopedPin pin(flags.pin_cpu);
   std::vector<std::vector<CurvePoint>> curves(systems.size());
-  std::vector<AnnSystem*> borrowed;
-  for (const auto& system : systems) borrowed.push_back(system.get());
   for (const size_t factor : flags.rerank_factors) {
-    // Fewer would be all of the pool, as the factor before.
-    std::vector<size_t> efs;
-    for (const size_t ef : flags.efs) {
-      if (ef * 2 > factor * flags.k) efs.push_back(ef);
-    }
-    for (const auto& system : systems) system->set_rerank_factor(factor);
-    VICINAL_ASSIGN_OR_RETURN(const auto points,
-                             Sweep(borrowed, dataset, judge,
-                                   {.k = flags.k,
-                                    .efs = std::move(efs),
-                                    .passes = flags.passes,
-                                    .pin_cpu = flags.pin_cpu}));
+    std::vector<size_t> live;
     for (size_t s = 0; s < systems.size(); ++s) {
-      curves[s].insert(curves[s].end(), points[s].begin(), points[s].end());
+      systems[s]->set_rerank_factor(factor);
+      // Without codes there is nothing to compare again.
+      if (s > 0 || factor == flags.rerank_factors.front()) live.push_back(s);
+    }
+    for (const size_t ef : flags.efs) {
+      // All of the pool, as with the factor before.
+      if (ef * 2 <= factor * flags.k) continue;
+      VICINAL_RETURN_IF_ERROR(
+          AddPoints(systems, live, dataset, judge, ef, flags.passes, &curves));
+      std::erase_if(live, [&curves](size_t s) {
+        return curves[s].back().recall >= kHighestRecall;
+      });
     }
   }
   nlohmann::json out = nlohmann::json::array();

@@ -114,7 +114,7 @@ def bytes_of(index):
 
 
 def padded_for(factory, rows):
-    """faiss's eight-bit codes fall back to scalar code, five times slower,
+    """faiss's eight-bit codes fall back to scalar code, four times slower,
     where the dimension is no multiple of 16: zeros make it one."""
     missing = -rows.shape[1] % 16
     if missing == 0 or not re.fullmatch(r"HNSW.*SQ.*", factory):
