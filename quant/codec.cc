@@ -131,9 +131,11 @@ struct Codec::EncodeRoom {
   std::vector<uint8_t> codes;
 };
 
-void Codec::EncodeBlock(const float* centred, size_t count, const float* panels,
+void Codec::EncodeBlock(size_t first, size_t count, const float* panels,
+                        const RowCentres* centres, const float* coded_centres,
                         EncodeRoom* room, uint8_t* records) const {
   const size_t d = dim();
+  const float* centred = room->centred.data();
   room->coded.resize(kBlockRows * num_coded_);
   room->codes.resize(num_coded_);
   ActiveKernels().pair_ip(centred, d, count, panels, num_coded_ / kPairPanel, d,
@@ -142,18 +144,16 @@ void Codec::EncodeBlock(const float* centred, size_t count, const float* panels,
     uint8_t* record = records + i * layout_.record_bytes;
     std::memset(record, 0, layout_.record_bytes);
     const float* row = centred + i * d;
-    const auto additive =
-        static_cast<float>(metric_ == Metric::kL2 ? SumSquares(row, d)
-                                                  : -Dot(row, mean_.data(), d));
-    std::memcpy(record + layout_.additive_offset, &additive, sizeof(float));
+    const size_t centre = centres == nullptr ? 0 : centres->CentreOf(first + i);
     uint8_t* factors = record + layout_.additive_offset + sizeof(float);
+    double with_centre = 0;  // <r^, c - m>
     for (size_t s = 0; s < plan_.size(); ++s) {
       const CodeSegment& segment = layout_.segments[s];
+      const ScalarLevels& levels = ScalarLevels::ForBits(segment.bits);
       const SegmentCode code =
           EncodeSegment({&room->coded[i * num_coded_ + segment.query_offset],
                          segment.num_dims},
-                        ScalarLevels::ForBits(segment.bits), adjust_rounds_,
-                        room->codes.data());
+                        levels, adjust_rounds_, room->codes.data());
       PackCodes(room->codes.data(), segment.num_dims, segment.bits,
                 record + segment.payload_offset);
       const float stored = unit_[s] > 0 ? code.rescale / unit_[s] : 0;
@@ -163,13 +163,33 @@ void Codec::EncodeBlock(const float* centred, size_t count, const float* panels,
       } else {
         std::memcpy(factors + 4 * s, &stored, 4);
       }
+      if (centres == nullptr) continue;
+      const float* coded =
+          coded_centres + centre * num_coded_ + segment.query_offset;
+      float product = 0;
+      for (size_t j = 0; j < segment.num_dims; ++j) {
+        product +=
+            (static_cast<float>(levels.Level(room->codes[j])) -
+             levels.center()) *
+            coded[j];
+      }
+      with_centre += static_cast<double>(Rescale(record, s)) * unit_[s] *
+                     product;
     }
+    const float* other = centres == nullptr
+                             ? mean_.data()
+                             : centres->centres.row(centre).data();
+    const double additive = metric_ == Metric::kL2
+                                ? SumSquares(row, d) + 2 * with_centre
+                                : with_centre - Dot(row, other, d);
+    const auto stored = static_cast<float>(additive);
+    std::memcpy(record + layout_.additive_offset, &stored, sizeof(float));
   }
 }
 
 absl::Status Codec::Encode(VectorSetView rows, std::span<uint8_t> records,
-                           size_t num_threads,
-                           const CancelToken* cancel) const {
+                           size_t num_threads, const CancelToken* cancel,
+                           const RowCentres* centres) const {
   VICINAL_CHECK_EQ(rows.dim, dim());
   VICINAL_CHECK_EQ(records.size(), rows.num_rows * layout_.record_bytes);
   const size_t d = dim();
@@ -177,6 +197,11 @@ absl::Status Codec::Encode(VectorSetView rows, std::span<uint8_t> records,
   static_assert(kPairPanel == 16);
   std::vector<float> panels(num_coded_ * d);
   PackPanels(basis_.data(), d, num_coded_, d, panels.data());
+  std::vector<float> coded_centres;
+  if (centres != nullptr) {
+    VICINAL_CHECK_EQ(centres->offsets.back(), rows.num_rows);
+    coded_centres = CodeCentres(centres->centres, panels.data());
+  }
   Workers workers(num_threads);
   std::vector<EncodeRoom> rooms(workers.size());
   const auto cancelled = [&] {
@@ -190,13 +215,34 @@ absl::Status Codec::Encode(VectorSetView rows, std::span<uint8_t> records,
         for (size_t i = begin; i < end; ++i) {
           float* row = &room.centred[(i - begin) * d];
           LoadRow(rows.row(i), rows.type, row);
-          for (size_t j = 0; j < d; ++j) row[j] -= mean_[j];
+          const float* centre =
+              centres == nullptr
+                  ? mean_.data()
+                  : centres->centres.row(centres->CentreOf(i)).data();
+          for (size_t j = 0; j < d; ++j) row[j] -= centre[j];
         }
-        EncodeBlock(room.centred.data(), end - begin, panels.data(), &room,
+        EncodeBlock(begin, end - begin, panels.data(), centres,
+                    coded_centres.data(), &room,
                     records.data() + begin * layout_.record_bytes);
       });
   return cancelled() ? absl::CancelledError("encoding cancelled")
                      : absl::OkStatus();
+}
+
+std::vector<float> Codec::CodeCentres(MatrixView centres,
+                                      const float* panels) const {
+  const size_t d = dim();
+  std::vector<float> centred(centres.num_rows * d);
+  for (size_t i = 0; i < centres.num_rows; ++i) {
+    for (size_t j = 0; j < d; ++j) {
+      centred[i * d + j] = centres.row(i)[j] - mean_[j];
+    }
+  }
+  std::vector<float> coded(centres.num_rows * num_coded_);
+  ActiveKernels().pair_ip(centred.data(), d, centres.num_rows, panels,
+                          num_coded_ / kPairPanel, d, coded.data(),
+                          num_coded_);
+  return coded;
 }
 
 absl::Status Codec::Prepare(const void* query, ElementType type,
@@ -277,6 +323,19 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
   out->tail_error2_ = static_cast<float>(factor * factor * tail_variance_ *
                                          std::max(0.0, norm2 - coded2));
   return absl::OkStatus();
+}
+
+CodeQuery Codec::QueryAround(const PreparedQuery& query, float centre_distance,
+                             float centre_norm2) const {
+  CodeQuery around = query.code_query();
+  around.additive = centre_distance;
+  around.additive_scale = 1;
+  if (metric_ != Metric::kL2) {
+    const float product = metric_ == Metric::kCosine ? 1 - centre_distance
+                                                     : -centre_distance;
+    around.additive_scale = centre_norm2 > 0 ? product / centre_norm2 : 0;
+  }
+  return around;
 }
 
 float Codec::Rescale(const uint8_t* record, size_t segment) const {

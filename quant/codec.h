@@ -22,10 +22,21 @@
 // Only the last sum is estimated; the dimensions without bits are left out of
 // it, so that they cost neither bytes nor time.
 //
+// Rows may be coded around a centre c each instead, the centroid of their list,
+// r = x - c; then m is the mean of the rows for the queries only (0 but for
+// L2), and with the codes' own product with c - m stored,
+//
+//   squared L2       F_add = |r|^2 + 2 <r^, c - m>      G_add = |q - c|^2
+//   -inner product   F_add = <r^, c> - <r, c>  G_add = -<c, q>
+//                                               a = <q, c> / |c|^2
+//
+// so that a query is prepared once and only <r, q - c> is estimated.
+//
 // Life: trained or parsed once, then const; thread-safe. A PreparedQuery
 // belongs to one thread.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -99,6 +110,17 @@ class PreparedQuery {
   std::vector<int8_t> values_;
 };
 
+// Rows offsets[i] to offsets[i + 1] have centre i. Borrowed.
+struct RowCentres {
+  MatrixView centres;
+  std::span<const uint32_t> offsets;  // one more than centres
+
+  size_t CentreOf(size_t row) const {
+    return std::upper_bound(offsets.begin(), offsets.end(), row) -
+           offsets.begin() - 1;
+  }
+};
+
 class Codec {
  public:
   CodecKind kind() const { return kind_; }
@@ -110,21 +132,28 @@ class Codec {
   size_t memory_bytes() const;
 
   // One record per row, layout().record_bytes apart, into `records` (which has
-  // room for all). Rows are `dim` elements of any type. Cancelled: the token
-  // was set; it may be null.
+  // room for all). Rows are `dim` elements of any type. centres: null when the
+  // codec was trained without. Cancelled: the token was set; it may be null.
   absl::Status Encode(VectorSetView rows, std::span<uint8_t> records,
-                      size_t num_threads, const CancelToken* cancel) const;
+                      size_t num_threads, const CancelToken* cancel,
+                      const RowCentres* centres = nullptr) const;
 
   // `query` holds dim elements of `type`. InvalidArgument: one is not finite.
   absl::Status Prepare(const void* query, ElementType type,
                        PreparedQuery* out) const;
+
+  // The same query for the records around one centre: its exact distance to
+  // the query (as the metric's kernels give it) and its squared norm.
+  CodeQuery QueryAround(const PreparedQuery& query, float centre_distance,
+                        float centre_norm2) const;
 
   // How far the estimate of a record may be off: `deviations` standard
   // deviations of the estimate's error. 3 covers about 99.7 % of the pairs.
   float ErrorBound(const PreparedQuery& query, const uint8_t* record,
                    float deviations) const;
 
-  // The row that a record stands for: the mean where it has no bits.
+  // The row that a record stands for: the mean where it has no bits. Not for
+  // records around centres.
   void Decode(const uint8_t* record, std::span<float> out) const;
 
   // Model bytes: magic, version, sizes, arrays, CRC-32C (see codec_file.cc).
@@ -141,9 +170,13 @@ class Codec {
   Codec() = default;
   // Derives layout, the rounded matrix and its scales from plan and basis.
   void Finish();
-  // panels: the basis as PackPanels leaves it.
-  void EncodeBlock(const float* centred, size_t count, const float* panels,
+  // Rows first .. first + count, centred in room->centred. panels: the basis as
+  // PackPanels leaves it. coded_centres: those of c - m.
+  void EncodeBlock(size_t first, size_t count, const float* panels,
+                   const RowCentres* centres, const float* coded_centres,
                    EncodeRoom* room, uint8_t* records) const;
+  // Coded coordinates of centres - mean.
+  std::vector<float> CodeCentres(MatrixView centres, const float* panels) const;
   // The row as floats, of unit length under the cosine.
   void LoadRow(const void* row, ElementType type, float* out) const;
   float Rescale(const uint8_t* record, size_t segment) const;
@@ -173,10 +206,12 @@ class Codec {
 
 // Learns a codec from at most 65,536 evenly spaced rows. kSaq with fewer rows
 // than kMinBasisRows or dim falls back to kRbq of the nearest width.
-// InvalidArgument: no rows, dim over kMaxCodecDim, avg_bits out of range, or an
-// element that is not finite. The same for any number of threads.
+// With centres, for Encode with the same. InvalidArgument: no rows, dim over
+// kMaxCodecDim, avg_bits out of range, or an element that is not finite. The
+// same for any number of threads.
 absl::StatusOr<std::unique_ptr<const Codec>> TrainCodec(
     VectorSetView rows, Metric metric, const CodecParams& params,
-    size_t num_threads, const CancelToken* cancel);
+    size_t num_threads, const CancelToken* cancel,
+    const RowCentres* centres = nullptr);
 
 }  // namespace vicinal

@@ -49,12 +49,14 @@ size_t NumTrainingRows(size_t num_rows, size_t dim) {
 class CodecTrainer {
  public:
   CodecTrainer(VectorSetView rows, Metric metric, const CodecParams& params,
-               size_t num_threads, const CancelToken* cancel)
+               size_t num_threads, const CancelToken* cancel,
+               const RowCentres* centres)
       : rows_(rows),
         metric_(metric),
         params_(params),
         workers_(num_threads),
-        cancel_(cancel) {}
+        cancel_(cancel),
+        centres_(centres) {}
 
   absl::StatusOr<std::unique_ptr<const Codec>> Run();
 
@@ -87,6 +89,7 @@ class CodecTrainer {
   const CodecParams params_;
   Workers workers_;
   const CancelToken* const cancel_;
+  const RowCentres* const centres_;  // null: all around the mean
   std::vector<float> mean_;
   std::vector<float> sample_;
 };
@@ -145,8 +148,15 @@ absl::Status CodecTrainer::LoadSample() {
   for (size_t j = 0; j < d; ++j) {
     mean_[j] = static_cast<float>(sums[j] / static_cast<double>(count));
   }
+  if (centres_ != nullptr && metric_ != Metric::kL2) mean_.assign(d, 0);
   for (size_t i = 0; i < count; ++i) {
-    for (size_t j = 0; j < d; ++j) sample_[i * d + j] -= mean_[j];
+    const float* centre =
+        centres_ == nullptr
+            ? mean_.data()
+            : centres_->centres
+                  .row(centres_->CentreOf(i * rows_.num_rows / count))
+                  .data();
+    for (size_t j = 0; j < d; ++j) sample_[i * d + j] -= centre[j];
   }
   return absl::OkStatus();
 }
@@ -368,8 +378,9 @@ absl::StatusOr<std::unique_ptr<const Codec>> CodecTrainer::Run() {
 
 absl::StatusOr<std::unique_ptr<const Codec>> TrainCodec(
     VectorSetView rows, Metric metric, const CodecParams& params,
-    size_t num_threads, const CancelToken* cancel) {
-  return CodecTrainer(rows, metric, params, num_threads, cancel).Run();
+    size_t num_threads, const CancelToken* cancel, const RowCentres* centres) {
+  return CodecTrainer(rows, metric, params, num_threads, cancel, centres)
+      .Run();
 }
 
 }  // namespace vicinal
