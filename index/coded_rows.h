@@ -1,3 +1,4 @@
+// Rows as their codes, for indexes that search by them.
 #pragma once
 
 #include <cstdint>

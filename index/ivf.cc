@@ -36,7 +36,6 @@
 namespace vicinal {
 namespace {
 
-constexpr size_t kMaxLists = 65'536;
 constexpr size_t kHeaderBytes = 8;
 constexpr size_t kAlignment = 64;
 // Centroids decide which rows are found, so they are learned with more care
@@ -58,10 +57,10 @@ absl::StatusOr<IvfLists> BuildIvfLists(VectorSetView vectors, Metric metric,
                                        const IvfParams& params,
                                        size_t num_threads,
                                        const CancelToken* cancel) {
-  if (params.num_lists > kMaxLists) {
+  if (params.num_lists > kMaxIvfLists) {
     return absl::InvalidArgumentError(
         absl::StrCat("num_lists is ", params.num_lists, "; at most ",
-                     kMaxLists, " are possible"));
+                     kMaxIvfLists, " are possible"));
   }
   VICINAL_ASSIGN_OR_RETURN(Cells cells,
                            FindCells(vectors, metric,
@@ -113,7 +112,7 @@ absl::StatusOr<std::unique_ptr<IvfIndex>> IvfIndex::Open(
   if (lists.size() < kHeaderBytes) return damaged("are cut short");
   const auto num_lists = GetFixed<uint32_t>(lists.data());
   const auto dim = GetFixed<uint32_t>(lists.data() + 4);
-  if (num_lists > kMaxLists || dim != vectors.dim ||
+  if (num_lists > kMaxIvfLists || dim != vectors.dim ||
       (num_lists == 0) != (vectors.num_rows == 0)) {
     return damaged("are of other rows");
   }

@@ -22,6 +22,8 @@
 
 namespace vicinal {
 
+inline constexpr uint32_t kMaxIvfLists = 65'536;
+
 struct IvfParams {
   // Lists, 1 to 65,536, at most one per row; 0: about the square root of the
   // rows. More: fewer rows per list to read, more centroids to compare and a
