@@ -25,9 +25,8 @@ constexpr size_t kScanRows = 64;
 constexpr float kSampleShare = 0.05f;
 
 // Depths of reranking measured for a k, ascending; ef is always the last.
-constexpr auto kRerankFactors =
-    std::to_array<double>({1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32,
-                           48, 64});
+constexpr auto kRerankFactors = std::to_array<double>(
+    {1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64});
 std::vector<uint32_t> RerankGrid(uint32_t k, uint32_t ef) {
   std::vector<uint32_t> grid;
   for (const double factor : kRerankFactors) {
@@ -58,7 +57,7 @@ void CountHits(std::span<const float> distances,
 
 // Of the settings of one k those that no cheaper one reaches, by cost.
 std::vector<RecallPoint> FrontierOfDepth(std::vector<RecallPoint> points,
-                                  const SearchCost& cost) {
+                                         const SearchCost& cost) {
   std::stable_sort(points.begin(), points.end(),
                    [&](const RecallPoint& a, const RecallPoint& b) {
                      return cost.Of(a) < cost.Of(b);

@@ -22,7 +22,7 @@ namespace vicinal {
 struct RecallPoint {
   float recall = 0;  // measured mean recall@k, a little less for safety
   uint32_t k = 0;
-  uint32_t ef = 0;  // SearchParams::ef: pool of a graph, lists of an IVF
+  uint32_t ef = 0;      // SearchParams::ef: pool of a graph, lists of an IVF
   uint32_t rerank = 0;  // 0 where walks are exact
 };
 

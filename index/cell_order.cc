@@ -108,8 +108,8 @@ absl::StatusOr<Cells> FindCells(VectorSetView vectors, Metric metric,
   Workers workers(num_threads);
   const std::vector<std::pair<uint64_t, RowId>> order =
       HashOrder(vectors, options.seed, &workers);
-  const size_t num_cells = std::min(
-      n, options.num_cells > 0 ? options.num_cells : NumCells(n));
+  const size_t num_cells =
+      std::min(n, options.num_cells > 0 ? options.num_cells : NumCells(n));
   const size_t num_samples = std::min(n, num_cells * options.sample_per_cell);
   std::vector<float> sample(num_samples * dim);
   for (size_t i = 0; i < num_samples; ++i) {

@@ -108,15 +108,14 @@ absl::Status Trial::Run(uint32_t ef, RecallPoints* points) {
   RecallCounter counter(truth_, ef, ef, state_.codes.codec != nullptr,
                         workers_.size());
   std::vector<absl::Status> statuses(workers_.size());
-  workers_.For(queries_.size(), 4,
-               [&](size_t begin, size_t end, size_t worker) {
-                 HnswScratch& scratch = scratches_[worker];
-                 for (size_t q = begin; q < end; ++q) {
-                   statuses[worker].Update(WalkFor(q, ef, &scratch));
-                   counter.Count(worker, q,
-                                 {scratch.exact.data(), scratch.pool.size()});
-                 }
-               });
+  workers_.For(
+      queries_.size(), 4, [&](size_t begin, size_t end, size_t worker) {
+        HnswScratch& scratch = scratches_[worker];
+        for (size_t q = begin; q < end; ++q) {
+          statuses[worker].Update(WalkFor(q, ef, &scratch));
+          counter.Count(worker, q, {scratch.exact.data(), scratch.pool.size()});
+        }
+      });
   for (const absl::Status& status : statuses) {
     VICINAL_RETURN_IF_ERROR(status);
   }

@@ -82,8 +82,8 @@ absl::StatusOr<IvfLists> BuildIvfLists(VectorSetView vectors, Metric metric,
 }
 
 struct IvfIndex::State {
-  const DistanceOps* ops = nullptr;            // of the rows
-  const DistanceOps* centroid_ops = nullptr;   // of f32
+  const DistanceOps* ops = nullptr;           // of the rows
+  const DistanceOps* centroid_ops = nullptr;  // of f32
   MatrixView centroids;
   std::vector<uint32_t> offsets;
   std::vector<float> norms2;  // of the centroids
@@ -271,9 +271,8 @@ absl::Status IvfIndex::Collector::ReadList(const Neighbor& list) {
     num_found_ = out_->size();
     return status;
   }
-  const float distance = index_.metric_ == Metric::kCosine
-                             ? 1 + list.distance
-                             : list.distance;
+  const float distance =
+      index_.metric_ == Metric::kCosine ? 1 + list.distance : list.distance;
   ScanCodes(state_.codes.codec->QueryAround(scratch_.query, distance,
                                             state_.norms2[list.row]),
             begin, end);
@@ -330,9 +329,9 @@ absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
   }
   const ScratchPool<Scratch>::Lease lease(&state_->scratches);
   Scratch& scratch = *lease.get();
-  const size_t depth = std::max(
-      params.k, params.rerank > 0 ? params.rerank
-                                  : kDefaultRerankFactor * params.k);
+  const size_t depth =
+      std::max(params.k, params.rerank > 0 ? params.rerank
+                                           : kDefaultRerankFactor * params.k);
   Collector collector(*this, query, filter, stop, depth, &scratch, out);
   absl::Status status = collector.Start();
   const size_t enough = std::min(params.k, accepted);
@@ -371,7 +370,7 @@ absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
 absl::StatusOr<std::vector<RecallPoint>> IvfIndex::Calibrate(
     size_t num_threads, const CancelToken* cancel) const {
   constexpr auto kProbes = std::to_array<uint32_t>(
-      {1,  2,  3,  4,   6,   8,   12,  16,  24,   32,   48,  64,
+      {1,  2,   3,   4,   6,   8,   12,  16,   24,   32,   48,   64,
        96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096});
   // Deepest reranking that is measured: enough for the largest k.
   constexpr size_t kPool = 2'400;
@@ -388,41 +387,41 @@ absl::StatusOr<std::vector<RecallPoint>> IvfIndex::Calibrate(
     const uint32_t probes = std::min<uint32_t>(kProbes[step], num_lists());
     RecallCounter counter(truth, probes, kPool, reranks, workers.size());
     std::vector<absl::Status> statuses(workers.size());
-    workers.For(queries.size(), 4, [&](size_t begin, size_t end,
-                                       size_t worker) {
-      if (cancel != nullptr && cancel->cancelled()) return;
-      Scratch& scratch = scratches[worker];
-      for (size_t q = begin; q < end; ++q) {
-        // One more where the query finds itself.
-        TopK found(reranks ? 0 : kCalibratedDepths.back() + 1);
-        const StopCondition never;
-        const Filter all;
-        Collector collector(*this, vectors_.row(queries[q]), all, never, kPool,
-                            &scratch, &found);
-        collector.Exclude(queries[q]);
-        statuses[worker].Update(collector.Start());
-        statuses[worker].Update(collector.ReadUpTo(probes));
-        std::vector<Neighbor>& pool = scratch.pool;
-        if (reranks) {
-          collector.Trim();
-          std::sort(pool.begin(), pool.end());
-        } else {
-          pool = found.TakeSorted();
-          std::erase_if(pool, [&](const Neighbor& neighbor) {
-            return neighbor.row == queries[q];
-          });
-        }
-        scratch.rows.clear();
-        for (const Neighbor& candidate : pool) {
-          scratch.rows.push_back(candidate.row);
-        }
-        scratch.exact.resize(pool.size());
-        GatherAhead(*state_->ops, vectors_.row(queries[q]), vectors_,
-                    scratch.rows.data(), scratch.rows.size(),
-                    scratch.exact.data());
-        counter.Count(worker, q, {scratch.exact.data(), pool.size()});
-      }
-    });
+    workers.For(
+        queries.size(), 4, [&](size_t begin, size_t end, size_t worker) {
+          if (cancel != nullptr && cancel->cancelled()) return;
+          Scratch& scratch = scratches[worker];
+          for (size_t q = begin; q < end; ++q) {
+            // One more where the query finds itself.
+            TopK found(reranks ? 0 : kCalibratedDepths.back() + 1);
+            const StopCondition never;
+            const Filter all;
+            Collector collector(*this, vectors_.row(queries[q]), all, never,
+                                kPool, &scratch, &found);
+            collector.Exclude(queries[q]);
+            statuses[worker].Update(collector.Start());
+            statuses[worker].Update(collector.ReadUpTo(probes));
+            std::vector<Neighbor>& pool = scratch.pool;
+            if (reranks) {
+              collector.Trim();
+              std::sort(pool.begin(), pool.end());
+            } else {
+              pool = found.TakeSorted();
+              std::erase_if(pool, [&](const Neighbor& neighbor) {
+                return neighbor.row == queries[q];
+              });
+            }
+            scratch.rows.clear();
+            for (const Neighbor& candidate : pool) {
+              scratch.rows.push_back(candidate.row);
+            }
+            scratch.exact.resize(pool.size());
+            GatherAhead(*state_->ops, vectors_.row(queries[q]), vectors_,
+                        scratch.rows.data(), scratch.rows.size(),
+                        scratch.exact.data());
+            counter.Count(worker, q, {scratch.exact.data(), pool.size()});
+          }
+        });
     if (cancel != nullptr && cancel->cancelled()) {
       return absl::CancelledError("calibration cancelled");
     }

@@ -168,17 +168,15 @@ void Codec::EncodeBlock(size_t first, size_t count, const float* panels,
           coded_centres + centre * num_coded_ + segment.query_offset;
       float product = 0;
       for (size_t j = 0; j < segment.num_dims; ++j) {
-        product +=
-            (static_cast<float>(levels.Level(room->codes[j])) -
-             levels.center()) *
-            coded[j];
+        product += (static_cast<float>(levels.Level(room->codes[j])) -
+                    levels.center()) *
+                   coded[j];
       }
-      with_centre += static_cast<double>(Rescale(record, s)) * unit_[s] *
-                     product;
+      with_centre +=
+          static_cast<double>(Rescale(record, s)) * unit_[s] * product;
     }
-    const float* other = centres == nullptr
-                             ? mean_.data()
-                             : centres->centres.row(centre).data();
+    const float* other =
+        centres == nullptr ? mean_.data() : centres->centres.row(centre).data();
     const double additive = metric_ == Metric::kL2
                                 ? SumSquares(row, d) + 2 * with_centre
                                 : with_centre - Dot(row, other, d);
@@ -207,24 +205,24 @@ absl::Status Codec::Encode(VectorSetView rows, std::span<uint8_t> records,
   const auto cancelled = [&] {
     return cancel != nullptr && cancel->cancelled();
   };
-  workers.For(
-      rows.num_rows, kBlockRows, [&](size_t begin, size_t end, size_t worker) {
-        if (cancelled()) return;
-        EncodeRoom& room = rooms[worker];
-        room.centred.resize(kBlockRows * d);
-        for (size_t i = begin; i < end; ++i) {
-          float* row = &room.centred[(i - begin) * d];
-          LoadRow(rows.row(i), rows.type, row);
-          const float* centre =
-              centres == nullptr
-                  ? mean_.data()
-                  : centres->centres.row(centres->CentreOf(i)).data();
-          for (size_t j = 0; j < d; ++j) row[j] -= centre[j];
-        }
-        EncodeBlock(begin, end - begin, panels.data(), centres,
-                    coded_centres.data(), &room,
-                    records.data() + begin * layout_.record_bytes);
-      });
+  workers.For(rows.num_rows, kBlockRows,
+              [&](size_t begin, size_t end, size_t worker) {
+                if (cancelled()) return;
+                EncodeRoom& room = rooms[worker];
+                room.centred.resize(kBlockRows * d);
+                for (size_t i = begin; i < end; ++i) {
+                  float* row = &room.centred[(i - begin) * d];
+                  LoadRow(rows.row(i), rows.type, row);
+                  const float* centre =
+                      centres == nullptr
+                          ? mean_.data()
+                          : centres->centres.row(centres->CentreOf(i)).data();
+                  for (size_t j = 0; j < d; ++j) row[j] -= centre[j];
+                }
+                EncodeBlock(begin, end - begin, panels.data(), centres,
+                            coded_centres.data(), &room,
+                            records.data() + begin * layout_.record_bytes);
+              });
   return cancelled() ? absl::CancelledError("encoding cancelled")
                      : absl::OkStatus();
 }
@@ -240,8 +238,7 @@ std::vector<float> Codec::CodeCentres(MatrixView centres,
   }
   std::vector<float> coded(centres.num_rows * num_coded_);
   ActiveKernels().pair_ip(centred.data(), d, centres.num_rows, panels,
-                          num_coded_ / kPairPanel, d, coded.data(),
-                          num_coded_);
+                          num_coded_ / kPairPanel, d, coded.data(), num_coded_);
   return coded;
 }
 
@@ -331,8 +328,8 @@ CodeQuery Codec::QueryAround(const PreparedQuery& query, float centre_distance,
   around.additive = centre_distance;
   around.additive_scale = 1;
   if (metric_ != Metric::kL2) {
-    const float product = metric_ == Metric::kCosine ? 1 - centre_distance
-                                                     : -centre_distance;
+    const float product =
+        metric_ == Metric::kCosine ? 1 - centre_distance : -centre_distance;
     around.additive_scale = centre_norm2 > 0 ? product / centre_norm2 : 0;
   }
   return around;

@@ -379,8 +379,7 @@ absl::StatusOr<std::unique_ptr<const Codec>> CodecTrainer::Run() {
 absl::StatusOr<std::unique_ptr<const Codec>> TrainCodec(
     VectorSetView rows, Metric metric, const CodecParams& params,
     size_t num_threads, const CancelToken* cancel, const RowCentres* centres) {
-  return CodecTrainer(rows, metric, params, num_threads, cancel, centres)
-      .Run();
+  return CodecTrainer(rows, metric, params, num_threads, cancel, centres).Run();
 }
 
 }  // namespace vicinal

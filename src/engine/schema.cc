@@ -123,10 +123,10 @@ void ValidateField(const VectorField& field, const std::string& path,
                                  "; it must be 16 to 2000")});
   }
   if (field.ivf.num_lists > kMaxIvfLists) {
-    out->push_back({path + ".index.ivf.num_lists",
-                    absl::StrCat("is ", field.ivf.num_lists,
-                                 "; it must be at most ", kMaxIvfLists,
-                                 ", or 0 for the server's choice")});
+    out->push_back(
+        {path + ".index.ivf.num_lists",
+         absl::StrCat("is ", field.ivf.num_lists, "; it must be at most ",
+                      kMaxIvfLists, ", or 0 for the server's choice")});
   }
   ValidateCodec(field.codec, field.dim, path + ".codec", out);
 }

@@ -210,9 +210,8 @@ absl::Status SealedSegment::LoadField(size_t f, absl::string_view meta_bytes) {
   std::copy(structure.begin(), structure.end(), hot);
   std::copy(records.begin(), records.end(), hot + structure_bytes);
   const absl::string_view copied(hot, structure.size());
-  const CodedRows codes{
-      field.codec.get(),
-      reinterpret_cast<const uint8_t*>(hot + structure_bytes)};
+  const CodedRows codes{field.codec.get(), reinterpret_cast<const uint8_t*>(
+                                               hot + structure_bytes)};
   if (has_lists) {
     auto ivf = IvfIndex::Open(field.vectors, layout.search_metric, copied);
     if (!ivf.ok()) return Damaged(ivf.status().message());

@@ -104,8 +104,8 @@ class SegmentBuild {
         rows;  // of field row i: its gathered (later: new) row
     bool has_maps = false;
     bool has_graph = false;
-    std::string lists;              // empty: it has none
-    std::unique_ptr<IvfIndex> ivf;  // over lists
+    std::string lists;                   // empty: it has none
+    std::unique_ptr<IvfIndex> ivf;       // over lists
     std::unique_ptr<const Codec> codec;  // null: searched as it is
 
     bool has_index() const { return has_graph || !lists.empty(); }
@@ -254,9 +254,8 @@ absl::Status SegmentBuild::OrderField(size_t f) {
   std::vector<RowId> order;
   if (schema.index == IndexKind::kIvf) {
     VICINAL_ASSIGN_OR_RETURN(
-        IvfLists lists,
-        BuildIvfLists(vectors, layout.search_metric, schema.ivf,
-                      options_.num_threads, options_.cancel));
+        IvfLists lists, BuildIvfLists(vectors, layout.search_metric, schema.ivf,
+                                      options_.num_threads, options_.cancel));
     order = std::move(lists.order);
     field.lists = std::move(lists.bytes);
   } else {
@@ -311,7 +310,8 @@ absl::Status SegmentBuild::WriteIndex(const SectionFile& vectors_file) {
       const auto writer,
       SectionFileWriter::Create(
           segment_file::IndexPath(options_.folder, options_.number),
-          segment_file::kIndexKind, version, segment_file::kMaxSections, options_.fault_hook));
+          segment_file::kIndexKind, version, segment_file::kMaxSections,
+          options_.fault_hook));
   std::string meta;
   PutFixed<uint64_t>(&meta, options_.number);
   PutFixed<uint64_t>(&meta, rows_.size());

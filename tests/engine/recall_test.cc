@@ -1,4 +1,5 @@
-// Recall floors of every metric, codec and index through the life of a collection.
+// Recall floors of every metric, codec and index through the life of a
+// collection.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -133,8 +134,8 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"CosineRbq4", Metric::kCosine, {Kind::kRbq, 4}, 32},
         Setting{"InnerProductSq8", Metric::kInnerProduct, {Kind::kSq8, 0}, 48},
         Setting{"L2Ivf", Metric::kL2, {}, 0, IndexKind::kIvf},
-        Setting{"InnerProductIvf", Metric::kInnerProduct, {}, 0,
-                IndexKind::kIvf},
+        Setting{
+            "InnerProductIvf", Metric::kInnerProduct, {}, 0, IndexKind::kIvf},
         Setting{"CosineIvf", Metric::kCosine, {}, 0, IndexKind::kIvf},
         Setting{"L2IvfSaq4", Metric::kL2, {Kind::kSaq, 4}, 32, IndexKind::kIvf},
         Setting{"InnerProductIvfSaq4",

@@ -44,9 +44,8 @@ struct Built {
 Built Build(const OwnedVectors& vectors, Metric metric, float avg_bits,
             uint32_t num_lists = 0) {
   Built out;
-  IvfLists lists =
-      *BuildIvfLists(vectors.view(), metric, {.num_lists = num_lists}, 2,
-                     nullptr);
+  IvfLists lists = *BuildIvfLists(vectors.view(), metric,
+                                  {.num_lists = num_lists}, 2, nullptr);
   out.rows = Permuted(vectors, lists.order);
   out.lists = std::move(lists.bytes);
   out.index = *IvfIndex::Open(out.rows.view(), metric, out.lists);
@@ -55,10 +54,9 @@ Built Build(const OwnedVectors& vectors, Metric metric, float avg_bits,
     out.codec = *TrainCodec(out.rows.view(), metric, {.avg_bits = avg_bits}, 2,
                             nullptr, &centres);
     out.records.resize(vectors.num_rows * out.codec->layout().record_bytes);
-    EXPECT_TRUE(out.codec
-                    ->Encode(out.rows.view(), out.records, 2, nullptr,
-                             &centres)
-                    .ok());
+    EXPECT_TRUE(
+        out.codec->Encode(out.rows.view(), out.records, 2, nullptr, &centres)
+            .ok());
     out.index->UseCodes({out.codec.get(), out.records.data()});
   }
   return out;
@@ -92,9 +90,9 @@ TEST_P(IvfTest, RecallGrowsWithTheListsRead) {
 
 TEST_P(IvfTest, CodesFindTheSameAfterReranking) {
   const Built built = Build(base_, GetParam(), 4);
-  EXPECT_GT(MeanRecall(*built.index, built.rows.view(), GetParam(), queries_,
-                       10, 64),
-            0.99);
+  EXPECT_GT(
+      MeanRecall(*built.index, built.rows.view(), GetParam(), queries_, 10, 64),
+      0.99);
 }
 
 // The estimate around a centre is the exact distance but for the code's error.
@@ -102,15 +100,14 @@ TEST_P(IvfTest, EstimatesAroundCentresAreUnbiasedAndNearer) {
   const Metric metric = GetParam();
   const Built built = Build(base_, metric, 4);
   const RowCentres centres = built.index->centres();
-  const auto plain = *TrainCodec(built.rows.view(), metric, {.avg_bits = 4}, 2,
-                                 nullptr);
+  const auto plain =
+      *TrainCodec(built.rows.view(), metric, {.avg_bits = 4}, 2, nullptr);
   std::vector<uint8_t> plain_records(kRows * plain->layout().record_bytes);
-  ASSERT_TRUE(
-      plain->Encode(built.rows.view(), plain_records, 2, nullptr).ok());
+  ASSERT_TRUE(plain->Encode(built.rows.view(), plain_records, 2, nullptr).ok());
   const DistanceOps& ops = OpsFor(metric, ElementType::kFloat32);
-  const DistanceOps& centre_ops = OpsFor(
-      metric == Metric::kL2 ? Metric::kL2 : Metric::kInnerProduct,
-      ElementType::kFloat32);
+  const DistanceOps& centre_ops =
+      OpsFor(metric == Metric::kL2 ? Metric::kL2 : Metric::kInnerProduct,
+             ElementType::kFloat32);
   double bias = 0, error = 0, plain_error = 0, size = 0;
   PreparedQuery query, plain_query;
   for (size_t q = 0; q < queries_.num_rows; ++q) {
@@ -119,22 +116,19 @@ TEST_P(IvfTest, EstimatesAroundCentresAreUnbiasedAndNearer) {
     if (metric == Metric::kCosine) {
       NormalizeInto(unit.data(), kDim, unit.data());
     }
-    ASSERT_TRUE(built.codec
-                    ->Prepare(queries_.row(q), ElementType::kFloat32, &query)
-                    .ok());
-    ASSERT_TRUE(plain
-                    ->Prepare(queries_.row(q), ElementType::kFloat32,
-                              &plain_query)
-                    .ok());
+    ASSERT_TRUE(
+        built.codec->Prepare(queries_.row(q), ElementType::kFloat32, &query)
+            .ok());
+    ASSERT_TRUE(
+        plain->Prepare(queries_.row(q), ElementType::kFloat32, &plain_query)
+            .ok());
     for (size_t list = 0; list + 1 < centres.offsets.size(); ++list) {
       const float* centre = centres.centres.row(list).data();
       float distance = centre_ops.one(unit.data(), centre, kDim);
       if (metric == Metric::kCosine) distance += 1;
-      const float norm2 =
-          -OpsFor(Metric::kInnerProduct, ElementType::kFloat32)
-               .one(centre, centre, kDim);
-      const CodeQuery around =
-          built.codec->QueryAround(query, distance, norm2);
+      const float norm2 = -OpsFor(Metric::kInnerProduct, ElementType::kFloat32)
+                               .one(centre, centre, kDim);
+      const CodeQuery around = built.codec->QueryAround(query, distance, norm2);
       for (size_t row = centres.offsets[list]; row < centres.offsets[list + 1];
            ++row) {
         float estimate, plain_estimate;
@@ -146,8 +140,7 @@ TEST_P(IvfTest, EstimatesAroundCentresAreUnbiasedAndNearer) {
             plain->layout(), plain_query.code_query(),
             &plain_records[row * plain->layout().record_bytes],
             plain->layout().record_bytes, 1, &plain_estimate);
-        const float exact =
-            ops.one(queries_.row(q), built.rows.row(row), kDim);
+        const float exact = ops.one(queries_.row(q), built.rows.row(row), kDim);
         bias += estimate - exact;
         error += std::abs(estimate - exact);
         plain_error += std::abs(plain_estimate - exact);
@@ -174,8 +167,8 @@ TEST_P(IvfTest, CalibratedTargetsAreMet) {
                                  ParamsForRecall(table, 10, target), {}, {},
                                  &top, nullptr)
                         .ok());
-        const auto truth = ExactSearch(built.rows.view(), GetParam(),
-                                       queries_.row(q), 10);
+        const auto truth =
+            ExactSearch(built.rows.view(), GetParam(), queries_.row(q), 10);
         for (const Neighbor& found : top.TakeSorted()) {
           hits += found.distance <= truth.back().distance;
         }
@@ -233,17 +226,16 @@ TEST(IvfBuildTest, IsTheSameForAnyThreadsAndRowOrder) {
 
 TEST(IvfBuildTest, DegenerateRowsStillGiveAnIndex) {
   for (const size_t num_rows : {size_t{1}, size_t{2}, size_t{50}}) {
-    const OwnedVectors same =
-        MakeVectors(std::vector<float>(num_rows * 8, 3.0f), 8,
-                    ElementType::kFloat32);
+    const OwnedVectors same = MakeVectors(
+        std::vector<float>(num_rows * 8, 3.0f), 8, ElementType::kFloat32);
     const Built built = Build(same, Metric::kL2, 0, 10);
     const auto found = SearchIndex(*built.index, same.row(0), 5, 1);
     EXPECT_EQ(found.size(), std::min<size_t>(5, num_rows));
     EXPECT_EQ(found[0].distance, 0);
     EXPECT_TRUE(built.index->Calibrate(2, nullptr).ok());
   }
-  const OwnedVectors zeros = MakeVectors(std::vector<float>(20'000, 0.0f), 8,
-                                         ElementType::kFloat32);
+  const OwnedVectors zeros =
+      MakeVectors(std::vector<float>(20'000, 0.0f), 8, ElementType::kFloat32);
   const Built coded = Build(zeros, Metric::kInnerProduct, 4);
   EXPECT_EQ(SearchIndex(*coded.index, zeros.row(0), 5, 1).size(), 5u);
 }
@@ -269,8 +261,8 @@ TEST(IvfFileTest, DamagedBytesAreRefused) {
     return IvfIndex::Open(built.rows.view(), Metric::kL2, bytes).status();
   };
   EXPECT_TRUE(open(built.lists).ok());
-  for (const size_t size : {size_t{0}, size_t{7}, size_t{40},
-                            built.lists.size() - 1}) {
+  for (const size_t size :
+       {size_t{0}, size_t{7}, size_t{40}, built.lists.size() - 1}) {
     EXPECT_TRUE(absl::IsDataLoss(open(built.lists.substr(0, size))));
   }
   EXPECT_TRUE(absl::IsDataLoss(open(built.lists + "x")));
@@ -279,14 +271,14 @@ TEST(IvfFileTest, DamagedBytesAreRefused) {
     std::memcpy(&bytes[at], &value, 4);
     return bytes;
   };
-  EXPECT_TRUE(absl::IsDataLoss(open(with(0, 9))));           // other number
+  EXPECT_TRUE(absl::IsDataLoss(open(with(0, 9))));  // other number
   EXPECT_TRUE(absl::IsDataLoss(open(with(0, 0xFFFFFFFF))));
-  EXPECT_TRUE(absl::IsDataLoss(open(with(4, 17))));          // other dimension
-  EXPECT_TRUE(absl::IsDataLoss(open(with(8, 1))));           // not from 0
-  EXPECT_TRUE(absl::IsDataLoss(open(with(12, 501))));        // not ascending
-  EXPECT_TRUE(absl::IsDataLoss(open(with(40, 499))));        // not to the end
-  EXPECT_TRUE(absl::IsDataLoss(
-      open(with(built.lists.size() - 4, 0x7FC00000))));      // NaN
+  EXPECT_TRUE(absl::IsDataLoss(open(with(4, 17))));    // other dimension
+  EXPECT_TRUE(absl::IsDataLoss(open(with(8, 1))));     // not from 0
+  EXPECT_TRUE(absl::IsDataLoss(open(with(12, 501))));  // not ascending
+  EXPECT_TRUE(absl::IsDataLoss(open(with(40, 499))));  // not to the end
+  EXPECT_TRUE(
+      absl::IsDataLoss(open(with(built.lists.size() - 4, 0x7FC00000))));  // NaN
 }
 
 }  // namespace

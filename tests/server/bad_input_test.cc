@@ -246,16 +246,7 @@ TEST_F(BadInputTest, KOutsideItsLimits) {
   }
 }
 
-TEST_F(BadInputTest, NprobeOutsideItsLimitsOrForAGraph) {
-  for (const uint32_t nprobe : {0u, 65'537u}) {
-    ExpectRefused(Search([&](v1::SearchRequest* request) {
-                    request->mutable_query()
-                        ->mutable_retrieve()
-                        ->mutable_quality()
-                        ->set_nprobe(nprobe);
-                  }),
-                  "query.retrieve.quality.nprobe", "65536");
-  }
+TEST_F(BadInputTest, NprobeForAGraph) {
   ExpectRefused(Search([&](v1::SearchRequest* request) {
                   request->mutable_query()
                       ->mutable_retrieve()
@@ -265,7 +256,7 @@ TEST_F(BadInputTest, NprobeOutsideItsLimitsOrForAGraph) {
                 "query.retrieve.quality.nprobe", "has a graph");
 }
 
-TEST_F(BadInputTest, EfForListsAndTooManyOfThem) {
+TEST_F(BadInputTest, EfForListsTooManyListsAndNprobeOutsideItsLimits) {
   v1::CreateCollectionRequest create;
   create.mutable_collection()->set_name("lists");
   auto* vector = create.mutable_collection()->add_vectors();
@@ -295,6 +286,12 @@ TEST_F(BadInputTest, EfForListsAndTooManyOfThem) {
     Call call;
     ExpectRefused(search_->SearchBatch(&call, request, &reply), "quality.ef",
                   "give nprobe or recall_target");
+  }
+  for (const uint32_t nprobe : {0u, 65'537u}) {
+    request.mutable_quality()->set_nprobe(nprobe);
+    Call call;
+    ExpectRefused(search_->SearchBatch(&call, request, &reply),
+                  "quality.nprobe", "65536");
   }
   request.mutable_quality()->set_nprobe(16);
   Call call;
