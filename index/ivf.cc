@@ -86,7 +86,7 @@ struct IvfIndex::State {
   const DistanceOps* centroid_ops = nullptr;  // of f32
   MatrixView centroids;
   std::vector<uint32_t> offsets;
-  std::vector<float> norms2;  // of the centroids
+  std::vector<float> norms2;  // of the centroids, for a codec
   size_t bytes = 0;
   CodedRows codes;
   mutable ScratchPool<Scratch> scratches;
@@ -136,11 +136,6 @@ absl::StatusOr<std::unique_ptr<IvfIndex>> IvfIndex::Open(
   if (!AllFinite(state->centroids.data, size_t{num_lists} * dim)) {
     return damaged("have a centroid that is not finite");
   }
-  const DistanceOps& ip = OpsFor(Metric::kInnerProduct, ElementType::kFloat32);
-  for (size_t i = 0; i < num_lists; ++i) {
-    const float* row = state->centroids.row(i).data();
-    state->norms2.push_back(-ip.one(row, row, dim));
-  }
   state->ops = &OpsFor(metric, vectors.type);
   // Centroids of unit rows are shorter, and compared as they are.
   state->centroid_ops =
@@ -165,7 +160,14 @@ RowCentres IvfIndex::centres() const {
   return {state_->centroids, state_->offsets};
 }
 
-void IvfIndex::UseCodes(CodedRows codes) { state_->codes = codes; }
+void IvfIndex::UseCodes(CodedRows codes) {
+  state_->codes = codes;
+  state_->norms2.clear();
+  for (size_t i = 0; codes.codec != nullptr && i < num_lists(); ++i) {
+    state_->norms2.push_back(
+        codes.codec->CentreNorm2(state_->centroids.row(i).data()));
+  }
+}
 
 // Reads lists for one query, nearest first. Candidates go to scratch->pool, or
 // without codes, compared exactly, to `out`.

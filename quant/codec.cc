@@ -26,6 +26,11 @@ constexpr size_t kBlockRows = 64;
 // Length of rounded rows and queries: their product is below 2^31 for any
 // dimension, and one rounding costs 1e-5 of the product.
 constexpr float kRoundedNorm = 32'000;
+// Bits per dimension from which eight-bit segments see a query's second digit.
+// Measured at 4 bits, D=1024: see docs/codecs.md.
+constexpr size_t kFineBits = 3;
+// Steps of a query's second digit in one of its first: [-127, 127].
+constexpr float kLowSteps = 254;
 
 double SumSquares(const float* values, size_t n) {
   constexpr size_t kBlock = 64;
@@ -75,7 +80,8 @@ size_t CodeRecordBytes(size_t dim, float avg_bits) {
 void Codec::Finish() {
   const size_t d = mean_.size();
   layout_ = {};
-  layout_.num_segments = plan_.size();
+  layout_.num_segments = plan_.size() + (stores_missing() ? 1 : 0);
+  VICINAL_CHECK(layout_.num_segments <= kMaxCodeSegments);
   uint32_t payload = 0;
   uint32_t coded = 0;
   bool fine = true;
@@ -93,10 +99,19 @@ void Codec::Finish() {
     fine = fine && segment.bits == 8;
   }
   num_coded_ = coded;
+  num_values_ = coded;
+  // Where codes are fine, the query's own rounding would be much of the error
+  // of the segments of eight bits.
+  for (size_t s = 0; s < plan_.size(); ++s) {
+    if (plan_[s].bits != 8 || payload * 8 < kFineBits * d) continue;
+    layout_.segments[s].low_offset = num_values_;
+    num_values_ += plan_[s].num_dims;
+  }
   // A half has 11 bits: too few behind codes of eight.
   layout_.rescale_is_f16 = !fine;
   layout_.additive_offset = (payload + 3) / 4 * 4;
-  const size_t factors = 4 + plan_.size() * (layout_.rescale_is_f16 ? 2 : 4);
+  const size_t factors =
+      4 + layout_.num_segments * (layout_.rescale_is_f16 ? 2 : 4);
   layout_.record_bytes = (layout_.additive_offset + factors + 15) / 16 * 16;
 
   mean_norm2_ = Dot(mean_.data(), mean_.data(), d);
@@ -145,7 +160,6 @@ void Codec::EncodeBlock(size_t first, size_t count, const float* panels,
     std::memset(record, 0, layout_.record_bytes);
     const float* row = centred + i * d;
     const size_t centre = centres == nullptr ? 0 : centres->CentreOf(first + i);
-    uint8_t* factors = record + layout_.additive_offset + sizeof(float);
     double with_centre = 0;  // <r^, c - m>
     for (size_t s = 0; s < plan_.size(); ++s) {
       const CodeSegment& segment = layout_.segments[s];
@@ -156,30 +170,34 @@ void Codec::EncodeBlock(size_t first, size_t count, const float* panels,
                         levels, adjust_rounds_, room->codes.data());
       PackCodes(room->codes.data(), segment.num_dims, segment.bits,
                 record + segment.payload_offset);
-      const float stored = unit_[s] > 0 ? code.rescale / unit_[s] : 0;
-      if (layout_.rescale_is_f16) {
-        const uint16_t half = FloatToHalf(std::min(stored, 65'504.0f));
-        std::memcpy(factors + 2 * s, &half, 2);
-      } else {
-        std::memcpy(factors + 4 * s, &stored, 4);
-      }
+      PutRescale(unit_[s] > 0 ? code.rescale / unit_[s] : 0, s, record);
       if (centres == nullptr) continue;
       const float* coded =
           coded_centres + centre * num_coded_ + segment.query_offset;
-      float product = 0;
+      // Lanes, so that additions overlap; num_dims is a multiple of 16.
+      float lanes[16] = {};
       for (size_t j = 0; j < segment.num_dims; ++j) {
-        product += (static_cast<float>(levels.Level(room->codes[j])) -
-                    levels.center()) *
-                   coded[j];
+        lanes[j % 16] +=
+            static_cast<float>(levels.Level(room->codes[j])) * coded[j] -
+            levels.center() * coded[j];
       }
+      float product = 0;
+      for (const float lane : lanes) product += lane;
       with_centre +=
           static_cast<double>(Rescale(record, s)) * unit_[s] * product;
     }
-    const float* other =
-        centres == nullptr ? mean_.data() : centres->centres.row(centre).data();
-    const double additive = metric_ == Metric::kL2
-                                ? SumSquares(row, d) + 2 * with_centre
-                                : with_centre - Dot(row, other, d);
+    double additive = metric_ == Metric::kL2 ? SumSquares(row, d)
+                                             : -Dot(row, mean_.data(), d);
+    if (centres != nullptr) {
+      const double product = Dot(row, centres->centres.row(centre).data(), d) -
+                             Dot(row, mean_.data(), d);
+      const double missing = product - with_centre;
+      additive = metric_ == Metric::kL2 ? additive + 2 * product : -missing;
+      if (stores_missing() && missing_unit_ > 0) {
+        PutRescale(static_cast<float>(missing / missing_unit_), plan_.size(),
+                   record);
+      }
+    }
     const auto stored = static_cast<float>(additive);
     std::memcpy(record + layout_.additive_offset, &stored, sizeof(float));
   }
@@ -248,7 +266,7 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
   out->centred_.resize(2 * d);
   out->rounded_.assign(padded_dim_, 0);
   out->projected_.resize(num_coded_);
-  out->values_.resize(num_coded_);
+  out->values_.resize(num_values_);
   out->coordinates_.resize(num_coded_);
   float* raw = out->centred_.data() + d;
   float* centred = out->centred_.data();
@@ -281,6 +299,10 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
                           : (metric_ == Metric::kCosine ? 1.0f : 0.0f) -
                                 static_cast<float>(mean_product);
   prepared.additive_scale = share;
+  if (stores_missing()) {
+    prepared.scale[plan_.size()] = 0;
+    prepared.offset[plan_.size()] = 0;
+  }
   const float factor = FactorOf(metric_);
   const float from_rounded = norm / kRoundedNorm;
   double coded2 = 0;
@@ -306,12 +328,28 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
       values[i] = static_cast<int8_t>(value);
       sum += value;
     }
+    double step = largest / 127;
     const float scale = factor * unit_[s] * (largest / 127);
     prepared.scale[s] = scale;
-    prepared.offset[s] = -scale * levels.center() * static_cast<float>(sum);
+    double all = sum;
+    if (segment.low_offset != 0) {
+      // What the first digit leaves is at most half of its step.
+      int8_t* low = &out->values_[segment.low_offset];
+      int32_t low_sum = 0;
+      for (size_t i = 0; i < segment.num_dims; ++i) {
+        const float rest =
+            coordinates[i] * inverse - static_cast<float>(values[i]);
+        const int32_t value = Round(rest * kLowSteps);
+        low[i] = static_cast<int8_t>(value);
+        low_sum += value;
+      }
+      prepared.low_scale[s] = scale / kLowSteps;
+      all += static_cast<double>(low_sum) / kLowSteps;
+      step /= kLowSteps;
+    }
+    prepared.offset[s] = static_cast<float>(-scale * levels.center() * all);
     // Codes err by the query's length, its rounding by the row's.
     const double from_codes = deviation_[s] * deviation_[s] * segment2;
-    const double step = largest / 127;
     const double from_query = norm_[s] * norm_[s] * step * step / 12;
     out->error_scale_[s] =
         std::abs(factor) *
@@ -327,12 +365,37 @@ CodeQuery Codec::QueryAround(const PreparedQuery& query, float centre_distance,
   CodeQuery around = query.code_query();
   around.additive = centre_distance;
   around.additive_scale = 1;
+  const float product =
+      metric_ == Metric::kL2
+          ? (query.code_query().additive + centre_norm2 - centre_distance) / 2
+      : metric_ == Metric::kCosine ? 1 - centre_distance
+                                   : -centre_distance;
+  const float along = centre_norm2 > 0 ? product / centre_norm2 : 0;
   if (metric_ != Metric::kL2) {
-    const float product =
-        metric_ == Metric::kCosine ? 1 - centre_distance : -centre_distance;
-    around.additive_scale = centre_norm2 > 0 ? product / centre_norm2 : 0;
+    around.additive_scale = along;
+  } else if (stores_missing()) {
+    around.offset[plan_.size()] = -2 * along * missing_unit_;
   }
   return around;
+}
+
+float Codec::CentreNorm2(const float* centre) const {
+  double sum = 0;
+  for (size_t i = 0; i < dim(); ++i) {
+    const double difference = static_cast<double>(centre[i]) - mean_[i];
+    sum += difference * difference;
+  }
+  return static_cast<float>(sum);
+}
+
+void Codec::PutRescale(float value, size_t segment, uint8_t* record) const {
+  uint8_t* factors = record + layout_.additive_offset + sizeof(float);
+  if (layout_.rescale_is_f16) {
+    const uint16_t half = FloatToHalf(std::clamp(value, -65'504.0f, 65'504.0f));
+    std::memcpy(factors + 2 * segment, &half, 2);
+  } else {
+    std::memcpy(factors + 4 * segment, &value, 4);
+  }
 }
 
 float Codec::Rescale(const uint8_t* record, size_t segment) const {

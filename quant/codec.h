@@ -24,13 +24,18 @@
 //
 // Rows may be coded around a centre c each instead, the centroid of their list,
 // r = x - c; then m is the mean of the rows for the queries only (0 but for
-// L2), and with the codes' own product with c - m stored,
+// L2), and with C = <r - r^, c - m>, what the code misses of the product with
+// the centre, stored in the record,
 //
-//   squared L2       F_add = |r|^2 + 2 <r^, c - m>      G_add = |q - c|^2
-//   -inner product   F_add = <r^, c> - <r, c>  G_add = -<c, q>
-//                                               a = <q, c> / |c|^2
+//   squared L2       F_add = |r|^2 + 2 <r, c - m>  G_add = |q - c|^2
+//                    and one more term, -2 a C
+//   -inner product   F_add = -C                    G_add = -<c, q>
 //
-// so that a query is prepared once and only <r, q - c> is estimated.
+// with a = <q - m, c - m> / |c - m|^2. So a query is prepared once for all
+// centres, and of it only what is not along c is estimated, <r, q - m -
+// a (c - m)>: for near lists that is short, for far ones never longer than q.
+// (Measured, study set of 1,024 dimensions, one bit: without C 60 % more error
+// than around one mean over 200 of 256 lists, with it 25 % less.)
 //
 // Life: trained or parsed once, then const; thread-safe. A PreparedQuery
 // belongs to one thread.
@@ -143,9 +148,11 @@ class Codec {
                        PreparedQuery* out) const;
 
   // The same query for the records around one centre: its exact distance to
-  // the query (as the metric's kernels give it) and its squared norm.
+  // the query (as the metric's kernels give it) and its CentreNorm2.
   CodeQuery QueryAround(const PreparedQuery& query, float centre_distance,
                         float centre_norm2) const;
+  // |c - m|^2.
+  float CentreNorm2(const float* centre) const;
 
   // How far the estimate of a record may be off: `deviations` standard
   // deviations of the estimate's error. 3 covers about 99.7 % of the pairs.
@@ -180,10 +187,16 @@ class Codec {
   // The row as floats, of unit length under the cosine.
   void LoadRow(const void* row, ElementType type, float* out) const;
   float Rescale(const uint8_t* record, size_t segment) const;
+  void PutRescale(float value, size_t segment, uint8_t* record) const;
+  // Records then have one more rescale, C, of a segment without dimensions.
+  bool stores_missing() const {
+    return around_centres_ && metric_ == Metric::kL2;
+  }
 
   CodecKind kind_ = CodecKind::kSaq;
   Metric metric_ = Metric::kL2;
   uint32_t adjust_rounds_ = 0;
+  bool around_centres_ = false;
   Plan plan_;
   std::vector<float> mean_;   // dim
   std::vector<float> basis_;  // num_coded x dim: rotated rows of the basis
@@ -193,10 +206,12 @@ class Codec {
   std::vector<float> unit_;
   std::vector<float> deviation_;
   std::vector<float> norm_;
+  float missing_unit_ = 0;   // of C as it is stored, under L2 only
   float tail_variance_ = 0;  // mean square of a row in a dimension without bits
 
   // Derived.
   size_t num_coded_ = 0;
+  size_t num_values_ = 0;  // of a prepared query, second digits included
   CodeLayout layout_;
   size_t padded_dim_ = 0;
   std::vector<int16_t> rounded_basis_;  // num_coded x padded_dim

@@ -168,6 +168,7 @@ std::unique_ptr<Codec> CodecTrainer::NewCodec(
   codec->kind_ = params_.kind;
   codec->metric_ = metric_;
   codec->adjust_rounds_ = params_.adjust_rounds;
+  codec->around_centres_ = centres_ != nullptr;
   codec->plan_ = plan;
   codec->mean_ = mean_;
   size_t num_coded = 0;
@@ -229,6 +230,10 @@ void CodecTrainer::FitFactors(Codec* codec) const {
   for (size_t i = 0; i < rows.num_rows * d; ++i) {
     all2 += static_cast<double>(rows.data[i]) * rows.data[i];
   }
+  if (codec->stores_missing()) {
+    codec->missing_unit_ =
+        static_cast<float>(all2 / static_cast<double>(rows.num_rows));
+  }
   const size_t tail = d > num_coded ? d - num_coded : 0;
   if (tail > 0) {
     codec->tail_variance_ = static_cast<float>(
@@ -242,12 +247,16 @@ std::vector<Plan> CodecTrainer::CandidatePlans(
   const size_t d = rows_.dim;
   PlanLimits limits;
   limits.granularity = CodeGranularity(d);
-  limits.max_segments = params_.max_segments;
+  // Around centres one of a record's rescales is taken.
+  const bool around = centres_ != nullptr && metric_ == Metric::kL2;
+  limits.max_segments =
+      std::min<size_t>(params_.max_segments, kMaxCodeSegments - around);
   if (params_.max_coded_dims > 0) limits.max_dims = params_.max_coded_dims;
   limits.factor_bytes = params_.avg_bits > 4 ? 4 : 2;
   const size_t spare = limits.granularity < 32 ? 2 : 0;  // the additive's place
-  limits.payload_and_factor_bytes =
-      CodeRecordBytes(d, params_.avg_bits) - sizeof(float) - spare;
+  limits.payload_and_factor_bytes = CodeRecordBytes(d, params_.avg_bits) -
+                                    sizeof(float) - spare -
+                                    (around ? limits.factor_bytes : 0);
   std::vector<Plan> plans;
   const auto add = [&](Plan plan) {
     if (!plan.empty() &&

@@ -25,10 +25,11 @@ namespace vicinal {
 inline constexpr size_t kMaxCodeSegments = 8;
 
 struct CodeSegment {
-  uint32_t bits = 0;            // 1, 2, 4 or 8
+  uint32_t bits = 0;            // 1, 2, 4 or 8; 0: no dimensions, offset only
   uint32_t num_dims = 0;        // a multiple of 16
   uint32_t payload_offset = 0;  // bytes from the front of the record
   uint32_t query_offset = 0;    // bytes from the front of CodeQuery::values
+  uint32_t low_offset = 0;      // the same, of a second digit; 0: there is none
   // Whether codes of 2 or 4 bits stand for levels[code] instead of themselves.
   bool has_levels = false;
   uint8_t levels[16] = {};  // each <= 127
@@ -48,6 +49,7 @@ struct CodeQuery {
   const int8_t* values = nullptr;
   float scale[kMaxCodeSegments] = {};
   float offset[kMaxCodeSegments] = {};
+  float low_scale[kMaxCodeSegments] = {};  // of the second digits
   float additive = 0;
   float additive_scale = 1;  // of the record's
 };
@@ -55,11 +57,12 @@ struct CodeQuery {
 // The estimate of a record, smaller is closer:
 //
 //   sum = fma(query.additive_scale, record.additive, query.additive)
-//   for s ascending: sum = fma(rescale[s],
-//                              fma(scale[s], float(dot[s]), offset[s]), sum)
+//   for s ascending: sum = fma(rescale[s], product[s], sum)
+//   product[s] = fma(scale[s], float(dot[s]), offset[s]), and then
+//                fma(low_scale[s], float(low[s]), product[s]) with low digits
 //
 // where dot[s] is the exact sum over the segment of u(code) * value and u is
-// the code or its level.
+// the code or its level; low[s] the same with the second digits.
 struct CodeKernels {
   const char* name;  // "scalar", "avx2" or "avx512"
 

@@ -153,9 +153,10 @@ VICINAL_INLINE __m128i DotsOf(const CodeSegment& segment,
 
 VICINAL_INLINE __m128i Dots(const CodeSegment& segment,
                             const uint8_t* const* records,
-                            const int8_t* values) {
-  const int8_t* query = values + segment.query_offset;
+                            const int8_t* query) {
   switch (segment.bits) {
+    case 0:
+      return _mm_setzero_si128();
     case 1:
       return DotsOf<1, false>(segment, records, query);
     case 2:
@@ -194,10 +195,16 @@ VICINAL_INLINE __m128 Estimates(const CodeLayout& layout,
   __m128 sum = _mm_fmadd_ps(_mm_set1_ps(query.additive_scale),
                             _mm_load_ps(additive), _mm_set1_ps(query.additive));
   for (size_t s = 0; s < layout.num_segments; ++s) {
-    const __m128 dots =
-        _mm_cvtepi32_ps(Dots(layout.segments[s], records, query.values));
-    const __m128 product = _mm_fmadd_ps(_mm_set1_ps(query.scale[s]), dots,
-                                        _mm_set1_ps(query.offset[s]));
+    const CodeSegment& segment = layout.segments[s];
+    const __m128 dots = _mm_cvtepi32_ps(
+        Dots(segment, records, query.values + segment.query_offset));
+    __m128 product = _mm_fmadd_ps(_mm_set1_ps(query.scale[s]), dots,
+                                  _mm_set1_ps(query.offset[s]));
+    if (segment.low_offset != 0) {
+      const __m128 low = _mm_cvtepi32_ps(DotsOf<8, false>(
+          segment, records, query.values + segment.low_offset));
+      product = _mm_fmadd_ps(_mm_set1_ps(query.low_scale[s]), low, product);
+    }
     sum = _mm_fmadd_ps(
         _mm_setr_ps(rescale[0][s], rescale[1][s], rescale[2][s], rescale[3][s]),
         product, sum);

@@ -14,9 +14,8 @@ uint32_t CodeAt(const uint8_t* block, size_t width, size_t bits, size_t j) {
 }
 
 int32_t Dot(const CodeSegment& segment, const uint8_t* record,
-            const int8_t* values) {
+            const int8_t* query) {
   const uint8_t* block = record + segment.payload_offset;
-  const int8_t* query = values + segment.query_offset;
   int32_t sum = 0;
   for (size_t at = 0; at < segment.num_dims;) {
     const size_t width = segment.num_dims - at >= 64 ? 64 : 16;
@@ -63,10 +62,16 @@ float Estimate(const CodeLayout& layout, const CodeQuery& query,
   for (size_t s = 0; s < layout.num_segments; ++s) {
     const float rescale = layout.rescale_is_f16 ? LoadHalf(factors + 2 * s)
                                                 : LoadFloat(factors + 4 * s);
-    const auto dot =
-        static_cast<float>(Dot(layout.segments[s], record, query.values));
-    sum = __builtin_fmaf(
-        rescale, __builtin_fmaf(query.scale[s], dot, query.offset[s]), sum);
+    const CodeSegment& segment = layout.segments[s];
+    const auto dot = static_cast<float>(
+        Dot(segment, record, query.values + segment.query_offset));
+    float product = __builtin_fmaf(query.scale[s], dot, query.offset[s]);
+    if (segment.low_offset != 0) {
+      const auto low = static_cast<float>(
+          Dot(segment, record, query.values + segment.low_offset));
+      product = __builtin_fmaf(query.low_scale[s], low, product);
+    }
+    sum = __builtin_fmaf(rescale, product, sum);
   }
   return sum;
 }

@@ -126,8 +126,7 @@ TEST_P(IvfTest, EstimatesAroundCentresAreUnbiasedAndNearer) {
       const float* centre = centres.centres.row(list).data();
       float distance = centre_ops.one(unit.data(), centre, kDim);
       if (metric == Metric::kCosine) distance += 1;
-      const float norm2 = -OpsFor(Metric::kInnerProduct, ElementType::kFloat32)
-                               .one(centre, centre, kDim);
+      const float norm2 = built.codec->CentreNorm2(centre);
       const CodeQuery around = built.codec->QueryAround(query, distance, norm2);
       for (size_t row = centres.offsets[list]; row < centres.offsets[list + 1];
            ++row) {
