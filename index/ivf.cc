@@ -27,6 +27,7 @@
 #include "index/scratch_pool.h"
 #include "src/base/check.h"
 #include "src/base/coding.h"
+#include "src/base/mapped_buffer.h"
 #include "src/base/status_macros.h"
 #include "src/base/workers.h"
 #include "src/distance/code_kernels.h"
@@ -88,7 +89,8 @@ struct IvfIndex::State {
   std::vector<uint32_t> offsets;
   std::vector<float> norms2;  // of the centroids, for a codec
   size_t bytes = 0;
-  CodedRows codes;
+  const Codec* codec = nullptr;  // null: rows are compared
+  MappedBuffer blocks;           // of codes, sixteen rows each
   mutable ScratchPool<Scratch> scratches;
 
   size_t num_lists() const { return centroids.num_rows; }
@@ -161,13 +163,28 @@ RowCentres IvfIndex::centres() const {
 }
 
 void IvfIndex::UseCodes(CodedRows codes) {
-  state_->codes = codes;
+  state_->codec = codes.codec;
   state_->norms2.clear();
-  for (size_t i = 0; codes.codec != nullptr && i < num_lists(); ++i) {
+  if (codes.codec == nullptr) return;
+  for (size_t i = 0; i < num_lists(); ++i) {
     state_->norms2.push_back(
         codes.codec->CentreNorm2(state_->centroids.row(i).data()));
   }
+  const CodeLayout& layout = codes.codec->layout();
+  const size_t block_bytes = CodeBlockBytes(layout);
+  const size_t num_blocks =
+      (vectors_.num_rows + kCodeBlockRows - 1) / kCodeBlockRows;
+  state_->blocks = MappedBuffer(num_blocks * block_bytes);
+  for (size_t b = 0; b < num_blocks; ++b) {
+    const size_t row = b * kCodeBlockRows;
+    PackCodeBlock(
+        layout, codes.records + row * layout.record_bytes,
+        std::min(kCodeBlockRows, vectors_.num_rows - row),
+        reinterpret_cast<uint8_t*>(state_->blocks.data()) + b * block_bytes);
+  }
 }
+
+size_t IvfIndex::code_bytes() const { return state_->blocks.size_bytes(); }
 
 // Reads lists for one query, nearest first. Candidates go to scratch->pool, or
 // without codes, compared exactly, to `out`.
@@ -238,9 +255,8 @@ absl::Status IvfIndex::Collector::Start() {
     scratch_.lists[i] = {scratch_.distances[i], static_cast<RowId>(i)};
   }
   work_.distance_computations += num_lists;
-  if (state_.codes.codec == nullptr) return absl::OkStatus();
-  return state_.codes.codec->Prepare(query_, index_.vectors_.type,
-                                     &scratch_.query);
+  if (state_.codec == nullptr) return absl::OkStatus();
+  return state_.codec->Prepare(query_, index_.vectors_.type, &scratch_.query);
 }
 
 absl::Status IvfIndex::Collector::ReadUpTo(size_t probes) {
@@ -263,7 +279,7 @@ absl::Status IvfIndex::Collector::ReadUpTo(size_t probes) {
 absl::Status IvfIndex::Collector::ReadList(const Neighbor& list) {
   const size_t begin = state_.offsets[list.row];
   const size_t end = state_.offsets[list.row + 1];
-  if (state_.codes.codec == nullptr) {
+  if (state_.codec == nullptr) {
     VectorSetView rows = index_.vectors_;
     rows.data = rows.row(begin);
     rows.num_rows = end - begin;
@@ -275,8 +291,8 @@ absl::Status IvfIndex::Collector::ReadList(const Neighbor& list) {
   }
   const float distance =
       index_.metric_ == Metric::kCosine ? 1 + list.distance : list.distance;
-  ScanCodes(state_.codes.codec->QueryAround(scratch_.query, distance,
-                                            state_.norms2[list.row]),
+  ScanCodes(state_.codec->QueryAround(scratch_.query, distance,
+                                      state_.norms2[list.row]),
             begin, end);
   work_.distance_computations += end - begin;
   return absl::OkStatus();
@@ -284,23 +300,29 @@ absl::Status IvfIndex::Collector::ReadList(const Neighbor& list) {
 
 void IvfIndex::Collector::ScanCodes(const CodeQuery& query, size_t begin,
                                     size_t end) {
-  const CodeLayout& layout = state_.codes.codec->layout();
+  const CodeLayout& layout = state_.codec->layout();
   const CodeKernels& kernels = ActiveCodeKernels();
+  const size_t block_bytes = CodeBlockBytes(layout);
+  const auto* blocks = reinterpret_cast<const uint8_t*>(state_.blocks.data());
   std::array<float, kScanRows> estimates;
   std::array<uint32_t, kScanRows + 16> within;
-  for (size_t first = begin; first < end; first += kScanRows) {
+  // Whole blocks: rows of the lists beside this one are left out afterwards.
+  for (size_t first = begin / kCodeBlockRows * kCodeBlockRows; first < end;
+       first += kScanRows) {
     const size_t count = std::min(kScanRows, end - first);
-    kernels.scan(layout, query,
-                 state_.codes.records + first * layout.record_bytes,
-                 layout.record_bytes, count, estimates.data());
-    const size_t n = ActiveKernels().select_within(estimates.data(), count,
-                                                   limit_, within.data());
+    kernels.scan_blocks(
+        layout, query, blocks + first / kCodeBlockRows * block_bytes,
+        (count + kCodeBlockRows - 1) / kCodeBlockRows, estimates.data());
+    const size_t skipped = first < begin ? begin - first : 0;
+    const size_t n = ActiveKernels().select_within(
+        estimates.data() + skipped, count - skipped, limit_, within.data());
     for (size_t i = 0; i < n; ++i) {
-      const auto row = static_cast<RowId>(first + within[i]);
+      const size_t at = skipped + within[i];
+      const auto row = static_cast<RowId>(first + at);
       if ((!accepts_all_ && !filter_.Accepts(row)) || row == excluded_) {
         continue;
       }
-      scratch_.pool.push_back({estimates[within[i]], row});
+      scratch_.pool.push_back({estimates[at], row});
       ++num_found_;
     }
     // Half of what was gathered is dropped at a time.
@@ -346,7 +368,7 @@ absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
     goal = 2 * collector.num_read();
   }
   SearchStats work = collector.work();
-  if (state_->codes.codec != nullptr) {
+  if (state_->codec != nullptr) {
     collector.Trim();
     scratch.rows.clear();
     for (const Neighbor& candidate : scratch.pool) {
@@ -382,7 +404,7 @@ absl::StatusOr<std::vector<RecallPoint>> IvfIndex::Calibrate(
       SampleRows(std::vector<bool>(vectors_.num_rows));
   const std::vector<std::vector<Neighbor>> truth =
       ExactNeighbors(vectors_, *state_->ops, queries, &workers);
-  const bool reranks = state_->codes.codec != nullptr;
+  const bool reranks = state_->codec != nullptr;
   std::vector<Scratch> scratches(workers.size());
   RecallPoints points;
   for (size_t step = 0; step < kProbes.size(); ++step) {
@@ -437,8 +459,8 @@ absl::StatusOr<std::vector<RecallPoint>> IvfIndex::Calibrate(
   if (reranks) {
     // A list is read as a stream, about three times as fast as jumps.
     const double rows = static_cast<double>(vectors_.num_rows) / num_lists();
-    const double lines = state_->codes.codec->layout().record_bytes / 64.0;
-    cost = {rows * (0.5 + lines / 3), SearchCost::OfReranking(vectors_)};
+    const double lines = state_->codec->layout().record_bytes / 64.0;
+    cost = {rows * (0.1 + lines / 3), SearchCost::OfReranking(vectors_)};
   }
   return Frontier(std::move(points), cost);
 }

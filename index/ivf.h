@@ -59,8 +59,8 @@ class IvfIndex final : public Index {
 
   // What a codec is trained and rows are encoded around.
   RowCentres centres() const;
-  // Searches then scan the records and compare the nearest exactly. Before the
-  // first search.
+  // Copies the records into blocks for scans (see kernels_codes.h); searches
+  // then scan these and compare the nearest exactly. Before the first search.
   void UseCodes(CodedRows codes);
 
   // params.ef: the lists to read; more are read while k rows were not found.
@@ -70,6 +70,7 @@ class IvfIndex final : public Index {
                       TopK* out, SearchStats* stats) const override;
   size_t num_rows() const override { return vectors_.num_rows; }
   size_t num_lists() const;
+  size_t code_bytes() const;
   size_t memory_bytes() const override;
 
   // Measures recall@k over a grid of lists (and of rerank, with codes), as

@@ -35,6 +35,20 @@ struct CodeSegment {
   uint8_t levels[16] = {};  // each <= 127
 };
 
+// The same records sixteen at a time, for scans (the idea of FastScan, Andre et
+// al., VLDB 2015, with integer products for its table lookups): lane l of every
+// vector register belongs to record l, so that sums need no last steps across
+// lanes. A block of kCodeBlockRows records, CodeBlockBytes long:
+//
+//   per segment  groups of 64 bytes; group g has dimensions 4 per g and up, per
+//                = 8 / bits: byte 4 l + i holds of record l, for p < per, the
+//                code of dimension 4 (per g + p) + i, shifted left by bits * p
+//   additive     16 f32
+//   rescale      16 f16 or f32 per segment
+//
+// Bytes of rows and dimensions that are not there are zero.
+inline constexpr size_t kCodeBlockRows = 16;
+
 struct CodeLayout {
   CodeSegment segments[kMaxCodeSegments];
   uint32_t num_segments = 0;
@@ -74,6 +88,10 @@ struct CodeKernels {
   // Consecutive records base + i * stride_bytes, i < n, into out[i].
   void (*scan)(const CodeLayout& layout, const CodeQuery& query,
                const uint8_t* base, size_t stride_bytes, size_t n, float* out);
+  // num_blocks consecutive blocks into 16 num_blocks estimates, the bits of
+  // `scan`.
+  void (*scan_blocks)(const CodeLayout& layout, const CodeQuery& query,
+                      const uint8_t* blocks, size_t num_blocks, float* out);
   // out[i] = sum over j < dim of matrix[i * dim + j] * vector[j], i < num_rows.
   // dim is a multiple of 32. The caller bounds |row| * |vector| below 2^31, so
   // no partial sum overflows (Cauchy-Schwarz).

@@ -205,23 +205,25 @@ absl::Status SealedSegment::LoadField(size_t f, absl::string_view meta_bytes) {
       const absl::string_view structure,
       index_file_->Section(SectionName(has_lists ? "L" : "G", f)));
   const size_t structure_bytes = (structure.size() + 63) / 64 * 64;
-  field.hot = MappedBuffer(structure_bytes + records.size());
+  // An IVF arranges its codes itself.
+  const size_t copied_codes = has_lists ? 0 : records.size();
+  field.hot = MappedBuffer(structure_bytes + copied_codes);
   auto* hot = reinterpret_cast<char*>(field.hot.data());
   std::copy(structure.begin(), structure.end(), hot);
-  std::copy(records.begin(), records.end(), hot + structure_bytes);
   const absl::string_view copied(hot, structure.size());
-  const CodedRows codes{field.codec.get(), reinterpret_cast<const uint8_t*>(
-                                               hot + structure_bytes)};
   if (has_lists) {
     auto ivf = IvfIndex::Open(field.vectors, layout.search_metric, copied);
     if (!ivf.ok()) return Damaged(ivf.status().message());
-    (*ivf)->UseCodes(codes);
+    (*ivf)->UseCodes({field.codec.get(), records.data()});
     field.index = *std::move(ivf);
     field.has_lists = true;
   } else {
+    std::copy(records.begin(), records.end(), hot + structure_bytes);
     VICINAL_ASSIGN_OR_RETURN(
         field.index,
-        HnswIndex::Open(field.vectors, layout.search_metric, copied, codes));
+        HnswIndex::Open(field.vectors, layout.search_metric, copied,
+                        {field.codec.get(), reinterpret_cast<const uint8_t*>(
+                                                hot + structure_bytes)}));
   }
   VICINAL_ASSIGN_OR_RETURN(absl::string_view table,
                            index_file_->Section(SectionName("C", f)));
