@@ -119,7 +119,7 @@ void Codec::Finish() {
   rounded_basis_.assign(num_coded_ * padded_dim_, 0);
   row_scale_.assign(num_coded_, 0);
   for (size_t i = 0; i < num_coded_; ++i) {
-    const float* row = &basis_[i * d];
+    const float* row = &projection()[i * d];
     const auto norm = static_cast<float>(std::sqrt(SumSquares(row, d)));
     if (!(norm > 0)) continue;
     row_scale_[i] = norm / kRoundedNorm;
@@ -131,7 +131,9 @@ void Codec::Finish() {
 }
 
 size_t Codec::memory_bytes() const {
-  return (mean_.size() + basis_.size() + row_scale_.size()) * sizeof(float) +
+  return (mean_.size() + basis_.size() + query_basis_.size() +
+          row_scale_.size()) *
+             sizeof(float) +
          rounded_basis_.size() * sizeof(int16_t);
 }
 
@@ -355,8 +357,10 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
         std::abs(factor) *
         static_cast<float>(std::sqrt(from_codes + from_query));
   }
-  out->tail_error2_ = static_cast<float>(factor * factor * tail_variance_ *
-                                         std::max(0.0, norm2 - coded2));
+  const double tail2 = query_basis_.empty() ? std::max(0.0, norm2 - coded2)
+                                            : tail_share_ * norm2;
+  out->tail_error2_ =
+      static_cast<float>(factor * factor * tail_variance_ * tail2);
   return absl::OkStatus();
 }
 
@@ -434,7 +438,7 @@ void Codec::Decode(const uint8_t* record, std::span<float> out) const {
     for (size_t i = 0; i < segment.num_dims; ++i) {
       const float value = scale * (static_cast<float>(levels.Level(codes[i])) -
                                    levels.center());
-      const float* row = &basis_[(segment.query_offset + i) * d];
+      const float* row = &projection()[(segment.query_offset + i) * d];
       for (size_t j = 0; j < d; ++j) out[j] += value * row[j];
     }
   }

@@ -37,6 +37,11 @@
 // (Measured, study set of 1,024 dimensions, one bit: without C 60 % more error
 // than around one mean over 200 of 256 lists, with it 25 % less.)
 //
+// Where queries are of another distribution than rows, two bases take the
+// place of one (LeanVec-Sphering, Tepper et al. 2024): with W^2 the second
+// moment of a sample of queries and P the axes of W r, rows are coded as P W r
+// and queries projected as P W^-1 q, whose product is <r, q> still.
+//
 // Life: trained or parsed once, then const; thread-safe. A PreparedQuery
 // belongs to one thread.
 #pragma once
@@ -129,6 +134,8 @@ struct RowCentres {
 class Codec {
  public:
   CodecKind kind() const { return kind_; }
+  // Whether queries have a basis of their own (sphering).
+  bool has_query_basis() const { return !query_basis_.empty(); }
   Metric metric() const { return metric_; }
   size_t dim() const { return mean_.size(); }
   const CodeLayout& layout() const { return layout_; }
@@ -175,6 +182,10 @@ class Codec {
   struct EncodeRoom;
 
   Codec() = default;
+  // Rows of the basis that queries are projected by.
+  const std::vector<float>& projection() const {
+    return query_basis_.empty() ? basis_ : query_basis_;
+  }
   // Derives layout, the rounded matrix and its scales from plan and basis.
   void Finish();
   // Rows first .. first + count, centred in room->centred. panels: the basis as
@@ -200,6 +211,10 @@ class Codec {
   Plan plan_;
   std::vector<float> mean_;   // dim
   std::vector<float> basis_;  // num_coded x dim: rotated rows of the basis
+  std::vector<float> query_basis_;  // the same, of queries; empty: basis_
+  // Share of a query's squared length in the dimensions without bits, where
+  // the query's basis does not tell.
+  float tail_share_ = 0;
   // Per segment: what a stored rescale is multiplied by; the deviation of an
   // estimate of <r_s, q_s> per unit of stored rescale and |q_s|; |r_s| per unit
   // of stored rescale.
@@ -221,12 +236,14 @@ class Codec {
 
 // Learns a codec from at most 65,536 evenly spaced rows. kSaq with fewer rows
 // than kMinBasisRows or dim falls back to kRbq of the nearest width.
-// With centres, for Encode with the same. InvalidArgument: no rows, dim over
-// kMaxCodecDim, avg_bits out of range, or an element that is not finite. The
-// same for any number of threads.
+// With centres, for Encode with the same. `queries`: a sample of those to come,
+// of the rows' type; with 4 dim of them (1,000 at least) sphering is tried, and
+// taken where held-out queries err 5 % less by it. InvalidArgument: no rows,
+// dim over kMaxCodecDim, avg_bits out of range, or an element that is not
+// finite. The same for any number of threads.
 absl::StatusOr<std::unique_ptr<const Codec>> TrainCodec(
     VectorSetView rows, Metric metric, const CodecParams& params,
     size_t num_threads, const CancelToken* cancel,
-    const RowCentres* centres = nullptr);
+    const RowCentres* centres = nullptr, VectorSetView queries = {});
 
 }  // namespace vicinal

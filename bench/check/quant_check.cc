@@ -10,6 +10,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "bench/check/codec_rows.h"
+#include "bench/check/faiss_rows.h"
 #include "bench/check/graph_rows.h"
 #include "bench/check/recall_rows.h"
 #include "bench/check/report.h"
@@ -24,6 +25,7 @@ struct Flags {
   std::string data_dir = VICINAL_SOURCE_DIR "/../shared/data";
   std::string cache_dir = DefaultCacheDir();
   std::string out;
+  std::string faiss_python;
   std::vector<std::string> only;
   size_t passes = 5;
 };
@@ -105,7 +107,9 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--cache-dir", flags.cache_dir, "keeps computed ground truth")
       ->capture_default_str();
-  app.add_option("--only", flags.only, "codecs, graphs, recall")
+  app.add_option("--faiss-python", flags.faiss_python,
+                 "a Python with faiss-cpu, for the rows against faiss");
+  app.add_option("--only", flags.only, "codecs, graphs, recall, faiss")
       ->delimiter(',');
   app.add_option("--passes", flags.passes, "the best counts")
       ->check(CLI::PositiveNumber)
@@ -124,6 +128,16 @@ int Main(int argc, char** argv) {
     std::vector<DatasetSpec> sets;
     for (const Set& set : Sets(flags)) sets.push_back(set.spec);
     MeasureRecall(sets, {.cache_dir = flags.cache_dir}, &report);
+  }
+  if (Wanted(flags, "faiss")) {
+    std::vector<DatasetSpec> sets;
+    for (const Set& set : Sets(flags)) sets.push_back(set.spec);
+    MeasureAgainstFaiss(
+        sets,
+        {.python = flags.faiss_python,
+         .script = VICINAL_SOURCE_DIR "/bench/peers/faiss_peer.py",
+         .cache_dir = flags.cache_dir},
+        &report);
   }
   std::printf("\n%s", report.Table().c_str());
   json["check"] = "quant";

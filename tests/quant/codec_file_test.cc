@@ -75,10 +75,10 @@ TEST(CodecFileTest, AModelAroundCentresComesBackInVersionTwo) {
     ASSERT_TRUE((*codec)->Encode(view, a, 1, nullptr, &centres).ok());
     ASSERT_TRUE((*back)->Encode(view, b, 1, nullptr, &centres).ok());
     EXPECT_EQ(a, b);
-    for (size_t size = 0; size + 4 < bytes.size(); size += 13) {
+    for (size_t cut = 0; cut + 4 < bytes.size(); cut += 13) {
       EXPECT_TRUE(absl::IsDataLoss(
-          Codec::Parse(Resealed(bytes.substr(0, size) + "abcd")).status()))
-          << size;
+          Codec::Parse(Resealed(bytes.substr(0, cut) + "abcd")).status()))
+          << cut;
     }
     std::string unknown = bytes;
     unknown[14] = 3;  // a flag that is not known
