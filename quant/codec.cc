@@ -58,6 +58,34 @@ double Dot(const float* a, const float* b, size_t n) {
   return sum;
 }
 
+// The sum of (level of codes[i] - centre) * values[i]; n: a multiple of 16.
+float CentredProduct(const uint8_t* codes, const ScalarLevels& levels,
+                     const float* values, size_t n) {
+  // Lanes, so that additions overlap.
+  float lanes[16] = {};
+  const float center = levels.center();
+  if (levels.has_table()) {
+    float level[16];
+    for (size_t u = 0; u < 16; ++u) {
+      level[u] = static_cast<float>(levels.table()[u]) - center;
+    }
+    for (size_t i = 0; i < n; i += 16) {
+      for (size_t l = 0; l < 16; ++l) {
+        lanes[l] += level[codes[i + l]] * values[i + l];
+      }
+    }
+  } else {
+    for (size_t i = 0; i < n; i += 16) {
+      for (size_t l = 0; l < 16; ++l) {
+        lanes[l] += (static_cast<float>(codes[i + l]) - center) * values[i + l];
+      }
+    }
+  }
+  float sum = 0;
+  for (const float lane : lanes) sum += lane;
+  return sum;
+}
+
 float FactorOf(Metric metric) { return metric == Metric::kL2 ? -2.0f : -1.0f; }
 
 }  // namespace
@@ -176,17 +204,9 @@ void Codec::EncodeBlock(size_t first, size_t count, const float* panels,
       if (centres == nullptr) continue;
       const float* coded =
           coded_centres + centre * num_coded_ + segment.query_offset;
-      // Lanes, so that additions overlap; num_dims is a multiple of 16.
-      float lanes[16] = {};
-      for (size_t j = 0; j < segment.num_dims; ++j) {
-        lanes[j % 16] +=
-            static_cast<float>(levels.Level(room->codes[j])) * coded[j] -
-            levels.center() * coded[j];
-      }
-      float product = 0;
-      for (const float lane : lanes) product += lane;
       with_centre +=
-          static_cast<double>(Rescale(record, s)) * unit_[s] * product;
+          static_cast<double>(Rescale(record, s)) * unit_[s] *
+          CentredProduct(room->codes.data(), levels, coded, segment.num_dims);
     }
     double additive = metric_ == Metric::kL2 ? SumSquares(row, d)
                                              : -Dot(row, mean_.data(), d);
