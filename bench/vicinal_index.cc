@@ -9,6 +9,7 @@
 
 #include "index/cell_order.h"
 #include "index/hnsw.h"
+#include "index/ivf.h"
 #include "quant/codec.h"
 #include "src/base/mapped_buffer.h"
 #include "src/base/status_macros.h"
@@ -155,8 +156,87 @@ class VicinalIndex final : public CodecSystem {
   size_t rerank_factor_ = kRerankFactor;
 };
 
+// Lists with codes, as a sealed segment has them.
+class VicinalIvf final : public AnnSystem {
+ public:
+  std::string name() const override { return "vicinal ivf"; }
+
+  absl::Status Build(const Dataset& dataset,
+                     const BuildParams& params) override {
+    const FloatMatrix& base = dataset.base;
+    const Metric metric = dataset.search_metric();
+    VICINAL_ASSIGN_OR_RETURN(
+        IvfLists lists,
+        BuildIvfLists(base.view(), metric, {}, params.num_threads, nullptr));
+    order_ = std::move(lists.order);
+    const size_t stride = (base.dim * sizeof(float) + 63) / 64 * 64;
+    rows_ = MappedBuffer(stride * base.num_rows);
+    for (size_t i = 0; i < order_.size(); ++i) {
+      std::memcpy(rows_.data() + i * stride, base.row(order_[i]),
+                  base.dim * sizeof(float));
+    }
+    const VectorSetView view{.data = rows_.data(),
+                             .num_rows = base.num_rows,
+                             .dim = base.dim,
+                             .stride_bytes = stride};
+    lists_ = MappedBuffer(lists.bytes.size());
+    std::memcpy(lists_.data(), lists.bytes.data(), lists.bytes.size());
+    VICINAL_ASSIGN_OR_RETURN(
+        index_, IvfIndex::Open(view, metric,
+                               {reinterpret_cast<const char*>(lists_.data()),
+                                lists.bytes.size()}));
+    const RowCentres centres = index_->centres();
+    VICINAL_ASSIGN_OR_RETURN(
+        codec_, TrainCodec(view, metric, {.avg_bits = DefaultAvgBits(view.dim)},
+                           params.num_threads, nullptr, &centres));
+    std::vector<uint8_t> records(view.num_rows * codec_->layout().record_bytes);
+    VICINAL_RETURN_IF_ERROR(
+        codec_->Encode(view, records, params.num_threads, nullptr, &centres));
+    index_->UseCodes({codec_.get(), records.data()});
+    VICINAL_ASSIGN_OR_RETURN(calibration_,
+                             index_->Calibrate(params.num_threads, nullptr));
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<size_t> Search(const float* query, size_t k, size_t ef,
+                                uint32_t* out) override {
+    return Run(query, {.k = k, .ef = ef}, out);
+  }
+  absl::StatusOr<size_t> SearchForRecall(const float* query, size_t k,
+                                         double recall_target,
+                                         uint32_t* out) override {
+    return Run(query, ParamsForRecall(calibration_, k, recall_target), out);
+  }
+
+  size_t memory_bytes() const override {
+    return rows_.size_bytes() + index_->code_bytes() + index_->memory_bytes() +
+           order_.size() * sizeof(RowId);
+  }
+
+ private:
+  absl::StatusOr<size_t> Run(const float* query, const SearchParams& params,
+                             uint32_t* out) const {
+    TopK top(params.k);
+    VICINAL_RETURN_IF_ERROR(
+        index_->Search(query, params, {}, {}, &top, nullptr));
+    const std::vector<Neighbor> found = top.TakeSorted();
+    for (size_t i = 0; i < found.size(); ++i) out[i] = order_[found[i].row];
+    return found.size();
+  }
+
+  std::vector<RowId> order_;
+  MappedBuffer rows_;
+  MappedBuffer lists_;
+  std::unique_ptr<const Codec> codec_;
+  std::unique_ptr<IvfIndex> index_;
+  std::vector<RecallPoint> calibration_;
+};
+
 }  // namespace
 
+std::unique_ptr<AnnSystem> MakeVicinalIvf() {
+  return std::make_unique<VicinalIvf>();
+}
 std::unique_ptr<AnnSystem> MakeVicinalIndex() {
   return std::make_unique<VicinalIndex>(CodecChoice{.name = "vicinal index"});
 }

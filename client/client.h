@@ -51,12 +51,13 @@ struct ClientOptions {
   std::chrono::milliseconds keepalive{30'000};
 };
 
-// How to search. At most one of exact, ef and recall_target; none: the
+// How to search. At most one of exact, ef, nprobe and recall_target; none: the
 // server's default, recall 0.95.
 struct SearchOptions {
   uint32_t k = 10;
   bool exact = false;
   std::optional<uint32_t> ef;
+  std::optional<uint32_t> nprobe;
   std::optional<double> recall_target;
   std::string vector;  // name; empty: the collection's only one
   bool with_payload = false;

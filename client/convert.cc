@@ -29,6 +29,8 @@ void SetQuality(const SearchOptions& options, Message* message) {
     message->mutable_quality()->set_exact(true);
   } else if (options.ef.has_value()) {
     message->mutable_quality()->set_ef(*options.ef);
+  } else if (options.nprobe.has_value()) {
+    message->mutable_quality()->set_nprobe(*options.nprobe);
   } else if (options.recall_target.has_value()) {
     message->mutable_quality()->set_recall_target(*options.recall_target);
   }

@@ -21,8 +21,6 @@ namespace {
 
 constexpr size_t kMinCells = 1;
 constexpr size_t kMaxCells = 1024;
-constexpr size_t kSamplePerCell = 32;
-constexpr size_t kIterations = 8;
 constexpr size_t kRowBlock = 64;
 
 // Cells of about sqrt(n) rows.
@@ -101,18 +99,18 @@ std::vector<std::pair<uint64_t, RowId>> HashOrder(VectorSetView vectors,
 
 }  // namespace
 
-absl::StatusOr<std::vector<RowId>> CellOrder(VectorSetView vectors,
-                                             Metric metric, uint64_t seed,
-                                             size_t num_threads,
-                                             const CancelToken* cancel) {
+absl::StatusOr<Cells> FindCells(VectorSetView vectors, Metric metric,
+                                const CellOptions& options, size_t num_threads,
+                                const CancelToken* cancel) {
   const size_t n = vectors.num_rows;
   const size_t dim = vectors.dim;
-  if (n == 0) return std::vector<RowId>();
+  if (n == 0) return Cells{.offsets = {0}};
   Workers workers(num_threads);
   const std::vector<std::pair<uint64_t, RowId>> order =
-      HashOrder(vectors, seed, &workers);
-  const size_t num_cells = NumCells(n);
-  const size_t num_samples = std::min(n, num_cells * kSamplePerCell);
+      HashOrder(vectors, options.seed, &workers);
+  const size_t num_cells =
+      std::min(n, options.num_cells > 0 ? options.num_cells : NumCells(n));
+  const size_t num_samples = std::min(n, num_cells * options.sample_per_cell);
   std::vector<float> sample(num_samples * dim);
   for (size_t i = 0; i < num_samples; ++i) {
     RowToFloats(vectors, metric, order[i].second, &sample[i * dim]);
@@ -120,7 +118,7 @@ absl::StatusOr<std::vector<RowId>> CellOrder(VectorSetView vectors,
   VICINAL_ASSIGN_OR_RETURN(
       const std::vector<float> centroid_values,
       TrainKMeans({sample.data(), num_samples, dim, dim}, num_cells,
-                  kIterations, &workers, cancel));
+                  options.iterations, &workers, cancel));
   const MatrixView centroids{centroid_values.data(), num_cells, dim, dim};
 
   const CentroidPanels panels(centroids);
@@ -145,7 +143,9 @@ absl::StatusOr<std::vector<RowId>> CellOrder(VectorSetView vectors,
 
   // Within a cell, rows that lean to the same neighbour cell lie together.
   const std::vector<uint32_t> rank = ChainRanks(centroids);
-  std::vector<RowId> rows(n);
+  Cells out;
+  std::vector<RowId>& rows = out.order;
+  rows.resize(n);
   std::vector<uint32_t> position(n);
   for (size_t i = 0; i < n; ++i) {
     rows[i] = order[i].second;
@@ -158,7 +158,26 @@ absl::StatusOr<std::vector<RowId>> CellOrder(VectorSetView vectors,
   };
   std::sort(rows.begin(), rows.end(),
             [&](RowId a, RowId b) { return key(a) < key(b); });
-  return rows;
+  out.offsets.assign(num_cells + 1, 0);
+  for (size_t i = 0; i < n; ++i) {
+    ++out.offsets[rank[cells[i * num_nearest]] + 1];
+  }
+  std::partial_sum(out.offsets.begin(), out.offsets.end(), out.offsets.begin());
+  out.centroids.resize(num_cells * dim);
+  for (size_t c = 0; c < num_cells; ++c) {
+    std::copy_n(centroids.row(c).data(), dim, &out.centroids[rank[c] * dim]);
+  }
+  return out;
+}
+
+absl::StatusOr<std::vector<RowId>> CellOrder(VectorSetView vectors,
+                                             Metric metric, uint64_t seed,
+                                             size_t num_threads,
+                                             const CancelToken* cancel) {
+  VICINAL_ASSIGN_OR_RETURN(
+      Cells cells,
+      FindCells(vectors, metric, {.seed = seed}, num_threads, cancel));
+  return std::move(cells.order);
 }
 
 }  // namespace vicinal

@@ -15,9 +15,30 @@
 
 namespace vicinal {
 
-// A permutation: element i is the old row that becomes row i. Depends on the
-// set of vectors and the seed only, not on their order beyond ties, and not on
-// num_threads. cancel may be null. Cancelled: the token was set.
+struct CellOptions {
+  size_t num_cells = 0;         // 0: about the square root of the rows
+  size_t sample_per_cell = 32;  // rows that centroids are learned from
+  size_t iterations = 8;        // of k-means
+  uint64_t seed = 1;
+};
+
+// Rows by cell: those of cell c are order[offsets[c]] to order[offsets[c + 1]]
+// (cells can be empty), old rows in their new order.
+struct Cells {
+  std::vector<RowId> order;
+  std::vector<uint32_t> offsets;  // one more than cells
+  std::vector<float> centroids;   // cells x dim; of unit rows under the cosine
+};
+
+// Depends on the set of vectors and the options only, not on their order
+// beyond ties, and not on num_threads. cancel may be null. Cancelled: the token
+// was set.
+absl::StatusOr<Cells> FindCells(VectorSetView vectors, Metric metric,
+                                const CellOptions& options, size_t num_threads,
+                                const CancelToken* cancel);
+
+// The same with the defaults. A permutation: element i is the old row
+// that becomes row i.
 absl::StatusOr<std::vector<RowId>> CellOrder(VectorSetView vectors,
                                              Metric metric, uint64_t seed,
                                              size_t num_threads,

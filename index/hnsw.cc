@@ -21,35 +21,6 @@ constexpr size_t kExpansionsPerCheck = 64;
 // the data sets of docs/BENCHMARKS.md.
 constexpr double kDistancesPerEf = 12;
 
-size_t NumAccepted(const Filter& filter, size_t num_rows) {
-  size_t accepted = filter.allowed != nullptr ? filter.num_allowed : num_rows;
-  if (filter.deleted != nullptr) {
-    // An upper bound when both are set: deleted rows may be allowed or not.
-    const size_t deleted = filter.deleted->Count();
-    accepted = std::min(accepted, num_rows - std::min(num_rows, deleted));
-  }
-  return accepted;
-}
-
-// A scratch taken for one search.
-class ScratchLease {
- public:
-  explicit ScratchLease(HnswScratchPool* pool)
-      : pool_(*pool), scratch_(pool->Take()) {}
-  ~ScratchLease() {
-    scratch_->visited.Clear();
-    pool_.Return(std::move(scratch_));
-  }
-  ScratchLease(const ScratchLease&) = delete;
-  ScratchLease& operator=(const ScratchLease&) = delete;
-
-  HnswScratch* get() { return scratch_.get(); }
-
- private:
-  HnswScratchPool& pool_;
-  std::unique_ptr<HnswScratch> scratch_;
-};
-
 // Polls `stop` every kExpansionsPerCheck expansions; counts them.
 class ExpansionGate {
  public:
@@ -99,7 +70,7 @@ absl::Status HnswIndex::Search(const void* query, const SearchParams& params,
                                TopK* out, SearchStats* stats) const {
   SearchStats work;
   const size_t n = vectors_.num_rows;
-  const size_t accepted = NumAccepted(filter, n);
+  const size_t accepted = filter.NumAccepted(n);
   const size_t ef = std::max(params.ef, params.k);
   // A walk meets accepted rows at the rate accepted / n, so it costs about
   // kDistancesPerEf ef n / accepted distances; a scan costs `accepted`.
@@ -132,7 +103,7 @@ absl::Status HnswIndex::Walk(const void* query, const SearchParams& params,
   const QueryScorer exact{state_->ops, vectors_, query};
   const CodedRows& codes = state_->codes;
   const size_t ef = std::min(std::max(params.ef, params.k), vectors_.num_rows);
-  ScratchLease lease(&state_->scratches);
+  const ScratchPool<HnswScratch>::Lease lease(&state_->scratches);
   HnswScratch& scratch = *lease.get();
   scratch.Reserve(level0.num_nodes, level0.stride);
   absl::Status status;

@@ -15,8 +15,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "index/calibration.h"
+#include "index/coded_rows.h"
 #include "index/index.h"
-#include "quant/codec.h"
 #include "src/base/cancel.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
@@ -47,21 +48,6 @@ absl::StatusOr<std::string> BuildHnswGraph(VectorSetView vectors, Metric metric,
                                            size_t num_threads,
                                            const CancelToken* cancel,
                                            Progress* progress);
-
-// What a recall cost, measured when the segment was sealed.
-struct RecallPoint {
-  float recall = 0;  // measured mean recall@k, a little less for safety
-  uint32_t k = 0;
-  uint32_t ef = 0;
-  uint32_t rerank = 0;  // 0 where walks are exact
-};
-
-// Codes of the rows of an index, one record per row in the order of the rows;
-// no codec: there are none. Borrowed.
-struct CodedRows {
-  const Codec* codec = nullptr;
-  const uint8_t* records = nullptr;
-};
 
 struct HnswState;
 struct HnswScratch;
@@ -117,11 +103,5 @@ class HnswIndex final : public Index {
   const Metric metric_;
   const std::unique_ptr<const HnswState> state_;
 };
-
-// The cheapest search whose measured recall@k reaches `recall_target`,
-// interpolated in recall and in k; the dearest measured when none does. Empty
-// table: a conservative formula.
-SearchParams ParamsForRecall(const std::vector<RecallPoint>& table, size_t k,
-                             double recall_target);
 
 }  // namespace vicinal

@@ -9,11 +9,10 @@
 #include <memory>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "index/hnsw.h"
 #include "index/hnsw_graph.h"
+#include "index/scratch_pool.h"
 #include "quant/codec.h"
-#include "src/base/mutex.h"
 #include "src/base/top_k.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
@@ -154,6 +153,7 @@ struct HnswScratch {
   std::vector<float> exact;     // and their distances
 
   void Reserve(size_t num_slots, size_t max_degree) {
+    visited.Clear();  // of the walk before
     visited.Reserve(num_slots);
     if (slots.size() < max_degree) {
       slots.resize(max_degree);
@@ -161,27 +161,6 @@ struct HnswScratch {
       distances.resize(max_degree);
     }
   }
-};
-
-// Scratches waiting for their next walk: as many as walks ever ran at once.
-// Thread-safe.
-class HnswScratchPool {
- public:
-  std::unique_ptr<HnswScratch> Take() {
-    MutexLock lock(mu_);
-    if (free_.empty()) return std::make_unique<HnswScratch>();
-    std::unique_ptr<HnswScratch> scratch = std::move(free_.back());
-    free_.pop_back();
-    return scratch;
-  }
-  void Return(std::unique_ptr<HnswScratch> scratch) {
-    MutexLock lock(mu_);
-    free_.push_back(std::move(scratch));
-  }
-
- private:
-  Mutex mu_;
-  std::vector<std::unique_ptr<HnswScratch>> free_ ABSL_GUARDED_BY(mu_);
 };
 
 // gather, with the rows after the ones being scored on their way from memory:
@@ -396,7 +375,7 @@ struct HnswState {
   size_t graph_bytes = 0;
   const DistanceOps* ops = nullptr;
   CodedRows codes;
-  mutable HnswScratchPool scratches;
+  mutable ScratchPool<HnswScratch> scratches;
 };
 
 // Exact distances of the first `depth` candidates of scratch->pool into

@@ -26,6 +26,11 @@ constexpr size_t kBlockRows = 64;
 // Length of rounded rows and queries: their product is below 2^31 for any
 // dimension, and one rounding costs 1e-5 of the product.
 constexpr float kRoundedNorm = 32'000;
+// Bits per dimension from which eight-bit segments see a query's second digit.
+// Measured at 4 bits, D=1024: see docs/codecs.md.
+constexpr size_t kFineBits = 3;
+// Steps of a query's second digit in one of its first: [-127, 127].
+constexpr float kLowSteps = 254;
 
 double SumSquares(const float* values, size_t n) {
   constexpr size_t kBlock = 64;
@@ -53,6 +58,34 @@ double Dot(const float* a, const float* b, size_t n) {
   return sum;
 }
 
+// The sum of (level of codes[i] - centre) * values[i]; n: a multiple of 16.
+float CentredProduct(const uint8_t* codes, const ScalarLevels& levels,
+                     const float* values, size_t n) {
+  // Lanes, so that additions overlap.
+  float lanes[16] = {};
+  const float center = levels.center();
+  if (levels.has_table()) {
+    float level[16];
+    for (size_t u = 0; u < 16; ++u) {
+      level[u] = static_cast<float>(levels.table()[u]) - center;
+    }
+    for (size_t i = 0; i < n; i += 16) {
+      for (size_t l = 0; l < 16; ++l) {
+        lanes[l] += level[codes[i + l]] * values[i + l];
+      }
+    }
+  } else {
+    for (size_t i = 0; i < n; i += 16) {
+      for (size_t l = 0; l < 16; ++l) {
+        lanes[l] += (static_cast<float>(codes[i + l]) - center) * values[i + l];
+      }
+    }
+  }
+  float sum = 0;
+  for (const float lane : lanes) sum += lane;
+  return sum;
+}
+
 float FactorOf(Metric metric) { return metric == Metric::kL2 ? -2.0f : -1.0f; }
 
 }  // namespace
@@ -75,7 +108,8 @@ size_t CodeRecordBytes(size_t dim, float avg_bits) {
 void Codec::Finish() {
   const size_t d = mean_.size();
   layout_ = {};
-  layout_.num_segments = plan_.size();
+  layout_.num_segments = plan_.size() + (stores_missing() ? 1 : 0);
+  VICINAL_CHECK(layout_.num_segments <= kMaxCodeSegments);
   uint32_t payload = 0;
   uint32_t coded = 0;
   bool fine = true;
@@ -93,10 +127,19 @@ void Codec::Finish() {
     fine = fine && segment.bits == 8;
   }
   num_coded_ = coded;
+  num_values_ = coded;
+  // Where codes are fine, the query's own rounding would be much of the error
+  // of the segments of eight bits.
+  for (size_t s = 0; s < plan_.size(); ++s) {
+    if (plan_[s].bits != 8 || payload * 8 < kFineBits * d) continue;
+    layout_.segments[s].low_offset = num_values_;
+    num_values_ += plan_[s].num_dims;
+  }
   // A half has 11 bits: too few behind codes of eight.
   layout_.rescale_is_f16 = !fine;
   layout_.additive_offset = (payload + 3) / 4 * 4;
-  const size_t factors = 4 + plan_.size() * (layout_.rescale_is_f16 ? 2 : 4);
+  const size_t factors =
+      4 + layout_.num_segments * (layout_.rescale_is_f16 ? 2 : 4);
   layout_.record_bytes = (layout_.additive_offset + factors + 15) / 16 * 16;
 
   mean_norm2_ = Dot(mean_.data(), mean_.data(), d);
@@ -104,7 +147,7 @@ void Codec::Finish() {
   rounded_basis_.assign(num_coded_ * padded_dim_, 0);
   row_scale_.assign(num_coded_, 0);
   for (size_t i = 0; i < num_coded_; ++i) {
-    const float* row = &basis_[i * d];
+    const float* row = &projection()[i * d];
     const auto norm = static_cast<float>(std::sqrt(SumSquares(row, d)));
     if (!(norm > 0)) continue;
     row_scale_[i] = norm / kRoundedNorm;
@@ -116,7 +159,9 @@ void Codec::Finish() {
 }
 
 size_t Codec::memory_bytes() const {
-  return (mean_.size() + basis_.size() + row_scale_.size()) * sizeof(float) +
+  return (mean_.size() + basis_.size() + query_basis_.size() +
+          row_scale_.size()) *
+             sizeof(float) +
          rounded_basis_.size() * sizeof(int16_t);
 }
 
@@ -131,9 +176,11 @@ struct Codec::EncodeRoom {
   std::vector<uint8_t> codes;
 };
 
-void Codec::EncodeBlock(const float* centred, size_t count, const float* panels,
+void Codec::EncodeBlock(size_t first, size_t count, const float* panels,
+                        const RowCentres* centres, const float* coded_centres,
                         EncodeRoom* room, uint8_t* records) const {
   const size_t d = dim();
+  const float* centred = room->centred.data();
   room->coded.resize(kBlockRows * num_coded_);
   room->codes.resize(num_coded_);
   ActiveKernels().pair_ip(centred, d, count, panels, num_coded_ / kPairPanel, d,
@@ -142,34 +189,45 @@ void Codec::EncodeBlock(const float* centred, size_t count, const float* panels,
     uint8_t* record = records + i * layout_.record_bytes;
     std::memset(record, 0, layout_.record_bytes);
     const float* row = centred + i * d;
-    const auto additive =
-        static_cast<float>(metric_ == Metric::kL2 ? SumSquares(row, d)
-                                                  : -Dot(row, mean_.data(), d));
-    std::memcpy(record + layout_.additive_offset, &additive, sizeof(float));
-    uint8_t* factors = record + layout_.additive_offset + sizeof(float);
+    const size_t centre = centres == nullptr ? 0 : centres->CentreOf(first + i);
+    double with_centre = 0;  // <r^, c - m>
     for (size_t s = 0; s < plan_.size(); ++s) {
       const CodeSegment& segment = layout_.segments[s];
+      const ScalarLevels& levels = ScalarLevels::ForBits(segment.bits);
       const SegmentCode code =
           EncodeSegment({&room->coded[i * num_coded_ + segment.query_offset],
                          segment.num_dims},
-                        ScalarLevels::ForBits(segment.bits), adjust_rounds_,
-                        room->codes.data());
+                        levels, adjust_rounds_, room->codes.data());
       PackCodes(room->codes.data(), segment.num_dims, segment.bits,
                 record + segment.payload_offset);
-      const float stored = unit_[s] > 0 ? code.rescale / unit_[s] : 0;
-      if (layout_.rescale_is_f16) {
-        const uint16_t half = FloatToHalf(std::min(stored, 65'504.0f));
-        std::memcpy(factors + 2 * s, &half, 2);
-      } else {
-        std::memcpy(factors + 4 * s, &stored, 4);
+      PutRescale(unit_[s] > 0 ? code.rescale / unit_[s] : 0, s, record);
+      if (centres == nullptr) continue;
+      const float* coded =
+          coded_centres + centre * num_coded_ + segment.query_offset;
+      with_centre +=
+          static_cast<double>(Rescale(record, s)) * unit_[s] *
+          CentredProduct(room->codes.data(), levels, coded, segment.num_dims);
+    }
+    double additive = metric_ == Metric::kL2 ? SumSquares(row, d)
+                                             : -Dot(row, mean_.data(), d);
+    if (centres != nullptr) {
+      const double product = Dot(row, centres->centres.row(centre).data(), d) -
+                             Dot(row, mean_.data(), d);
+      const double missing = product - with_centre;
+      additive = metric_ == Metric::kL2 ? additive + 2 * product : -missing;
+      if (stores_missing() && missing_unit_ > 0) {
+        PutRescale(static_cast<float>(missing / missing_unit_), plan_.size(),
+                   record);
       }
     }
+    const auto stored = static_cast<float>(additive);
+    std::memcpy(record + layout_.additive_offset, &stored, sizeof(float));
   }
 }
 
 absl::Status Codec::Encode(VectorSetView rows, std::span<uint8_t> records,
-                           size_t num_threads,
-                           const CancelToken* cancel) const {
+                           size_t num_threads, const CancelToken* cancel,
+                           const RowCentres* centres) const {
   VICINAL_CHECK_EQ(rows.dim, dim());
   VICINAL_CHECK_EQ(records.size(), rows.num_rows * layout_.record_bytes);
   const size_t d = dim();
@@ -177,26 +235,51 @@ absl::Status Codec::Encode(VectorSetView rows, std::span<uint8_t> records,
   static_assert(kPairPanel == 16);
   std::vector<float> panels(num_coded_ * d);
   PackPanels(basis_.data(), d, num_coded_, d, panels.data());
+  std::vector<float> coded_centres;
+  if (centres != nullptr) {
+    VICINAL_CHECK_EQ(centres->offsets.back(), rows.num_rows);
+    coded_centres = CodeCentres(centres->centres, panels.data());
+  }
   Workers workers(num_threads);
   std::vector<EncodeRoom> rooms(workers.size());
   const auto cancelled = [&] {
     return cancel != nullptr && cancel->cancelled();
   };
-  workers.For(
-      rows.num_rows, kBlockRows, [&](size_t begin, size_t end, size_t worker) {
-        if (cancelled()) return;
-        EncodeRoom& room = rooms[worker];
-        room.centred.resize(kBlockRows * d);
-        for (size_t i = begin; i < end; ++i) {
-          float* row = &room.centred[(i - begin) * d];
-          LoadRow(rows.row(i), rows.type, row);
-          for (size_t j = 0; j < d; ++j) row[j] -= mean_[j];
-        }
-        EncodeBlock(room.centred.data(), end - begin, panels.data(), &room,
-                    records.data() + begin * layout_.record_bytes);
-      });
+  workers.For(rows.num_rows, kBlockRows,
+              [&](size_t begin, size_t end, size_t worker) {
+                if (cancelled()) return;
+                EncodeRoom& room = rooms[worker];
+                room.centred.resize(kBlockRows * d);
+                for (size_t i = begin; i < end; ++i) {
+                  float* row = &room.centred[(i - begin) * d];
+                  LoadRow(rows.row(i), rows.type, row);
+                  const float* centre =
+                      centres == nullptr
+                          ? mean_.data()
+                          : centres->centres.row(centres->CentreOf(i)).data();
+                  for (size_t j = 0; j < d; ++j) row[j] -= centre[j];
+                }
+                EncodeBlock(begin, end - begin, panels.data(), centres,
+                            coded_centres.data(), &room,
+                            records.data() + begin * layout_.record_bytes);
+              });
   return cancelled() ? absl::CancelledError("encoding cancelled")
                      : absl::OkStatus();
+}
+
+std::vector<float> Codec::CodeCentres(MatrixView centres,
+                                      const float* panels) const {
+  const size_t d = dim();
+  std::vector<float> centred(centres.num_rows * d);
+  for (size_t i = 0; i < centres.num_rows; ++i) {
+    for (size_t j = 0; j < d; ++j) {
+      centred[i * d + j] = centres.row(i)[j] - mean_[j];
+    }
+  }
+  std::vector<float> coded(centres.num_rows * num_coded_);
+  ActiveKernels().pair_ip(centred.data(), d, centres.num_rows, panels,
+                          num_coded_ / kPairPanel, d, coded.data(), num_coded_);
+  return coded;
 }
 
 absl::Status Codec::Prepare(const void* query, ElementType type,
@@ -205,7 +288,7 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
   out->centred_.resize(2 * d);
   out->rounded_.assign(padded_dim_, 0);
   out->projected_.resize(num_coded_);
-  out->values_.resize(num_coded_);
+  out->values_.resize(num_values_);
   out->coordinates_.resize(num_coded_);
   float* raw = out->centred_.data() + d;
   float* centred = out->centred_.data();
@@ -238,6 +321,10 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
                           : (metric_ == Metric::kCosine ? 1.0f : 0.0f) -
                                 static_cast<float>(mean_product);
   prepared.additive_scale = share;
+  if (stores_missing()) {
+    prepared.scale[plan_.size()] = 0;
+    prepared.offset[plan_.size()] = 0;
+  }
   const float factor = FactorOf(metric_);
   const float from_rounded = norm / kRoundedNorm;
   double coded2 = 0;
@@ -263,20 +350,76 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
       values[i] = static_cast<int8_t>(value);
       sum += value;
     }
+    double step = largest / 127;
     const float scale = factor * unit_[s] * (largest / 127);
     prepared.scale[s] = scale;
-    prepared.offset[s] = -scale * levels.center() * static_cast<float>(sum);
+    double all = sum;
+    if (segment.low_offset != 0) {
+      // What the first digit leaves is at most half of its step.
+      int8_t* low = &out->values_[segment.low_offset];
+      int32_t low_sum = 0;
+      for (size_t i = 0; i < segment.num_dims; ++i) {
+        const float rest =
+            coordinates[i] * inverse - static_cast<float>(values[i]);
+        const int32_t value = Round(rest * kLowSteps);
+        low[i] = static_cast<int8_t>(value);
+        low_sum += value;
+      }
+      prepared.low_scale[s] = scale / kLowSteps;
+      all += static_cast<double>(low_sum) / kLowSteps;
+      step /= kLowSteps;
+    }
+    prepared.offset[s] = static_cast<float>(-scale * levels.center() * all);
     // Codes err by the query's length, its rounding by the row's.
     const double from_codes = deviation_[s] * deviation_[s] * segment2;
-    const double step = largest / 127;
     const double from_query = norm_[s] * norm_[s] * step * step / 12;
     out->error_scale_[s] =
         std::abs(factor) *
         static_cast<float>(std::sqrt(from_codes + from_query));
   }
-  out->tail_error2_ = static_cast<float>(factor * factor * tail_variance_ *
-                                         std::max(0.0, norm2 - coded2));
+  const double tail2 = query_basis_.empty() ? std::max(0.0, norm2 - coded2)
+                                            : tail_share_ * norm2;
+  out->tail_error2_ =
+      static_cast<float>(factor * factor * tail_variance_ * tail2);
   return absl::OkStatus();
+}
+
+CodeQuery Codec::QueryAround(const PreparedQuery& query, float centre_distance,
+                             float centre_norm2) const {
+  CodeQuery around = query.code_query();
+  around.additive = centre_distance;
+  around.additive_scale = 1;
+  const float product =
+      metric_ == Metric::kL2
+          ? (query.code_query().additive + centre_norm2 - centre_distance) / 2
+      : metric_ == Metric::kCosine ? 1 - centre_distance
+                                   : -centre_distance;
+  const float along = centre_norm2 > 0 ? product / centre_norm2 : 0;
+  if (metric_ != Metric::kL2) {
+    around.additive_scale = along;
+  } else if (stores_missing()) {
+    around.offset[plan_.size()] = -2 * along * missing_unit_;
+  }
+  return around;
+}
+
+float Codec::CentreNorm2(const float* centre) const {
+  double sum = 0;
+  for (size_t i = 0; i < dim(); ++i) {
+    const double difference = static_cast<double>(centre[i]) - mean_[i];
+    sum += difference * difference;
+  }
+  return static_cast<float>(sum);
+}
+
+void Codec::PutRescale(float value, size_t segment, uint8_t* record) const {
+  uint8_t* factors = record + layout_.additive_offset + sizeof(float);
+  if (layout_.rescale_is_f16) {
+    const uint16_t half = FloatToHalf(std::clamp(value, -65'504.0f, 65'504.0f));
+    std::memcpy(factors + 2 * segment, &half, 2);
+  } else {
+    std::memcpy(factors + 4 * segment, &value, 4);
+  }
 }
 
 float Codec::Rescale(const uint8_t* record, size_t segment) const {
@@ -315,7 +458,7 @@ void Codec::Decode(const uint8_t* record, std::span<float> out) const {
     for (size_t i = 0; i < segment.num_dims; ++i) {
       const float value = scale * (static_cast<float>(levels.Level(codes[i])) -
                                    levels.center());
-      const float* row = &basis_[(segment.query_offset + i) * d];
+      const float* row = &projection()[(segment.query_offset + i) * d];
       for (size_t j = 0; j < d; ++j) out[j] += value * row[j];
     }
   }

@@ -22,10 +22,31 @@
 // Only the last sum is estimated; the dimensions without bits are left out of
 // it, so that they cost neither bytes nor time.
 //
+// Rows may be coded around a centre c each instead, the centroid of their list,
+// r = x - c; then m is the mean of the rows for the queries only (0 but for
+// L2), and with C = <r - r^, c - m>, what the code misses of the product with
+// the centre, stored in the record,
+//
+//   squared L2       F_add = |r|^2 + 2 <r, c - m>  G_add = |q - c|^2
+//                    and one more term, -2 a C
+//   -inner product   F_add = -C                    G_add = -<c, q>
+//
+// with a = <q - m, c - m> / |c - m|^2. So a query is prepared once for all
+// centres, and of it only what is not along c is estimated, <r, q - m -
+// a (c - m)>: for near lists that is short, for far ones never longer than q.
+// (Measured, study set of 1,024 dimensions, one bit: without C 60 % more error
+// than around one mean over 200 of 256 lists, with it 25 % less.)
+//
+// Where queries are of another distribution than rows, two bases take the
+// place of one (LeanVec-Sphering, Tepper et al. 2024): with W^2 the second
+// moment of a sample of queries and P the axes of W r, rows are coded as P W r
+// and queries projected as P W^-1 q, whose product is <r, q> still.
+//
 // Life: trained or parsed once, then const; thread-safe. A PreparedQuery
 // belongs to one thread.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -99,9 +120,22 @@ class PreparedQuery {
   std::vector<int8_t> values_;
 };
 
+// Rows offsets[i] to offsets[i + 1] have centre i. Borrowed.
+struct RowCentres {
+  MatrixView centres;
+  std::span<const uint32_t> offsets;  // one more than centres
+
+  size_t CentreOf(size_t row) const {
+    return std::upper_bound(offsets.begin(), offsets.end(), row) -
+           offsets.begin() - 1;
+  }
+};
+
 class Codec {
  public:
   CodecKind kind() const { return kind_; }
+  // Whether queries have a basis of their own (sphering).
+  bool has_query_basis() const { return !query_basis_.empty(); }
   Metric metric() const { return metric_; }
   size_t dim() const { return mean_.size(); }
   const CodeLayout& layout() const { return layout_; }
@@ -110,21 +144,30 @@ class Codec {
   size_t memory_bytes() const;
 
   // One record per row, layout().record_bytes apart, into `records` (which has
-  // room for all). Rows are `dim` elements of any type. Cancelled: the token
-  // was set; it may be null.
+  // room for all). Rows are `dim` elements of any type. centres: null when the
+  // codec was trained without. Cancelled: the token was set; it may be null.
   absl::Status Encode(VectorSetView rows, std::span<uint8_t> records,
-                      size_t num_threads, const CancelToken* cancel) const;
+                      size_t num_threads, const CancelToken* cancel,
+                      const RowCentres* centres = nullptr) const;
 
   // `query` holds dim elements of `type`. InvalidArgument: one is not finite.
   absl::Status Prepare(const void* query, ElementType type,
                        PreparedQuery* out) const;
+
+  // The same query for the records around one centre: its exact distance to
+  // the query (as the metric's kernels give it) and its CentreNorm2.
+  CodeQuery QueryAround(const PreparedQuery& query, float centre_distance,
+                        float centre_norm2) const;
+  // |c - m|^2.
+  float CentreNorm2(const float* centre) const;
 
   // How far the estimate of a record may be off: `deviations` standard
   // deviations of the estimate's error. 3 covers about 99.7 % of the pairs.
   float ErrorBound(const PreparedQuery& query, const uint8_t* record,
                    float deviations) const;
 
-  // The row that a record stands for: the mean where it has no bits.
+  // The row that a record stands for: the mean where it has no bits. Not for
+  // records around centres.
   void Decode(const uint8_t* record, std::span<float> out) const;
 
   // Model bytes: magic, version, sizes, arrays, CRC-32C (see codec_file.cc).
@@ -139,31 +182,51 @@ class Codec {
   struct EncodeRoom;
 
   Codec() = default;
+  // Rows of the basis that queries are projected by.
+  const std::vector<float>& projection() const {
+    return query_basis_.empty() ? basis_ : query_basis_;
+  }
   // Derives layout, the rounded matrix and its scales from plan and basis.
   void Finish();
-  // panels: the basis as PackPanels leaves it.
-  void EncodeBlock(const float* centred, size_t count, const float* panels,
+  // Rows first .. first + count, centred in room->centred. panels: the basis as
+  // PackPanels leaves it. coded_centres: those of c - m.
+  void EncodeBlock(size_t first, size_t count, const float* panels,
+                   const RowCentres* centres, const float* coded_centres,
                    EncodeRoom* room, uint8_t* records) const;
+  // Coded coordinates of centres - mean.
+  std::vector<float> CodeCentres(MatrixView centres, const float* panels) const;
   // The row as floats, of unit length under the cosine.
   void LoadRow(const void* row, ElementType type, float* out) const;
   float Rescale(const uint8_t* record, size_t segment) const;
+  void PutRescale(float value, size_t segment, uint8_t* record) const;
+  // Records then have one more rescale, C, of a segment without dimensions.
+  bool stores_missing() const {
+    return around_centres_ && metric_ == Metric::kL2;
+  }
 
   CodecKind kind_ = CodecKind::kSaq;
   Metric metric_ = Metric::kL2;
   uint32_t adjust_rounds_ = 0;
+  bool around_centres_ = false;
   Plan plan_;
   std::vector<float> mean_;   // dim
   std::vector<float> basis_;  // num_coded x dim: rotated rows of the basis
+  std::vector<float> query_basis_;  // the same, of queries; empty: basis_
+  // Share of a query's squared length in the dimensions without bits, where
+  // the query's basis does not tell.
+  float tail_share_ = 0;
   // Per segment: what a stored rescale is multiplied by; the deviation of an
   // estimate of <r_s, q_s> per unit of stored rescale and |q_s|; |r_s| per unit
   // of stored rescale.
   std::vector<float> unit_;
   std::vector<float> deviation_;
   std::vector<float> norm_;
+  float missing_unit_ = 0;   // of C as it is stored, under L2 only
   float tail_variance_ = 0;  // mean square of a row in a dimension without bits
 
   // Derived.
   size_t num_coded_ = 0;
+  size_t num_values_ = 0;  // of a prepared query, second digits included
   CodeLayout layout_;
   size_t padded_dim_ = 0;
   std::vector<int16_t> rounded_basis_;  // num_coded x padded_dim
@@ -173,10 +236,14 @@ class Codec {
 
 // Learns a codec from at most 65,536 evenly spaced rows. kSaq with fewer rows
 // than kMinBasisRows or dim falls back to kRbq of the nearest width.
-// InvalidArgument: no rows, dim over kMaxCodecDim, avg_bits out of range, or an
-// element that is not finite. The same for any number of threads.
+// With centres, for Encode with the same. `queries`: a sample of those to come,
+// of the rows' type; with 4 dim of them (1,000 at least) sphering is tried, and
+// taken where held-out queries err 5 % less by it. InvalidArgument: no rows,
+// dim over kMaxCodecDim, avg_bits out of range, or an element that is not
+// finite. The same for any number of threads.
 absl::StatusOr<std::unique_ptr<const Codec>> TrainCodec(
     VectorSetView rows, Metric metric, const CodecParams& params,
-    size_t num_threads, const CancelToken* cancel);
+    size_t num_threads, const CancelToken* cancel,
+    const RowCentres* centres = nullptr, VectorSetView queries = {});
 
 }  // namespace vicinal

@@ -1,12 +1,15 @@
 // The bytes of a codec's model. Little-endian:
 //
-//   0   u64 magic "VICCODEC"     8  u32 version (1)
-//   12  u8 kind, u8 metric, u16 zero
+//   0   u64 magic "VICCODEC"     8  u32 version (1; 2 with flags)
+//   12  u8 kind, u8 metric, u16 flags (1 = of rows around centres,
+//       2 = queries have a basis of their own)
 //   16  u32 dim                 20  u32 number of segments
 //   24  u32 adjust_rounds       28  f32 tail variance
 //   32  per segment: u32 num_dims, u32 bits, f32 unit, f32 deviation, f32 norm
+//       with flag 1: f32 unit of what codes miss of the centre
 //       f32 mean[dim]
 //       f32 basis[sum of num_dims][dim]
+//       with flag 2: f32 tail share, f32 query basis[sum of num_dims][dim]
 //       u32 CRC-32C of all before
 #include <cmath>
 #include <cstddef>
@@ -30,7 +33,9 @@ namespace vicinal {
 namespace {
 
 constexpr uint64_t kMagic = 0x4345444F43434956;  // "VICCODEC"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
+constexpr uint16_t kAroundCentres = 1;
+constexpr uint16_t kQueryBasis = 2;
 constexpr size_t kHeaderBytes = 32;
 constexpr size_t kSegmentBytes = 20;
 
@@ -61,10 +66,13 @@ bool IsFactor(float value) { return std::isfinite(value) && value >= 0; }
 std::string Codec::Serialize() const {
   std::string out;
   PutFixed<uint64_t>(&out, kMagic);
-  PutFixed<uint32_t>(&out, kVersion);
+  const auto flags =
+      static_cast<uint16_t>((around_centres_ ? kAroundCentres : 0) |
+                            (query_basis_.empty() ? 0 : kQueryBasis));
+  PutFixed<uint32_t>(&out, flags != 0 ? 2 : 1);
   PutFixed(&out, static_cast<uint8_t>(kind_));
   PutFixed(&out, static_cast<uint8_t>(metric_));
-  PutFixed<uint16_t>(&out, 0);
+  PutFixed<uint16_t>(&out, flags);
   PutFixed<uint32_t>(&out, dim());
   PutFixed<uint32_t>(&out, plan_.size());
   PutFixed<uint32_t>(&out, adjust_rounds_);
@@ -76,8 +84,13 @@ std::string Codec::Serialize() const {
     PutFixed<float>(&out, deviation_[s]);
     PutFixed<float>(&out, norm_[s]);
   }
+  if (around_centres_) PutFixed<float>(&out, missing_unit_);
   PutFloats(&out, mean_);
   PutFloats(&out, basis_);
+  if (!query_basis_.empty()) {
+    PutFixed<float>(&out, tail_share_);
+    PutFloats(&out, query_basis_);
+  }
   PutFixed<uint32_t>(&out, Crc32c(out));
   return out;
 }
@@ -102,24 +115,30 @@ absl::StatusOr<std::unique_ptr<const Codec>> Codec::Parse(
   }
   absl::string_view in = body.substr(12);
   uint8_t kind = 0, metric = 0;
-  uint16_t zero = 0;
+  uint16_t flags = 0;
   uint32_t dim = 0, num_segments = 0;
   std::unique_ptr<Codec> codec(new Codec());
   ConsumeFixed(&in, &kind);
   ConsumeFixed(&in, &metric);
-  ConsumeFixed(&in, &zero);
+  ConsumeFixed(&in, &flags);
   ConsumeFixed(&in, &dim);
   ConsumeFixed(&in, &num_segments);
   ConsumeFixed(&in, &codec->adjust_rounds_);
   ConsumeFixed(&in, &codec->tail_variance_);
-  if (version == 0 || zero != 0 || kind < 1 || kind > 3 || metric < 1 ||
-      metric > 3 || dim == 0 || dim > kMaxCodecDim || num_segments == 0 ||
-      num_segments > kMaxCodeSegments || codec->adjust_rounds_ > 8 ||
-      !IsFactor(codec->tail_variance_)) {
+  if (version == 0 || (version == 1) != (flags == 0) ||
+      flags > (kAroundCentres | kQueryBasis) || kind < 1 || kind > 3 ||
+      metric < 1 || metric > 3 || dim == 0 || dim > kMaxCodecDim ||
+      num_segments == 0 || num_segments > kMaxCodeSegments ||
+      codec->adjust_rounds_ > 8 || !IsFactor(codec->tail_variance_)) {
     return Damaged("its header is out of range");
   }
   if (in.size() < num_segments * kSegmentBytes) {
     return Damaged("it is cut short");
+  }
+  codec->around_centres_ = (flags & kAroundCentres) != 0;
+  codec->metric_ = static_cast<Metric>(metric);
+  if (codec->stores_missing() && num_segments == kMaxCodeSegments) {
+    return Damaged("it has too many segments");
   }
   // A segment may stand for more dimensions than there are, by less than one
   // unit of granularity.
@@ -144,16 +163,30 @@ absl::StatusOr<std::unique_ptr<const Codec>> Codec::Parse(
     codec->deviation_.push_back(deviation);
     codec->norm_.push_back(norm);
   }
+  if (codec->around_centres_ && (!ConsumeFixed(&in, &codec->missing_unit_) ||
+                                 !IsFactor(codec->missing_unit_))) {
+    return Damaged("its unit is out of range");
+  }
+  const size_t matrix = num_coded * size_t{dim};
   if (num_coded >= max_coded ||
-      in.size() != (dim + num_coded * size_t{dim}) * sizeof(float)) {
+      in.size() !=
+          (dim + matrix + ((flags & kQueryBasis) != 0 ? matrix + 1 : 0)) *
+              sizeof(float)) {
     return Damaged("its size does not fit its segments");
   }
   codec->kind_ = static_cast<CodecKind>(kind);
-  codec->metric_ = static_cast<Metric>(metric);
   codec->mean_ = TakeFloats(&in, dim);
-  codec->basis_ = TakeFloats(&in, num_coded * dim);
+  codec->basis_ = TakeFloats(&in, matrix);
+  if ((flags & kQueryBasis) != 0) {
+    ConsumeFixed(&in, &codec->tail_share_);
+    if (!IsFactor(codec->tail_share_)) {
+      return Damaged("its tail share is out of range");
+    }
+    codec->query_basis_ = TakeFloats(&in, matrix);
+  }
   if (!AllFinite(codec->mean_.data(), codec->mean_.size()) ||
-      !AllFinite(codec->basis_.data(), codec->basis_.size())) {
+      !AllFinite(codec->basis_.data(), codec->basis_.size()) ||
+      !AllFinite(codec->query_basis_.data(), codec->query_basis_.size())) {
     return Damaged("it holds a value that is not finite");
   }
   codec->Finish();

@@ -100,11 +100,18 @@ absl::Status CollectionServiceImpl::Update(
     const v1::UpdateCollectionRequest& request,
     v1::UpdateCollectionResponse* reply) {
   FieldViolations violations;
+  bool index_changes = request.update_mask().paths_size() == 0;
+  bool codec_changes = false;
   for (const std::string& path : request.update_mask().paths()) {
-    if (path != "vectors.index") {
+    if (path == "vectors.index") {
+      index_changes = true;
+    } else if (path == "vectors.codec") {
+      codec_changes = true;
+    } else {
       violations.Add("update_mask",
                      absl::StrCat("has \"", path,
-                                  "\"; only vectors.index can be changed"));
+                                  "\"; only vectors.index and vectors.codec "
+                                  "can be changed"));
     }
   }
   const v1::Collection& change = request.collection();
@@ -127,14 +134,28 @@ absl::Status CollectionServiceImpl::Update(
       continue;
     }
     VectorField field = collection->schema().vectors[*f];
-    if (!vector.index().has_hnsw() || field.index != IndexKind::kHnsw) {
-      violations.Add(path + ".index",
-                     "must be hnsw, and the vector must have such an index; "
-                     "the kind of an index is fixed");
-      continue;
+    IndexParamsChange changed_field{.vector_name = field.name};
+    if (index_changes) {
+      const bool to_graph =
+          vector.index().has_hnsw() && field.index == IndexKind::kHnsw;
+      const bool to_lists =
+          vector.index().has_ivf() && field.index == IndexKind::kIvf;
+      if (!to_graph && !to_lists) {
+        violations.Add(path + ".index",
+                       "must be hnsw or ivf, and the vector must have such an "
+                       "index; the kind of an index is fixed");
+        continue;
+      }
+      if (to_graph) field.hnsw = ParseHnsw(vector.index().hnsw());
+      if (to_lists) field.ivf = ParseIvf(vector.index().ivf());
+      if (to_graph) changed_field.hnsw = field.hnsw;
+      if (to_lists) changed_field.ivf = field.ivf;
     }
-    field.hnsw = ParseHnsw(vector.index().hnsw());
-    changes.push_back({field.name, field.hnsw});
+    if (codec_changes) {
+      field.codec = ParseCodec(vector.codec());
+      changed_field.codec = field.codec;
+    }
+    changes.push_back(std::move(changed_field));
     changed.vectors.push_back(std::move(field));
   }
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());

@@ -268,6 +268,14 @@ void ParseQuality(const v1::Quality& quality, const Limits& limits,
             absl::StrCat("is ", quality.ef(), "; give 1 to ", limits.max_ef));
       }
       break;
+    case v1::Quality::kNprobe:
+      stage->ef = quality.nprobe();
+      if (quality.nprobe() == 0 || quality.nprobe() > kMaxIvfLists) {
+        violations->Add(path + ".nprobe",
+                        absl::StrCat("is ", quality.nprobe(), "; give 1 to ",
+                                     kMaxIvfLists));
+      }
+      break;
     case v1::Quality::kExact:
       stage->exact = true;
       if (!quality.exact()) {
@@ -277,6 +285,23 @@ void ParseQuality(const v1::Quality& quality, const Limits& limits,
       break;
     case v1::Quality::KIND_NOT_SET:
       break;
+  }
+}
+
+// Whether the quality is one that the vector's index knows.
+void CheckQuality(const v1::Quality& quality, const VectorField& field,
+                  const std::string& path, FieldViolations* violations) {
+  if (quality.has_ef() && field.index == IndexKind::kIvf) {
+    violations->Add(path + ".ef",
+                    absl::StrCat("is for graphs, and vector \"", field.name,
+                                 "\" has an IVF index; give nprobe or "
+                                 "recall_target"));
+  }
+  if (quality.has_nprobe() && field.index == IndexKind::kHnsw) {
+    violations->Add(
+        path + ".nprobe",
+        absl::StrCat("is for IVF indexes, and vector \"", field.name,
+                     "\" has a graph; give ef or recall_target"));
   }
 }
 
@@ -308,6 +333,8 @@ std::optional<Query> ParseStage(const v1::Query& query,
       const auto f =
           FindVector(in.vector(), schema, at + ".vector", violations);
       if (!f.has_value()) return std::nullopt;
+      CheckQuality(in.quality(), schema.vectors[*f], at + ".quality",
+                   violations);
       auto vector = ParseQueryVector(in.query(), schema.vectors[*f],
                                      at + ".query", violations);
       if (!vector.has_value()) return std::nullopt;
@@ -776,6 +803,7 @@ absl::StatusOr<std::vector<Query>> ParseSearchBatch(
   CheckType(queries.type(), "queries.type", &violations);
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   const VectorField& field = schema.vectors[*f];
+  CheckQuality(request.quality(), field, "quality", &violations);
   if (queries.dim() != field.dim) {
     violations.Add(
         "queries.dim",
@@ -849,6 +877,10 @@ HnswParams ParseHnsw(const v1::HnswConfig& config) {
   return params;
 }
 
+IvfParams ParseIvf(const v1::IvfConfig& config) {
+  return {.num_lists = config.num_lists()};
+}
+
 // An unknown kind stays unknown, for the schema's validation to refuse.
 CodecSpec ParseCodec(const v1::CodecConfig& config) {
   const int kind = config.kind();
@@ -881,6 +913,10 @@ CollectionSchema ParseSchema(const v1::Collection& collection,
     }
     if (in.index().has_flat()) field.index = IndexKind::kFlat;
     if (in.index().has_hnsw()) field.hnsw = ParseHnsw(in.index().hnsw());
+    if (in.index().has_ivf()) {
+      field.index = IndexKind::kIvf;
+      field.ivf = ParseIvf(in.index().ivf());
+    }
     field.codec = ParseCodec(in.codec());
     schema.vectors.push_back(std::move(field));
   }
@@ -900,6 +936,9 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
     vector->set_type(static_cast<v1::ElementType>(field.type));
     if (field.index == IndexKind::kFlat) {
       vector->mutable_index()->mutable_flat();
+    } else if (field.index == IndexKind::kIvf) {
+      vector->mutable_index()->mutable_ivf()->set_num_lists(
+          field.ivf.num_lists);
     } else {
       auto* hnsw = vector->mutable_index()->mutable_hnsw();
       hnsw->set_m(field.hnsw.m);

@@ -114,6 +114,8 @@ CollectionSchema ParseSchema(const v1::Collection& collection,
 void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
              v1::Collection* out);
 HnswParams ParseHnsw(const v1::HnswConfig& config);
+IvfParams ParseIvf(const v1::IvfConfig& config);
+CodecSpec ParseCodec(const v1::CodecConfig& config);
 void ToProto(const OperationInfo& info, v1::Operation* out);
 
 }  // namespace vicinal

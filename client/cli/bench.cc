@@ -136,6 +136,7 @@ absl::StatusOr<TrueIds> ComputeTruth(client::Client& client,
                                      client::SearchOptions options) {
   options.exact = true;
   options.ef.reset();
+  options.nprobe.reset();
   options.recall_target.reset();
   options.with_payload = false;
   options.with_vectors = false;

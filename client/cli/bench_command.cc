@@ -38,6 +38,7 @@ struct Options {
   size_t limit = std::numeric_limits<size_t>::max();
   BenchOptions bench;
   std::vector<uint32_t> efs;
+  std::vector<uint32_t> nprobes;
   std::vector<double> recalls;
   bool exact = false;
   bool no_warmup = false;
@@ -120,6 +121,10 @@ std::vector<Setting> Settings(const Options& options) {
   for (const uint32_t ef : options.efs) {
     out.push_back({absl::StrCat("ef=", ef), base});
     out.back().search.ef = ef;
+  }
+  for (const uint32_t nprobe : options.nprobes) {
+    out.push_back({absl::StrCat("nprobe=", nprobe), base});
+    out.back().search.nprobe = nprobe;
   }
   for (const double recall : options.recalls) {
     out.push_back({absl::StrCat("recall=", recall), base});
@@ -263,6 +268,11 @@ void AddBenchCommand(CLI::App& app, Globals& globals) {
   command->add_option("--vector-name", options->bench.search.vector,
                       "Named vector to compare");
   command->add_option("--ef", options->efs, "Candidates; several: 16,32,64")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--nprobe", options->nprobes,
+                   "Lists of an IVF to read; several: 4,8,16")
       ->delimiter(',')
       ->check(CLI::PositiveNumber);
   command

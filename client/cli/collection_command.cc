@@ -31,6 +31,9 @@ std::string IndexName(const v1::IndexConfig& index) {
   const auto shown = [](uint32_t value) {
     return value == 0 ? std::string("default") : absl::StrCat(value);
   };
+  if (index.has_ivf()) {
+    return absl::StrCat("ivf lists=", shown(index.ivf().num_lists()));
+  }
   return absl::StrCat("hnsw m=", shown(index.hnsw().m()), " ef_construction=",
                       shown(index.hnsw().ef_construction()));
 }
@@ -59,8 +62,12 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
         {"metric", MetricName(vector.metric())},
         {"type", std::string(client::ElementTypeName(
                      client::FromProto(vector.type())))},
-        {"index", vector.index().has_flat() ? "flat" : "hnsw"}};
-    if (!vector.index().has_flat()) {
+        {"index", vector.index().has_flat()  ? "flat"
+                  : vector.index().has_ivf() ? "ivf"
+                                             : "hnsw"}};
+    if (vector.index().has_ivf()) {
+      v["num_lists"] = vector.index().ivf().num_lists();
+    } else if (!vector.index().has_flat()) {
       v["m"] = vector.index().hnsw().m();
       v["ef_construction"] = vector.index().hnsw().ef_construction();
     }
@@ -157,9 +164,10 @@ absl::StatusOr<v1::VectorConfig> ParseVectorSpec(const std::string& spec,
   if (!options.type.empty()) {
     VICINAL_RETURN_IF_ERROR(client::ParseElementType(options.type).status());
   }
-  if (options.index != "hnsw" && options.index != "flat") {
+  if (options.index != "hnsw" && options.index != "ivf" &&
+      options.index != "flat") {
     return absl::InvalidArgumentError(absl::StrCat(
-        "\"", options.index, "\" is not an index; use hnsw or flat."));
+        "\"", options.index, "\" is not an index; use hnsw, ivf or flat."));
   }
   v1::VectorConfig config;
   config.set_name(parts[0]);

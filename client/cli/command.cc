@@ -94,12 +94,17 @@ void AddVectorOptions(CLI::App& command, VectorOptions& options) {
       .add_option("--type", options.type,
                   "Stored element type: f32, f16, i8 or u8")
       ->check(CLI::IsMember(Types()));
-  command.add_option("--index", options.index, "hnsw, or flat for exact scans")
-      ->check(CLI::IsMember(std::vector<std::string>{"hnsw", "flat"}))
+  command
+      .add_option("--index", options.index,
+                  "hnsw, ivf (lists: faster to build), or flat for exact scans")
+      ->check(CLI::IsMember(std::vector<std::string>{"hnsw", "ivf", "flat"}))
       ->capture_default_str();
   command.add_option("--m", options.m, "Links per node of HNSW, 4 to 64");
   command.add_option("--ef-construction", options.ef_construction,
                      "Candidates while building HNSW, 16 to 2000");
+  command.add_option("--lists", options.lists,
+                     "Lists of an IVF in each segment; default: about the "
+                     "square root of its rows");
   command
       .add_option("--codec", options.codec,
                   "Codes that searches compare: none, saq[:BITS] (0.5 to 8 "
@@ -171,6 +176,8 @@ void FillVectorConfig(const VectorOptions& options, v1::VectorConfig* config) {
   }
   if (options.index == "flat") {
     config->mutable_index()->mutable_flat();
+  } else if (options.index == "ivf") {
+    config->mutable_index()->mutable_ivf()->set_num_lists(options.lists);
   } else {
     v1::HnswConfig* hnsw = config->mutable_index()->mutable_hnsw();
     hnsw->set_m(options.m);

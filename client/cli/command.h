@@ -45,6 +45,7 @@ struct VectorOptions {
   std::string index = "hnsw";
   uint32_t m = 0;
   uint32_t ef_construction = 0;
+  uint32_t lists = 0;
   std::string codec;  // empty: the server's choice
 };
 void AddVectorOptions(CLI::App& command, VectorOptions& options);

@@ -39,6 +39,7 @@ struct Options {
   FileOptions file_options;
   client::SearchOptions search;
   uint32_t ef = 0;
+  uint32_t nprobe = 0;
   double recall = 0;
   bool json = false;
 };
@@ -207,6 +208,7 @@ int RunSearch(const Globals& globals, Options& options) {
         "Say what to look for: one of --id, --vector and --file with --row."));
   }
   if (options.ef > 0) options.search.ef = options.ef;
+  if (options.nprobe > 0) options.search.nprobe = options.nprobe;
   if (options.recall > 0) options.search.recall_target = options.recall;
   std::vector<float> query;
   if (!options.literal.empty()) {
@@ -263,12 +265,19 @@ void AddSearchCommand(CLI::App& app, Globals& globals) {
       command->add_option("--ef", options->ef, "Candidates of the graph search")
           ->check(CLI::PositiveNumber)
           ->excludes(exact);
+  CLI::Option* nprobe =
+      command
+          ->add_option("--nprobe", options->nprobe, "Lists of an IVF to read")
+          ->check(CLI::PositiveNumber)
+          ->excludes(exact)
+          ->excludes(ef);
   command
       ->add_option("--recall", options->recall,
                    "Share of the true neighbours to find, e.g. 0.95")
       ->check(CLI::Range(1e-9, 1.0))
       ->excludes(exact)
-      ->excludes(ef);
+      ->excludes(ef)
+      ->excludes(nprobe);
   command->add_flag("--with-payload", options->search.with_payload,
                     "Print payloads");
   command->add_flag("--with-vectors", options->search.with_vectors,

@@ -73,6 +73,13 @@ struct Filter {
   bool AcceptsAll() const {
     return allowed == nullptr && (deleted == nullptr || deleted->Count() == 0);
   }
+  // Of num_rows rows. An upper bound when both are set: deleted rows may be
+  // allowed or not.
+  size_t NumAccepted(size_t num_rows) const {
+    const size_t accepted = allowed != nullptr ? num_allowed : num_rows;
+    if (deleted == nullptr) return accepted;
+    return std::min(accepted, num_rows - std::min(num_rows, deleted->Count()));
+  }
 };
 
 }  // namespace vicinal

@@ -109,6 +109,50 @@ const CodeKernels& ActiveCodeKernels() {
   return table;
 }
 
+size_t CodeBlockBytes(const CodeLayout& layout) {
+  size_t bytes = 0;
+  for (size_t s = 0; s < layout.num_segments; ++s) {
+    bytes += CodeBlockSegmentBytes(layout.segments[s].num_dims,
+                                   layout.segments[s].bits);
+  }
+  const size_t factors =
+      4 + layout.num_segments * (layout.rescale_is_f16 ? 2 : 4);
+  return (bytes + kCodeBlockRows * factors + 63) / 64 * 64;
+}
+
+void PackCodeBlock(const CodeLayout& layout, const uint8_t* records,
+                   size_t count, uint8_t* block) {
+  std::memset(block, 0, CodeBlockBytes(layout));
+  std::vector<uint8_t> codes;
+  uint8_t* at = block;
+  for (size_t s = 0; s < layout.num_segments; ++s) {
+    const CodeSegment& segment = layout.segments[s];
+    if (segment.bits == 0) continue;
+    const size_t per = 8 / segment.bits;
+    codes.resize(segment.num_dims);
+    for (size_t l = 0; l < count; ++l) {
+      UnpackCodes(records + l * layout.record_bytes + segment.payload_offset,
+                  segment.num_dims, segment.bits, codes.data());
+      for (size_t j = 0; j < segment.num_dims; ++j) {
+        const size_t group = j / (4 * per);
+        const size_t plane = j / 4 % per;
+        at[64 * group + 4 * l + j % 4] |= codes[j] << (segment.bits * plane);
+      }
+    }
+    at += CodeBlockSegmentBytes(segment.num_dims, segment.bits);
+  }
+  const size_t width = layout.rescale_is_f16 ? 2 : 4;
+  for (size_t l = 0; l < count; ++l) {
+    const uint8_t* factors =
+        records + l * layout.record_bytes + layout.additive_offset;
+    std::memcpy(at + 4 * l, factors, 4);
+    for (size_t s = 0; s < layout.num_segments; ++s) {
+      std::memcpy(at + kCodeBlockRows * (4 + width * s) + width * l,
+                  factors + 4 + width * s, width);
+    }
+  }
+}
+
 void PackCodes(const uint8_t* codes, size_t num_dims, size_t bits,
                uint8_t* out) {
   ForEachBlock(num_dims, bits, out,

@@ -24,6 +24,16 @@ constexpr size_t CodePayloadBytes(size_t num_dims, size_t bits) {
   return num_dims * bits / 8;
 }
 
+// Bytes of a segment, and of all, in a block of kCodeBlockRows records.
+constexpr size_t CodeBlockSegmentBytes(size_t num_dims, size_t bits) {
+  const size_t dims_per_group = bits == 0 ? 4 : 32 / bits;
+  return (num_dims + dims_per_group - 1) / dims_per_group * 64;
+}
+size_t CodeBlockBytes(const CodeLayout& layout);
+// Writes a block of `count` (<= kCodeBlockRows) consecutive records.
+void PackCodeBlock(const CodeLayout& layout, const uint8_t* records,
+                   size_t count, uint8_t* block);
+
 // Packs codes[0 .. num_dims), one per byte and each < 2^bits, into
 // CodePayloadBytes at `out`; and back.
 void PackCodes(const uint8_t* codes, size_t num_dims, size_t bits,

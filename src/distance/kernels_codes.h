@@ -25,14 +25,29 @@ namespace vicinal {
 inline constexpr size_t kMaxCodeSegments = 8;
 
 struct CodeSegment {
-  uint32_t bits = 0;            // 1, 2, 4 or 8
+  uint32_t bits = 0;            // 1, 2, 4 or 8; 0: no dimensions, offset only
   uint32_t num_dims = 0;        // a multiple of 16
   uint32_t payload_offset = 0;  // bytes from the front of the record
   uint32_t query_offset = 0;    // bytes from the front of CodeQuery::values
+  uint32_t low_offset = 0;      // the same, of a second digit; 0: there is none
   // Whether codes of 2 or 4 bits stand for levels[code] instead of themselves.
   bool has_levels = false;
   uint8_t levels[16] = {};  // each <= 127
 };
+
+// The same records sixteen at a time, for scans (the idea of FastScan, Andre et
+// al., VLDB 2015, with integer products for its table lookups): lane l of every
+// vector register belongs to record l, so that sums need no last steps across
+// lanes. A block of kCodeBlockRows records, CodeBlockBytes long:
+//
+//   per segment  groups of 64 bytes; group g has dimensions 4 per g and up, per
+//                = 8 / bits: byte 4 l + i holds of record l, for p < per, the
+//                code of dimension 4 (per g + p) + i, shifted left by bits * p
+//   additive     16 f32
+//   rescale      16 f16 or f32 per segment
+//
+// Bytes of rows and dimensions that are not there are zero.
+inline constexpr size_t kCodeBlockRows = 16;
 
 struct CodeLayout {
   CodeSegment segments[kMaxCodeSegments];
@@ -48,6 +63,7 @@ struct CodeQuery {
   const int8_t* values = nullptr;
   float scale[kMaxCodeSegments] = {};
   float offset[kMaxCodeSegments] = {};
+  float low_scale[kMaxCodeSegments] = {};  // of the second digits
   float additive = 0;
   float additive_scale = 1;  // of the record's
 };
@@ -55,11 +71,12 @@ struct CodeQuery {
 // The estimate of a record, smaller is closer:
 //
 //   sum = fma(query.additive_scale, record.additive, query.additive)
-//   for s ascending: sum = fma(rescale[s],
-//                              fma(scale[s], float(dot[s]), offset[s]), sum)
+//   for s ascending: sum = fma(rescale[s], product[s], sum)
+//   product[s] = fma(scale[s], float(dot[s]), offset[s]), and then
+//                fma(low_scale[s], float(low[s]), product[s]) with low digits
 //
 // where dot[s] is the exact sum over the segment of u(code) * value and u is
-// the code or its level.
+// the code or its level; low[s] the same with the second digits.
 struct CodeKernels {
   const char* name;  // "scalar", "avx2" or "avx512"
 
@@ -71,6 +88,10 @@ struct CodeKernels {
   // Consecutive records base + i * stride_bytes, i < n, into out[i].
   void (*scan)(const CodeLayout& layout, const CodeQuery& query,
                const uint8_t* base, size_t stride_bytes, size_t n, float* out);
+  // num_blocks consecutive blocks into 16 num_blocks estimates, the bits of
+  // `scan`.
+  void (*scan_blocks)(const CodeLayout& layout, const CodeQuery& query,
+                      const uint8_t* blocks, size_t num_blocks, float* out);
   // out[i] = sum over j < dim of matrix[i * dim + j] * vector[j], i < num_rows.
   // dim is a multiple of 32. The caller bounds |row| * |vector| below 2^31, so
   // no partial sum overflows (Cauchy-Schwarz).

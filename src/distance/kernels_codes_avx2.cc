@@ -153,9 +153,10 @@ VICINAL_INLINE __m128i DotsOf(const CodeSegment& segment,
 
 VICINAL_INLINE __m128i Dots(const CodeSegment& segment,
                             const uint8_t* const* records,
-                            const int8_t* values) {
-  const int8_t* query = values + segment.query_offset;
+                            const int8_t* query) {
   switch (segment.bits) {
+    case 0:
+      return _mm_setzero_si128();
     case 1:
       return DotsOf<1, false>(segment, records, query);
     case 2:
@@ -194,10 +195,16 @@ VICINAL_INLINE __m128 Estimates(const CodeLayout& layout,
   __m128 sum = _mm_fmadd_ps(_mm_set1_ps(query.additive_scale),
                             _mm_load_ps(additive), _mm_set1_ps(query.additive));
   for (size_t s = 0; s < layout.num_segments; ++s) {
-    const __m128 dots =
-        _mm_cvtepi32_ps(Dots(layout.segments[s], records, query.values));
-    const __m128 product = _mm_fmadd_ps(_mm_set1_ps(query.scale[s]), dots,
-                                        _mm_set1_ps(query.offset[s]));
+    const CodeSegment& segment = layout.segments[s];
+    const __m128 dots = _mm_cvtepi32_ps(
+        Dots(segment, records, query.values + segment.query_offset));
+    __m128 product = _mm_fmadd_ps(_mm_set1_ps(query.scale[s]), dots,
+                                  _mm_set1_ps(query.offset[s]));
+    if (segment.low_offset != 0) {
+      const __m128 low = _mm_cvtepi32_ps(DotsOf<8, false>(
+          segment, records, query.values + segment.low_offset));
+      product = _mm_fmadd_ps(_mm_set1_ps(query.low_scale[s]), low, product);
+    }
     sum = _mm_fmadd_ps(
         _mm_setr_ps(rescale[0][s], rescale[1][s], rescale[2][s], rescale[3][s]),
         product, sum);
@@ -238,6 +245,110 @@ void Scan(const CodeLayout& layout, const CodeQuery& query, const uint8_t* base,
               [&](size_t i) { return base + i * stride_bytes; });
 }
 
+// Sums of half a block: the eight records whose bytes begin at `groups`.
+template <int kBits, bool kLevels>
+VICINAL_INLINE __m256i BlockDotsOf(const CodeSegment& segment,
+                                   const uint8_t* groups, const int8_t* query) {
+  constexpr size_t kPlanes = 8 / kBits;
+  const __m256i mask = _mm256_set1_epi8((1 << (kBits % 8)) - 1);
+  const __m256i nibble = _mm256_set1_epi8(15);
+  const __m256i ones = _mm256_set1_epi16(1);
+  const __m256i table = _mm256_broadcastsi128_si256(Load16(segment.levels));
+  __m256i sum = _mm256_setzero_si256();
+  for (size_t at = 0; at < segment.num_dims; groups += 64) {
+    const __m256i codes = Load32(groups);
+    for (size_t p = 0; p < kPlanes && at < segment.num_dims; ++p, at += 4) {
+      int32_t four;
+      __builtin_memcpy(&four, query + at, sizeof(four));
+      const __m256i q = _mm256_set1_epi32(four);
+      if constexpr (kBits == 8) {
+        // In two nibbles: sums of two products must fit 16 bits.
+        const __m256i low =
+            _mm256_maddubs_epi16(_mm256_and_si256(codes, nibble), q);
+        const __m256i high = _mm256_maddubs_epi16(
+            _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble), q);
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(low, ones));
+        sum = _mm256_add_epi32(
+            sum, _mm256_slli_epi32(_mm256_madd_epi16(high, ones), 4));
+      } else {
+        __m256i u = _mm256_and_si256(
+            _mm256_srli_epi16(codes, static_cast<int>(p * kBits)), mask);
+        if constexpr (kLevels) u = _mm256_shuffle_epi8(table, u);
+        sum = _mm256_add_epi32(
+            sum, _mm256_madd_epi16(_mm256_maddubs_epi16(u, q), ones));
+      }
+    }
+  }
+  return sum;
+}
+
+VICINAL_INLINE __m256i BlockDots(const CodeSegment& segment,
+                                 const uint8_t* groups, const int8_t* query) {
+  switch (segment.bits) {
+    case 0:
+      return _mm256_setzero_si256();
+    case 1:
+      return BlockDotsOf<1, false>(segment, groups, query);
+    case 2:
+      return segment.has_levels ? BlockDotsOf<2, true>(segment, groups, query)
+                                : BlockDotsOf<2, false>(segment, groups, query);
+    case 4:
+      return segment.has_levels ? BlockDotsOf<4, true>(segment, groups, query)
+                                : BlockDotsOf<4, false>(segment, groups, query);
+    default:
+      return BlockDotsOf<8, false>(segment, groups, query);
+  }
+}
+
+void ScanBlocks(const CodeLayout& layout, const CodeQuery& query,
+                const uint8_t* blocks, size_t num_blocks, float* out) {
+  const size_t width = layout.rescale_is_f16 ? 2 : 4;
+  size_t segment_bytes[kMaxCodeSegments];
+  size_t codes_bytes = 0;
+  for (size_t s = 0; s < layout.num_segments; ++s) {
+    const CodeSegment& segment = layout.segments[s];
+    const size_t dims_per_group = segment.bits == 0 ? 4 : 32 / segment.bits;
+    segment_bytes[s] =
+        (segment.num_dims + dims_per_group - 1) / dims_per_group * 64;
+    codes_bytes += segment_bytes[s];
+  }
+  const size_t factors_bytes =
+      kCodeBlockRows * (4 + width * layout.num_segments);
+  const size_t block_bytes = (codes_bytes + factors_bytes + 63) / 64 * 64;
+  for (size_t half = 0; half < 2 * num_blocks; ++half) {
+    const uint8_t* block = blocks + half / 2 * block_bytes;
+    const size_t lane = half % 2 * 8;
+    const uint8_t* groups = block + 4 * lane;
+    const uint8_t* factors = block + codes_bytes;
+    __m256 sum = _mm256_fmadd_ps(
+        _mm256_set1_ps(query.additive_scale),
+        _mm256_loadu_ps(reinterpret_cast<const float*>(factors) + lane),
+        _mm256_set1_ps(query.additive));
+    const uint8_t* rescales = factors + 64 + lane * width;
+    for (size_t s = 0; s < layout.num_segments; ++s) {
+      const CodeSegment& segment = layout.segments[s];
+      const __m256 dots = _mm256_cvtepi32_ps(
+          BlockDots(segment, groups, query.values + segment.query_offset));
+      __m256 product = _mm256_fmadd_ps(_mm256_set1_ps(query.scale[s]), dots,
+                                       _mm256_set1_ps(query.offset[s]));
+      if (segment.low_offset != 0) {
+        const __m256 low = _mm256_cvtepi32_ps(BlockDotsOf<8, false>(
+            segment, groups, query.values + segment.low_offset));
+        product =
+            _mm256_fmadd_ps(_mm256_set1_ps(query.low_scale[s]), low, product);
+      }
+      const __m256 rescale =
+          layout.rescale_is_f16
+              ? _mm256_cvtph_ps(Load16(rescales))
+              : _mm256_loadu_ps(reinterpret_cast<const float*>(rescales));
+      sum = _mm256_fmadd_ps(rescale, product, sum);
+      groups += segment_bytes[s];
+      rescales += kCodeBlockRows * width;
+    }
+    _mm256_storeu_ps(out + half * 8, sum);
+  }
+}
+
 void Project(const int16_t* matrix, const int16_t* vector, size_t num_rows,
              size_t dim, int32_t* out) {
   for (size_t i = 0; i < num_rows; ++i) {
@@ -268,6 +379,7 @@ int32_t DotI8(const int8_t* a, const int8_t* b, size_t n) {
 
 }  // namespace
 
-const CodeKernels kAvx2CodeTable = {"avx2", Gather, Scan, Project, DotI8};
+const CodeKernels kAvx2CodeTable = {"avx2",     Gather,  Scan,
+                                    ScanBlocks, Project, DotI8};
 
 }  // namespace vicinal::kernels

@@ -14,9 +14,8 @@ uint32_t CodeAt(const uint8_t* block, size_t width, size_t bits, size_t j) {
 }
 
 int32_t Dot(const CodeSegment& segment, const uint8_t* record,
-            const int8_t* values) {
+            const int8_t* query) {
   const uint8_t* block = record + segment.payload_offset;
-  const int8_t* query = values + segment.query_offset;
   int32_t sum = 0;
   for (size_t at = 0; at < segment.num_dims;) {
     const size_t width = segment.num_dims - at >= 64 ? 64 : 16;
@@ -63,10 +62,16 @@ float Estimate(const CodeLayout& layout, const CodeQuery& query,
   for (size_t s = 0; s < layout.num_segments; ++s) {
     const float rescale = layout.rescale_is_f16 ? LoadHalf(factors + 2 * s)
                                                 : LoadFloat(factors + 4 * s);
-    const auto dot =
-        static_cast<float>(Dot(layout.segments[s], record, query.values));
-    sum = __builtin_fmaf(
-        rescale, __builtin_fmaf(query.scale[s], dot, query.offset[s]), sum);
+    const CodeSegment& segment = layout.segments[s];
+    const auto dot = static_cast<float>(
+        Dot(segment, record, query.values + segment.query_offset));
+    float product = __builtin_fmaf(query.scale[s], dot, query.offset[s]);
+    if (segment.low_offset != 0) {
+      const auto low = static_cast<float>(
+          Dot(segment, record, query.values + segment.low_offset));
+      product = __builtin_fmaf(query.low_scale[s], low, product);
+    }
+    sum = __builtin_fmaf(rescale, product, sum);
   }
   return sum;
 }
@@ -83,6 +88,67 @@ void Scan(const CodeLayout& layout, const CodeQuery& query, const uint8_t* base,
           size_t stride_bytes, size_t n, float* out) {
   for (size_t i = 0; i < n; ++i) {
     out[i] = Estimate(layout, query, base + i * stride_bytes);
+  }
+}
+
+// The dot product of record `lane` of a block; `groups` are its segment's.
+int32_t BlockDot(const CodeSegment& segment, const uint8_t* groups, size_t lane,
+                 const int8_t* query) {
+  const size_t per = 8 / segment.bits;
+  const uint32_t mask = (1u << segment.bits) - 1;
+  int32_t sum = 0;
+  for (size_t j = 0; j < segment.num_dims; ++j) {
+    const uint8_t byte = groups[64 * (j / (4 * per)) + 4 * lane + j % 4];
+    const uint32_t code = (byte >> (segment.bits * (j / 4 % per))) & mask;
+    const int32_t u = segment.has_levels ? segment.levels[code] : code;
+    sum += u * query[j];
+  }
+  return sum;
+}
+
+size_t BlockSegmentBytes(const CodeSegment& segment) {
+  if (segment.bits == 0) return 0;
+  const size_t dims_per_group = 32 / segment.bits;
+  return (segment.num_dims + dims_per_group - 1) / dims_per_group * 64;
+}
+
+void ScanBlocks(const CodeLayout& layout, const CodeQuery& query,
+                const uint8_t* blocks, size_t num_blocks, float* out) {
+  const size_t width = layout.rescale_is_f16 ? 2 : 4;
+  size_t codes_bytes = 0;
+  for (size_t s = 0; s < layout.num_segments; ++s) {
+    codes_bytes += BlockSegmentBytes(layout.segments[s]);
+  }
+  const size_t factors_bytes =
+      kCodeBlockRows * (4 + width * layout.num_segments);
+  const size_t block_bytes = (codes_bytes + factors_bytes + 63) / 64 * 64;
+  for (size_t b = 0; b < num_blocks; ++b) {
+    const uint8_t* block = blocks + b * block_bytes;
+    const uint8_t* factors = block + codes_bytes;
+    for (size_t l = 0; l < kCodeBlockRows; ++l) {
+      float sum = __builtin_fmaf(query.additive_scale,
+                                 LoadFloat(factors + 4 * l), query.additive);
+      const uint8_t* groups = block;
+      for (size_t s = 0; s < layout.num_segments; ++s) {
+        const CodeSegment& segment = layout.segments[s];
+        const uint8_t* rescales = factors + kCodeBlockRows * (4 + width * s);
+        const float rescale = layout.rescale_is_f16
+                                  ? LoadHalf(rescales + 2 * l)
+                                  : LoadFloat(rescales + 4 * l);
+        const int8_t* values = query.values + segment.query_offset;
+        const auto dot = static_cast<float>(
+            segment.bits == 0 ? 0 : BlockDot(segment, groups, l, values));
+        float product = __builtin_fmaf(query.scale[s], dot, query.offset[s]);
+        if (segment.low_offset != 0) {
+          const auto low = static_cast<float>(
+              BlockDot(segment, groups, l, query.values + segment.low_offset));
+          product = __builtin_fmaf(query.low_scale[s], low, product);
+        }
+        sum = __builtin_fmaf(rescale, product, sum);
+        groups += BlockSegmentBytes(segment);
+      }
+      out[b * kCodeBlockRows + l] = sum;
+    }
   }
 }
 
@@ -103,6 +169,7 @@ int32_t DotI8(const int8_t* a, const int8_t* b, size_t n) {
 
 }  // namespace
 
-const CodeKernels kScalarCodeTable = {"scalar", Gather, Scan, Project, DotI8};
+const CodeKernels kScalarCodeTable = {"scalar",   Gather,  Scan,
+                                      ScanBlocks, Project, DotI8};
 
 }  // namespace vicinal::kernels

@@ -120,7 +120,8 @@ void Compactor::Loop() {
       trimmed = false;
       continue;
     }
-    const std::chrono::milliseconds wait = WaitTime();
+    const std::chrono::milliseconds wait =
+        trimmed ? WaitTime() : std::chrono::milliseconds(100);
     bool idle = false;
     {
       MutexLock lock(mu_);

@@ -260,7 +260,16 @@ absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::UpdateIndexParams(
                                               "\" has no vector \"",
                                               change.vector_name, "\""));
     }
-    schema.vectors[*f].hnsw = change.params;
+    VectorField& field = schema.vectors[*f];
+    if ((change.hnsw && field.index != IndexKind::kHnsw) ||
+        (change.ivf && field.index != IndexKind::kIvf)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("vector \"", change.vector_name,
+                       "\" has another kind of index, which is fixed"));
+    }
+    if (change.hnsw) field.hnsw = *change.hnsw;
+    if (change.ivf) field.ivf = *change.ivf;
+    if (change.codec) field.codec = *change.codec;
   }
   if (const auto violations = ValidateSchema(schema, options_.limits);
       !violations.empty()) {

@@ -69,10 +69,13 @@ struct DatabaseStats {
   absl::Status write_health;    // OK, or why no writes are taken
 };
 
-// Of one named vector.
+// Of one named vector; what is not set stays. hnsw and ivf are for indexes of
+// that kind: the kind itself is fixed.
 struct IndexParamsChange {
   std::string vector_name;
-  HnswParams params;
+  std::optional<HnswParams> hnsw = std::nullopt;
+  std::optional<IvfParams> ivf = std::nullopt;
+  std::optional<CodecSpec> codec = std::nullopt;
 };
 
 // Whether Database::CreateCollection returned this ResourceExhausted because
@@ -105,9 +108,8 @@ class Database {
       absl::string_view name) const = 0;  // NotFound
   virtual std::vector<std::shared_ptr<Collection>> ListCollections()
       const = 0;  // by name
-  // Changes the index parameters used by later builds (m, ef_construction),
-  // all of them or none; the rest of a schema is fixed. NotFound;
-  // InvalidArgument.
+  // Changes what later builds use (parameters of indexes, codecs), all of it
+  // or nothing; the rest of a schema is fixed. NotFound; InvalidArgument.
   virtual absl::StatusOr<std::shared_ptr<Collection>> UpdateIndexParams(
       absl::string_view name, std::span<const IndexParamsChange> changes) = 0;
   // Gone when it returns OK; searches under way finish. NotFound.

@@ -23,7 +23,7 @@ namespace vicinal {
 namespace {
 
 // Version of the encoding below; a newer one is refused.
-constexpr uint8_t kSchemaFormat = 2;
+constexpr uint8_t kSchemaFormat = 3;
 
 bool IsNameCharacter(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' ||
@@ -110,8 +110,8 @@ void ValidateField(const VectorField& field, const std::string& path,
         {path + ".type", "is not set; choose f32, f16, int8 or uint8"});
   }
   const auto index = static_cast<int>(field.index);
-  if (index < 1 || index > 2) {
-    out->push_back({path + ".index", "is not set; choose HNSW or flat"});
+  if (index < 1 || index > 3) {
+    out->push_back({path + ".index", "is not set; choose HNSW, IVF or flat"});
   }
   if (field.hnsw.m < 4 || field.hnsw.m > 64) {
     out->push_back({path + ".index.hnsw.m",
@@ -121,6 +121,12 @@ void ValidateField(const VectorField& field, const std::string& path,
     out->push_back({path + ".index.hnsw.ef_construction",
                     absl::StrCat("is ", field.hnsw.ef_construction,
                                  "; it must be 16 to 2000")});
+  }
+  if (field.ivf.num_lists > kMaxIvfLists) {
+    out->push_back(
+        {path + ".index.ivf.num_lists",
+         absl::StrCat("is ", field.ivf.num_lists, "; it must be at most ",
+                      kMaxIvfLists, ", or 0 for the server's choice")});
   }
   ValidateCodec(field.codec, field.dim, path + ".codec", out);
 }
@@ -138,14 +144,18 @@ std::optional<size_t> CollectionSchema::FindVector(
 // Format 1: u8 format, name, uuid (length-prefixed), created (i64), number of
 // vectors (varint), then for each: name, dim (varint), metric, type, index
 // (u8 each), m, ef_construction (u32), seed (u64). Format 2, written where a
-// codec was chosen: then for each again codec (u8), avg_bits (f32). What
-// follows is ignored, so that fields can be added.
+// codec was chosen: then for each again codec (u8), avg_bits (f32). Format 3,
+// written where a vector has lists: the same, and then for each num_lists (u32)
+// and seed (u64). What follows is ignored, so that fields can be added.
 std::string CollectionSchema::Encode() const {
   std::string out;
   const bool has_codecs = absl::c_any_of(vectors, [](const VectorField& field) {
     return field.codec != CodecSpec{};
   });
-  PutFixed<uint8_t>(&out, has_codecs ? kSchemaFormat : 1);
+  const bool has_lists = absl::c_any_of(vectors, [](const VectorField& field) {
+    return field.index == IndexKind::kIvf;
+  });
+  PutFixed<uint8_t>(&out, has_lists ? 3 : has_codecs ? 2 : 1);
   PutLengthPrefixed(&out, name);
   PutLengthPrefixed(&out, uuid);
   PutFixed<int64_t>(&out, created_unix_micros);
@@ -160,10 +170,15 @@ std::string CollectionSchema::Encode() const {
     PutFixed<uint32_t>(&out, field.hnsw.ef_construction);
     PutFixed<uint64_t>(&out, field.hnsw.seed);
   }
-  if (!has_codecs) return out;
+  if (!has_codecs && !has_lists) return out;
   for (const VectorField& field : vectors) {
     PutFixed(&out, static_cast<uint8_t>(field.codec.kind));
     PutFixed<float>(&out, field.codec.avg_bits);
+  }
+  if (!has_lists) return out;
+  for (const VectorField& field : vectors) {
+    PutFixed<uint32_t>(&out, field.ivf.num_lists);
+    PutFixed<uint64_t>(&out, field.ivf.seed);
   }
   return out;
 }
@@ -204,7 +219,7 @@ absl::StatusOr<CollectionSchema> CollectionSchema::Decode(
       return damaged;
     }
     if (metric < 1 || metric > 3 || type < 1 || type > 4 || index < 1 ||
-        index > 2 || dim == 0 || dim > (uint64_t{1} << 24)) {
+        index > (format < 3 ? 2 : 3) || dim == 0 || dim > (uint64_t{1} << 24)) {
       return damaged;
     }
     field.name = std::string(field_name);
@@ -224,6 +239,14 @@ absl::StatusOr<CollectionSchema> CollectionSchema::Decode(
       return damaged;
     }
     field.codec.kind = static_cast<CodecSpec::Kind>(kind);
+  }
+  if (format < 3) return schema;
+  for (VectorField& field : schema.vectors) {
+    if (!ConsumeFixed(&bytes, &field.ivf.num_lists) ||
+        !ConsumeFixed(&bytes, &field.ivf.seed) ||
+        field.ivf.num_lists > kMaxIvfLists) {
+      return damaged;
+    }
   }
   return schema;
 }

@@ -11,13 +11,14 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "index/hnsw.h"
+#include "index/ivf.h"
 #include "quant/codec.h"
 #include "src/base/types.h"
 #include "src/engine/limits.h"
 
 namespace vicinal {
 
-enum class IndexKind : uint8_t { kHnsw = 1, kFlat = 2 };
+enum class IndexKind : uint8_t { kHnsw = 1, kFlat = 2, kIvf = 3 };
 
 // How the vectors of sealed segments are encoded for searching. The vectors
 // themselves are always kept: codes are derived from them, and answers are
@@ -48,6 +49,7 @@ struct VectorField {
   ElementType type = ElementType::kFloat32;
   IndexKind index = IndexKind::kHnsw;
   HnswParams hnsw;
+  IvfParams ivf;
   CodecSpec codec;
 };
 

@@ -17,6 +17,7 @@
 #include "absl/strings/string_view.h"
 #include "index/flat.h"
 #include "index/hnsw.h"
+#include "index/ivf.h"
 #include "src/base/coding.h"
 #include "src/base/point_id.h"
 #include "src/base/section_file.h"
@@ -32,6 +33,7 @@ using segment_file::SectionName;
 namespace {
 
 constexpr size_t kMetaHeaderBytes = 24;
+constexpr double kDeepRecall = 0.99;
 
 // Sections are page-aligned, so any element type may lie in them.
 template <typename T>
@@ -189,25 +191,40 @@ absl::Status SealedSegment::LoadField(size_t f, absl::string_view meta_bytes) {
   if ((meta.flags & segment_file::kHasRowMaps) != 0) {
     VICINAL_RETURN_IF_ERROR(LoadRowMaps(f));
   }
-  if ((meta.flags & segment_file::kHasGraph) == 0) return absl::OkStatus();
+  const bool has_lists = (meta.flags & segment_file::kHasLists) != 0;
+  if (!has_lists && (meta.flags & segment_file::kHasGraph) == 0) {
+    return absl::OkStatus();
+  }
 
   const bool has_codes = (meta.flags & segment_file::kHasCodes) != 0;
   std::span<const uint8_t> records;
   if (has_codes) {
     VICINAL_ASSIGN_OR_RETURN(records, LoadCodes(f));
   }
-  VICINAL_ASSIGN_OR_RETURN(const absl::string_view graph,
-                           index_file_->Section(SectionName("G", f)));
-  const size_t graph_bytes = (graph.size() + 63) / 64 * 64;
-  field.hot = MappedBuffer(graph_bytes + records.size());
-  auto* hot = reinterpret_cast<char*>(field.hot.data());
-  std::copy(graph.begin(), graph.end(), hot);
-  std::copy(records.begin(), records.end(), hot + graph_bytes);
   VICINAL_ASSIGN_OR_RETURN(
-      field.hnsw,
-      HnswIndex::Open(field.vectors, layout.search_metric, {hot, graph.size()},
-                      {field.codec.get(),
-                       reinterpret_cast<const uint8_t*>(hot + graph_bytes)}));
+      const absl::string_view structure,
+      index_file_->Section(SectionName(has_lists ? "L" : "G", f)));
+  const size_t structure_bytes = (structure.size() + 63) / 64 * 64;
+  // An IVF arranges its codes itself.
+  const size_t copied_codes = has_lists ? 0 : records.size();
+  field.hot = MappedBuffer(structure_bytes + copied_codes);
+  auto* hot = reinterpret_cast<char*>(field.hot.data());
+  std::copy(structure.begin(), structure.end(), hot);
+  const absl::string_view copied(hot, structure.size());
+  if (has_lists) {
+    auto ivf = IvfIndex::Open(field.vectors, layout.search_metric, copied);
+    if (!ivf.ok()) return Damaged(ivf.status().message());
+    (*ivf)->UseCodes({field.codec.get(), records.data()});
+    field.index = *std::move(ivf);
+    field.has_lists = true;
+  } else {
+    std::copy(records.begin(), records.end(), hot + structure_bytes);
+    VICINAL_ASSIGN_OR_RETURN(
+        field.index,
+        HnswIndex::Open(field.vectors, layout.search_metric, copied,
+                        {field.codec.get(), reinterpret_cast<const uint8_t*>(
+                                                hot + structure_bytes)}));
+  }
   VICINAL_ASSIGN_OR_RETURN(absl::string_view table,
                            index_file_->Section(SectionName("C", f)));
   RecallPoint point;
@@ -310,7 +327,7 @@ bool SealedSegment::Kill(RowId row) {
 }
 
 bool SealedSegment::IsExact(const SegmentQuery& query) const {
-  return query.exact || fields_[query.field].hnsw == nullptr ||
+  return query.exact || fields_[query.field].index == nullptr ||
          (!query.ef.has_value() && query.recall_target >= 1);
 }
 
@@ -324,10 +341,16 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
   if (!IsExact(query)) {
     if (query.ef.has_value()) {
       params.ef = *query.ef;
+      if (field.has_lists) {
+        // The lists were chosen; the depth of reranking follows from what
+        // nearly exact searches need.
+        params.rerank =
+            ParamsForRecall(field.calibration, query.k, kDeepRecall).rerank;
+      }
     } else {
       params = ParamsForRecall(field.calibration, query.k, query.recall_target);
     }
-    index = field.hnsw.get();
+    index = field.index.get();
   }
   const Filter filter{nullptr, 0, field.hidden.get()};
   if (field.to_row.empty()) {
@@ -350,7 +373,9 @@ SegmentStats SealedSegment::stats() const {
   stats.num_deleted = num_deleted();
   for (const Field& field : fields_) {
     stats.vector_bytes += field.vectors.num_rows * field.vectors.stride_bytes;
-    if (field.hnsw != nullptr) stats.index_bytes += field.hnsw->memory_bytes();
+    if (field.index != nullptr) {
+      stats.index_bytes += field.index->memory_bytes();
+    }
     stats.code_bytes += field.code_bytes;
   }
   stats.file_bytes = index_file_->size_bytes() + vectors_file_->size_bytes();

@@ -13,8 +13,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "index/calibration.h"
 #include "index/flat.h"
-#include "index/hnsw.h"
+#include "index/index.h"
 #include "quant/codec.h"
 #include "src/base/bitmap.h"
 #include "src/base/mapped_buffer.h"
@@ -64,8 +65,6 @@ class SealedSegment final : public Segment {
 
   // Live bytes of vectors: what a merge would have to rebuild.
   size_t live_vector_bytes() const;
-  // False when a row map or an index of `field` is missing.
-  bool has_graph(size_t field) const { return fields_[field].hnsw != nullptr; }
 
  private:
   struct Field {
@@ -76,10 +75,12 @@ class SealedSegment final : public Segment {
     std::unique_ptr<FlatIndex> flat;
     std::unique_ptr<const Codec> codec;  // null: searched as it is
     size_t code_bytes = 0;
-    // Links, then codes: what a walk touches at random, in large pages, which
-    // a mapped file cannot have. Measured: 1.1-1.2x the searches per second.
+    // Links or lists, then codes: what a search touches first, in large pages,
+    // which a mapped file cannot have. Measured: 1.1-1.2x the searches per
+    // second.
     MappedBuffer hot;
-    std::unique_ptr<HnswIndex> hnsw;  // null: scanned
+    std::unique_ptr<Index> index;  // null: scanned
+    bool has_lists = false;        // whether it is an IVF
     std::vector<RecallPoint> calibration;
   };
 

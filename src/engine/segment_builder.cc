@@ -17,6 +17,7 @@
 #include "absl/strings/string_view.h"
 #include "index/cell_order.h"
 #include "index/hnsw.h"
+#include "index/ivf.h"
 #include "quant/codec.h"
 #include "src/base/check.h"
 #include "src/base/coding.h"
@@ -35,7 +36,7 @@ using segment_file::SectionName;
 
 // Below this many rows a scan is as fast as a graph and costs nothing to
 // build. Measured: 2,000 x 784 f32 scan in 0.1 ms, a graph search in 0.08.
-constexpr size_t kMinGraphRows = 2'000;
+constexpr size_t kMinIndexRows = 2'000;
 
 // Below this many rows a codec is not trained: too few to learn from.
 constexpr size_t kMinCodecRows = 10'000;
@@ -103,21 +104,27 @@ class SegmentBuild {
         rows;  // of field row i: its gathered (later: new) row
     bool has_maps = false;
     bool has_graph = false;
+    std::string lists;                   // empty: it has none
+    std::unique_ptr<IvfIndex> ivf;       // over lists
     std::unique_ptr<const Codec> codec;  // null: searched as it is
+
+    bool has_index() const { return has_graph || !lists.empty(); }
   };
 
   void Gather();
   absl::Status OrderRows();
-  // Rows of rows_ that have field f, in its cell order when it gets a graph.
+  // Rows of rows_ that have field f, in its index's order when it gets one.
   absl::Status OrderField(size_t f);
   absl::Status WriteVectors();
   absl::Status WriteIndex(const SectionFile& vectors_file);
   absl::Status WriteIds(SectionFileWriter* writer);
   absl::Status WriteField(const SectionFile& vectors_file, size_t f,
                           SectionFileWriter* writer);
-  absl::Status WriteGraph(size_t f, VectorSetView vectors,
-                          SectionFileWriter* writer);
-  // Trains the codecs, which the file's META names.
+  absl::Status WriteIndexOf(size_t f, VectorSetView vectors,
+                            SectionFileWriter* writer);
+  absl::StatusOr<std::vector<uint8_t>> Encode(size_t f,
+                                              VectorSetView vectors) const;
+  // Opens the lists and trains the codecs, which the file's META names.
   absl::Status TrainCodecs(const SectionFile& vectors_file);
   absl::StatusOr<VectorSetView> VectorsIn(const SectionFile& vectors_file,
                                           size_t f) const;
@@ -217,7 +224,7 @@ absl::Status SegmentBuild::OrderRows() {
   for (size_t f = 1; f < fields_.size(); ++f) {
     Field& field = fields_[f];
     for (uint32_t& row : field.rows) row = new_row[row];
-    if (!field.has_graph) std::sort(field.rows.begin(), field.rows.end());
+    if (!field.has_index()) std::sort(field.rows.begin(), field.rows.end());
     for (size_t i = 0; i < field.rows.size(); ++i) {
       field.has_maps |= field.rows[i] != i;
     }
@@ -232,10 +239,11 @@ absl::Status SegmentBuild::OrderField(size_t f) {
   for (uint32_t i = 0; i < rows_.size(); ++i) {
     if (VectorOf(f, rows_[i]) != nullptr) field.rows.push_back(i);
   }
-  field.has_graph = schema_.vectors[f].index == IndexKind::kHnsw &&
-                    field.rows.size() >= kMinGraphRows;
-  if (!field.has_graph) return absl::OkStatus();
-  // Cell order needs the vectors side by side.
+  const VectorField& schema = schema_.vectors[f];
+  if (schema.index == IndexKind::kFlat || field.rows.size() < kMinIndexRows) {
+    return absl::OkStatus();
+  }
+  // The order needs the vectors side by side.
   const MappedBuffer scratch(field.rows.size() * layout.stride_bytes);
   for (size_t i = 0; i < field.rows.size(); ++i) {
     std::memcpy(scratch.data() + i * layout.stride_bytes,
@@ -243,10 +251,19 @@ absl::Status SegmentBuild::OrderField(size_t f) {
   }
   const VectorSetView vectors{scratch.data(), field.rows.size(), layout.dim,
                               layout.stride_bytes, layout.type};
-  VICINAL_ASSIGN_OR_RETURN(
-      const std::vector<RowId> order,
-      CellOrder(vectors, layout.search_metric, schema_.vectors[f].hnsw.seed,
-                options_.num_threads, options_.cancel));
+  std::vector<RowId> order;
+  if (schema.index == IndexKind::kIvf) {
+    VICINAL_ASSIGN_OR_RETURN(
+        IvfLists lists, BuildIvfLists(vectors, layout.search_metric, schema.ivf,
+                                      options_.num_threads, options_.cancel));
+    order = std::move(lists.order);
+    field.lists = std::move(lists.bytes);
+  } else {
+    field.has_graph = true;
+    VICINAL_ASSIGN_OR_RETURN(
+        order, CellOrder(vectors, layout.search_metric, schema.hnsw.seed,
+                         options_.num_threads, options_.cancel));
+  }
   VICINAL_CHECK_EQ(order.size(), field.rows.size());
   std::vector<uint32_t> ordered;
   ordered.reserve(order.size());
@@ -283,17 +300,18 @@ absl::Status SegmentBuild::WriteVectors() {
 }
 
 absl::Status SegmentBuild::WriteIndex(const SectionFile& vectors_file) {
-  const bool has_codes =
-      std::any_of(fields_.begin(), fields_.end(),
-                  [](const Field& field) { return field.codec != nullptr; });
+  // Readable by older versions where it can be.
+  uint32_t version = 1;
+  for (const Field& field : fields_) {
+    if (field.codec != nullptr) version = std::max(version, 2u);
+    if (!field.lists.empty()) version = segment_file::kIndexVersion;
+  }
   VICINAL_ASSIGN_OR_RETURN(
       const auto writer,
       SectionFileWriter::Create(
           segment_file::IndexPath(options_.folder, options_.number),
-          segment_file::kIndexKind,
-          // Readable by older versions where it can be.
-          has_codes ? segment_file::kIndexVersion : 1,
-          segment_file::kMaxSections, options_.fault_hook));
+          segment_file::kIndexKind, version, segment_file::kMaxSections,
+          options_.fault_hook));
   std::string meta;
   PutFixed<uint64_t>(&meta, options_.number);
   PutFixed<uint64_t>(&meta, rows_.size());
@@ -308,7 +326,8 @@ absl::Status SegmentBuild::WriteIndex(const SectionFile& vectors_file) {
     field.type = static_cast<uint8_t>(layout.type);
     field.flags = (fields_[f].has_maps ? segment_file::kHasRowMaps : 0) |
                   (fields_[f].has_graph ? segment_file::kHasGraph : 0) |
-                  (fields_[f].codec ? segment_file::kHasCodes : 0);
+                  (fields_[f].codec ? segment_file::kHasCodes : 0) |
+                  (fields_[f].lists.empty() ? 0 : segment_file::kHasLists);
     PutFixed(&meta, field);
   }
   VICINAL_RETURN_IF_ERROR(writer->BeginSection("META"));
@@ -366,10 +385,10 @@ absl::Status SegmentBuild::WriteField(const SectionFile& vectors_file, size_t f,
     VICINAL_RETURN_IF_ERROR(writer->BeginSection(SectionName("I", f)));
     VICINAL_RETURN_IF_ERROR(writer->Append(AsBytes(inverse)));
   }
-  if (!field.has_graph) return absl::OkStatus();
+  if (!field.has_index()) return absl::OkStatus();
   VICINAL_ASSIGN_OR_RETURN(const VectorSetView vectors,
                            VectorsIn(vectors_file, f));
-  return WriteGraph(f, vectors, writer);
+  return WriteIndexOf(f, vectors, writer);
 }
 
 absl::StatusOr<VectorSetView> SegmentBuild::VectorsIn(
@@ -384,45 +403,77 @@ absl::StatusOr<VectorSetView> SegmentBuild::VectorsIn(
 
 absl::Status SegmentBuild::TrainCodecs(const SectionFile& vectors_file) {
   for (size_t f = 0; f < fields_.size(); ++f) {
-    if (!fields_[f].has_graph) continue;
+    Field& field = fields_[f];
+    const FieldLayout& layout = layout_->fields[f];
+    if (!field.has_index()) continue;
     VICINAL_RETURN_IF_ERROR(CheckCancelled());
-    const std::optional<CodecParams> params = CodecParamsFor(
-        schema_.vectors[f].codec, layout_->fields[f], fields_[f].rows.size());
-    if (!params.has_value()) continue;
     VICINAL_ASSIGN_OR_RETURN(const VectorSetView vectors,
                              VectorsIn(vectors_file, f));
+    std::optional<RowCentres> centres;
+    if (!field.lists.empty()) {
+      VICINAL_ASSIGN_OR_RETURN(
+          field.ivf,
+          IvfIndex::Open(vectors, layout.search_metric, field.lists));
+      centres = field.ivf->centres();
+    }
+    const std::optional<CodecParams> params =
+        CodecParamsFor(schema_.vectors[f].codec, layout, field.rows.size());
+    if (!params.has_value()) continue;
     VICINAL_ASSIGN_OR_RETURN(
-        fields_[f].codec,
-        TrainCodec(vectors, layout_->fields[f].search_metric, *params,
-                   options_.num_threads, options_.cancel));
+        field.codec,
+        TrainCodec(vectors, layout.search_metric, *params, options_.num_threads,
+                   options_.cancel, centres ? &*centres : nullptr));
   }
   return absl::OkStatus();
 }
 
-absl::Status SegmentBuild::WriteGraph(size_t f, VectorSetView vectors,
-                                      SectionFileWriter* writer) {
-  const FieldLayout& layout = layout_->fields[f];
-  const Codec* codec = fields_[f].codec.get();
+absl::StatusOr<std::vector<uint8_t>> SegmentBuild::Encode(
+    size_t f, VectorSetView vectors) const {
+  const Field& field = fields_[f];
   std::vector<uint8_t> records;
-  if (codec != nullptr) {
-    Phase("encoding");
-    records.resize(vectors.num_rows * codec->layout().record_bytes);
-    VICINAL_RETURN_IF_ERROR(
-        codec->Encode(vectors, records, options_.num_threads, options_.cancel));
-  }
+  if (field.codec == nullptr) return records;
+  Phase("encoding");
+  std::optional<RowCentres> centres;
+  if (field.ivf != nullptr) centres = field.ivf->centres();
+  records.resize(vectors.num_rows * field.codec->layout().record_bytes);
+  VICINAL_RETURN_IF_ERROR(
+      field.codec->Encode(vectors, records, options_.num_threads,
+                          options_.cancel, centres ? &*centres : nullptr));
+  return records;
+}
+
+absl::Status SegmentBuild::WriteIndexOf(size_t f, VectorSetView vectors,
+                                        SectionFileWriter* writer) {
+  const FieldLayout& layout = layout_->fields[f];
+  const Field& field = fields_[f];
+  const Codec* codec = field.codec.get();
+  VICINAL_ASSIGN_OR_RETURN(const std::vector<uint8_t> records,
+                           Encode(f, vectors));
   // Rows count once in the progress, not once for each field.
   Progress* progress = f == 0 ? options_.progress : nullptr;
-  VICINAL_ASSIGN_OR_RETURN(
-      const std::string graph,
-      BuildHnswGraph(vectors, layout.search_metric, schema_.vectors[f].hnsw,
-                     options_.num_threads, options_.cancel, progress));
-  Phase("measuring recall");
-  VICINAL_ASSIGN_OR_RETURN(const auto index,
-                           HnswIndex::Open(vectors, layout.search_metric, graph,
-                                           {codec, records.data()}));
-  VICINAL_ASSIGN_OR_RETURN(
-      const std::vector<RecallPoint> calibration,
-      index->Calibrate(options_.num_threads, options_.cancel));
+  std::string graph;
+  std::vector<RecallPoint> calibration;
+  if (field.ivf != nullptr) {
+    Phase("measuring recall");
+    field.ivf->UseCodes({codec, records.data()});
+    VICINAL_ASSIGN_OR_RETURN(
+        calibration,
+        field.ivf->Calibrate(options_.num_threads, options_.cancel));
+    if (progress != nullptr) {
+      progress->done.fetch_add(vectors.num_rows, std::memory_order_relaxed);
+    }
+  } else {
+    VICINAL_ASSIGN_OR_RETURN(
+        graph,
+        BuildHnswGraph(vectors, layout.search_metric, schema_.vectors[f].hnsw,
+                       options_.num_threads, options_.cancel, progress));
+    Phase("measuring recall");
+    VICINAL_ASSIGN_OR_RETURN(
+        const auto index, HnswIndex::Open(vectors, layout.search_metric, graph,
+                                          {codec, records.data()}));
+    VICINAL_ASSIGN_OR_RETURN(
+        calibration, index->Calibrate(options_.num_threads, options_.cancel));
+  }
   std::string table;
   for (const RecallPoint& point : calibration) {
     PutFixed<float>(&table, point.recall);
@@ -430,8 +481,13 @@ absl::Status SegmentBuild::WriteGraph(size_t f, VectorSetView vectors,
     PutFixed<uint32_t>(&table, point.ef);
     if (codec != nullptr) PutFixed<uint32_t>(&table, point.rerank);
   }
-  std::vector<std::pair<std::string, absl::string_view>> sections = {
-      {SectionName("G", f), graph}, {SectionName("C", f), table}};
+  std::vector<std::pair<std::string, absl::string_view>> sections;
+  if (field.ivf != nullptr) {
+    sections.emplace_back(SectionName("L", f), field.lists);
+  } else {
+    sections.emplace_back(SectionName("G", f), graph);
+  }
+  sections.emplace_back(SectionName("C", f), table);
   std::string model;
   if (codec != nullptr) {
     model = codec->Serialize();

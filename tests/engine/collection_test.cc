@@ -454,13 +454,21 @@ TEST_F(CollectionTest, IndexParametersCanBeChangedAndStay) {
   };
   HnswParams params;
   params.m = 24;
-  ASSERT_TRUE(update({{"v", params}}).ok());
+  ASSERT_TRUE(update({{.vector_name = "v", .hnsw = params}}).ok());
   Reopen();
   EXPECT_EQ(collection_->schema().vectors[0].hnsw.m, 24u);
+  const CodecSpec codec{.kind = CodecSpec::Kind::kRbq, .avg_bits = 2};
+  ASSERT_TRUE(update({{.vector_name = "v", .codec = codec}}).ok());
+  Reopen();
+  EXPECT_EQ(collection_->schema().vectors[0].codec, codec);
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      update({{.vector_name = "v", .ivf = IvfParams{}}})));
   params.m = 1;
-  EXPECT_TRUE(absl::IsInvalidArgument(update({{"v", params}})));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(update({{.vector_name = "v", .hnsw = params}})));
   params.m = 32;
-  EXPECT_TRUE(absl::IsNotFound(update({{"v", params}, {"w", params}})));
+  EXPECT_TRUE(absl::IsNotFound(update({{.vector_name = "v", .hnsw = params},
+                                       {.vector_name = "w", .hnsw = params}})));
   Reopen();
   EXPECT_EQ(collection_->schema().vectors[0].hnsw.m, 24u) << "all or none";
 }

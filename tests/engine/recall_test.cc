@@ -1,4 +1,5 @@
-// Recall floors of every metric and codec through the life of a collection.
+// Recall floors of every metric, codec and index through the life of a
+// collection.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -20,11 +21,13 @@ struct Setting {
   Metric metric;
   CodecSpec codec;
   uint64_t code_bytes_per_row;  // 0: no codes
+  IndexKind index = IndexKind::kHnsw;
 };
 
 CollectionSchema SchemaFor(const Setting& setting, size_t dim) {
   CollectionSchema schema = SchemaOf("r", dim, setting.metric);
   schema.vectors[0].codec = setting.codec;
+  schema.vectors[0].index = setting.index;
   return schema;
 }
 
@@ -129,7 +132,22 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"CosineSaq4", Metric::kCosine, {Kind::kSaq, 4}, 32},
         Setting{"L2Rbq2", Metric::kL2, {Kind::kRbq, 2}, 16},
         Setting{"CosineRbq4", Metric::kCosine, {Kind::kRbq, 4}, 32},
-        Setting{"InnerProductSq8", Metric::kInnerProduct, {Kind::kSq8, 0}, 48}),
+        Setting{"InnerProductSq8", Metric::kInnerProduct, {Kind::kSq8, 0}, 48},
+        Setting{"L2Ivf", Metric::kL2, {}, 0, IndexKind::kIvf},
+        Setting{
+            "InnerProductIvf", Metric::kInnerProduct, {}, 0, IndexKind::kIvf},
+        Setting{"CosineIvf", Metric::kCosine, {}, 0, IndexKind::kIvf},
+        Setting{"L2IvfSaq4", Metric::kL2, {Kind::kSaq, 4}, 32, IndexKind::kIvf},
+        Setting{"InnerProductIvfSaq4",
+                Metric::kInnerProduct,
+                {Kind::kSaq, 4},
+                32,
+                IndexKind::kIvf},
+        Setting{"CosineIvfRbq2",
+                Metric::kCosine,
+                {Kind::kRbq, 2},
+                16,
+                IndexKind::kIvf}),
     [](const auto& setting) { return std::string(setting.param.name); });
 
 }  // namespace

@@ -45,7 +45,7 @@ TEST(SchemaTest, ComesBackFromItsEncoding) {
         << size;
   }
   std::string newer = encoded;
-  newer[0] = 3;
+  newer[0] = 4;
   EXPECT_TRUE(
       absl::IsFailedPrecondition(CollectionSchema::Decode(newer).status()));
 }
@@ -64,6 +64,32 @@ TEST(SchemaTest, KeepsCodecsInFormatTwo) {
         CollectionSchema::Decode(encoded.substr(0, size)).status()))
         << size;
   }
+}
+
+TEST(SchemaTest, KeepsListsInFormatThree) {
+  CollectionSchema schema = SchemaOf("fine", 77, Metric::kL2);
+  schema.vectors[0].index = IndexKind::kIvf;
+  schema.vectors[0].ivf = {.num_lists = 300, .seed = 7};
+  const std::string encoded = schema.Encode();
+  EXPECT_EQ(encoded[0], 3);
+  const auto decoded = CollectionSchema::Decode(encoded);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->vectors[0].index, IndexKind::kIvf);
+  EXPECT_EQ(decoded->vectors[0].ivf.num_lists, 300u);
+  EXPECT_EQ(decoded->vectors[0].ivf.seed, 7u);
+  for (size_t size = 0; size < encoded.size(); ++size) {
+    EXPECT_TRUE(absl::IsDataLoss(
+        CollectionSchema::Decode(encoded.substr(0, size)).status()))
+        << size;
+  }
+  // An older format knows no such index.
+  std::string older = encoded;
+  older[0] = 2;
+  EXPECT_TRUE(absl::IsDataLoss(CollectionSchema::Decode(older).status()));
+  schema.vectors[0].ivf.num_lists = kMaxIvfLists + 1;
+  const auto violations = ValidateSchema(schema, Limits());
+  ASSERT_EQ(violations.size(), 1u);
+  EXPECT_EQ(violations[0].field, "vectors[0].index.ivf.num_lists");
 }
 
 TEST(SchemaTest, SaysWhatIsWrongWithACodec) {

@@ -54,6 +54,41 @@ TEST(CodecFileTest, ComesBack) {
   }
 }
 
+TEST(CodecFileTest, AModelAroundCentresComesBackInVersionTwo) {
+  const auto rows = StudyRows(1'100, 48, 1, 3);
+  const VectorSetView view = ViewOf(rows, 48);
+  const auto centre_rows = StudyRows(2, 48, 1, 4);
+  const uint32_t offsets[] = {0, 400, 1'100};
+  const RowCentres centres{{centre_rows.data(), 2, 48, 48}, offsets};
+  for (const Metric metric : {Metric::kL2, Metric::kInnerProduct}) {
+    const auto codec =
+        TrainCodec(view, metric, {.avg_bits = 4}, 1, nullptr, &centres);
+    ASSERT_TRUE(codec.ok()) << codec.status();
+    const std::string bytes = (*codec)->Serialize();
+    EXPECT_EQ(bytes[8], 2);
+    const auto back = Codec::Parse(bytes);
+    ASSERT_TRUE(back.ok()) << back.status();
+    EXPECT_EQ((*back)->Serialize(), bytes);
+    EXPECT_EQ((*back)->layout().record_bytes, (*codec)->layout().record_bytes);
+    const size_t size = 1'100 * (*codec)->layout().record_bytes;
+    std::vector<uint8_t> a(size), b(size);
+    ASSERT_TRUE((*codec)->Encode(view, a, 1, nullptr, &centres).ok());
+    ASSERT_TRUE((*back)->Encode(view, b, 1, nullptr, &centres).ok());
+    EXPECT_EQ(a, b);
+    for (size_t cut = 0; cut + 4 < bytes.size(); cut += 13) {
+      EXPECT_TRUE(absl::IsDataLoss(
+          Codec::Parse(Resealed(bytes.substr(0, cut) + "abcd")).status()))
+          << cut;
+    }
+    std::string unknown = bytes;
+    unknown[14] = 3;  // a flag that is not known
+    EXPECT_TRUE(absl::IsDataLoss(Codec::Parse(Resealed(unknown)).status()));
+    std::string older = bytes;
+    older[8] = 1;  // which has no flags
+    EXPECT_TRUE(absl::IsDataLoss(Codec::Parse(Resealed(older)).status()));
+  }
+}
+
 TEST(CodecFileTest, NoCutIsTakenForAModel) {
   const std::string model = Model();
   for (size_t size = 0; size < model.size(); size += size < 200 ? 1 : 97) {
@@ -107,7 +142,7 @@ TEST(CodecFileTest, MadeUpFieldsDoNoHarm) {
 
 TEST(CodecFileTest, ANewerVersionIsRefusedAsSuch) {
   std::string model = Model();
-  model[8] = 2;
+  model[8] = 3;
   EXPECT_TRUE(
       absl::IsFailedPrecondition(Codec::Parse(Resealed(model)).status()));
 }

@@ -196,6 +196,96 @@ TEST(CodecTest, IsTheSameForAnyNumberOfThreads) {
   }
 }
 
+// Mean error over queries of a codec trained with a sample of such queries, and
+// without.
+struct TwoErrors {
+  double with = 0;
+  double without = 0;
+  bool has_query_basis = false;
+};
+TwoErrors ErrorsWithQueries(Metric metric, const std::vector<float>& sample,
+                            float bits) {
+  constexpr size_t kDim = 64;
+  constexpr size_t kHeldOut = 40;
+  const auto rows = StudyRows(4'000, kDim, 1.5, 1);
+  const VectorSetView view = ViewOf(rows, kDim);
+  VectorSetView known = ViewOf(sample, kDim);
+  known.num_rows -= kHeldOut;
+  const CodecParams params{.avg_bits = bits};
+  const CodecPtr plain = TrainOrDie(view, metric, params);
+  auto trained = TrainCodec(view, metric, params, 2, nullptr, nullptr, known);
+  EXPECT_TRUE(trained.ok()) << trained.status();
+  const CodecPtr codec = *std::move(trained);
+  const auto records = EncodeAll(*codec, view);
+  const auto plain_records = EncodeAll(*plain, view);
+  TwoErrors out;
+  out.has_query_basis = codec->has_query_basis();
+  double covered = 0;
+  for (size_t q = 0; q < kHeldOut; ++q) {
+    const float* query = &sample[(known.num_rows + q) * kDim];
+    const Errors errors = ErrorsOf(*codec, view, records, query);
+    out.with += errors.mean_abs / kHeldOut;
+    covered += errors.covered / kHeldOut;
+    out.without +=
+        ErrorsOf(*plain, view, plain_records, query).mean_abs / kHeldOut;
+    EXPECT_LT(std::abs(errors.mean), errors.mean_abs);
+  }
+  EXPECT_GT(covered, 0.97);
+  return out;
+}
+
+TEST(CodecTest, SpheringHelpsQueriesOfAnotherDistribution) {
+  const auto sample = TurnedStudyRows(2'040, 64, 1.5, 7);
+  for (const Metric metric : {Metric::kL2, Metric::kInnerProduct}) {
+    const TwoErrors errors = ErrorsWithQueries(metric, sample, 2);
+    EXPECT_TRUE(errors.has_query_basis);
+    EXPECT_LT(errors.with, 0.85 * errors.without);
+  }
+}
+
+TEST(CodecTest, QueriesLikeTheRowsKeepTheirBasis) {
+  const TwoErrors errors =
+      ErrorsWithQueries(Metric::kL2, StudyRows(2'040, 64, 1.5, 1), 2);
+  EXPECT_FALSE(errors.has_query_basis);
+}
+
+TEST(CodecTest, AFewQueriesChangeNothingAndNonsenseIsRefused) {
+  const auto rows = StudyRows(2'000, 64, 1.5, 1);
+  const auto few = TurnedStudyRows(900, 64, 1.5, 7);
+  const CodecPtr plain = TrainOrDie(ViewOf(rows, 64), Metric::kL2, {});
+  const auto same = TrainCodec(ViewOf(rows, 64), Metric::kL2, {}, 2, nullptr,
+                               nullptr, ViewOf(few, 64));
+  ASSERT_TRUE(same.ok());
+  EXPECT_EQ((*same)->Serialize(), plain->Serialize());
+  auto sample = TurnedStudyRows(2'000, 64, 1.5, 7);
+  const auto sphering = TrainCodec(ViewOf(rows, 64), Metric::kL2, {}, 2,
+                                   nullptr, nullptr, ViewOf(sample, 64));
+  ASSERT_TRUE(sphering.ok() && (*sphering)->has_query_basis());
+  // The model comes back, and its rows decode.
+  const auto back = Codec::Parse((*sphering)->Serialize());
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ((*back)->Serialize(), (*sphering)->Serialize());
+  const auto records = EncodeAll(**back, ViewOf(rows, 64));
+  std::vector<float> decoded(64);
+  (*back)->Decode(records.data(), decoded);
+  double error2 = 0, norm2 = 0;
+  for (size_t i = 0; i < 64; ++i) {
+    error2 += (decoded[i] - rows[i]) * (decoded[i] - rows[i]);
+    norm2 += rows[i] * rows[i];
+  }
+  EXPECT_LT(error2, 0.2 * norm2);
+  sample[100] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(TrainCodec(ViewOf(rows, 64), Metric::kL2, {}, 2,
+                                         nullptr, nullptr, ViewOf(sample, 64))
+                                  .status()));
+  // All queries alike: nothing to learn from, and no failure.
+  const std::vector<float> alike(2'000 * 64, 1.0f);
+  EXPECT_TRUE(TrainCodec(ViewOf(rows, 64), Metric::kL2, {}, 2, nullptr, nullptr,
+                         ViewOf(alike, 64))
+                  .ok());
+}
+
 TEST(CodecTest, RecordsKeepTheirBudget) {
   for (const size_t dim : {100, 256, 384, 784}) {
     const auto values = StudyRows(1'500, dim, 1.0, 9);

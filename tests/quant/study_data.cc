@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "quant/rotation.h"
 #include "src/base/random.h"
 
 namespace vicinal {
@@ -28,6 +29,24 @@ std::vector<float> StudyRows(size_t num_rows, size_t dim, double alpha,
     for (size_t j = 0; j < dim; ++j) {
       rows[i * dim + j] = static_cast<float>(
           length * (centre[j] + 0.72 * random.Gaussian() * deviation[j]));
+    }
+  }
+  return rows;
+}
+
+std::vector<float> TurnedStudyRows(size_t num_rows, size_t dim, double alpha,
+                                   uint64_t seed) {
+  std::vector<float> rows = StudyRows(num_rows, dim, alpha, seed);
+  std::vector<float> columns(rows.size());
+  for (size_t i = 0; i < num_rows; ++i) {
+    for (size_t j = 0; j < dim; ++j) {
+      columns[j * num_rows + i] = rows[i * dim + j];
+    }
+  }
+  RotateRows(columns.data(), dim, num_rows, seed);
+  for (size_t i = 0; i < num_rows; ++i) {
+    for (size_t j = 0; j < dim; ++j) {
+      rows[i * dim + j] = columns[j * num_rows + i];
     }
   }
   return rows;

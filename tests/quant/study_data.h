@@ -17,6 +17,10 @@ namespace vicinal {
 std::vector<float> StudyRows(size_t num_rows, size_t dim, double alpha,
                              uint64_t seed);
 
+// Rows of the same spectrum along other axes: queries of another distribution.
+std::vector<float> TurnedStudyRows(size_t num_rows, size_t dim, double alpha,
+                                   uint64_t seed);
+
 inline VectorSetView ViewOf(const std::vector<float>& rows, size_t dim) {
   return {reinterpret_cast<const std::byte*>(rows.data()), rows.size() / dim,
           dim, dim * sizeof(float)};

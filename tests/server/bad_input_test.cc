@@ -246,6 +246,58 @@ TEST_F(BadInputTest, KOutsideItsLimits) {
   }
 }
 
+TEST_F(BadInputTest, NprobeForAGraph) {
+  ExpectRefused(Search([&](v1::SearchRequest* request) {
+                  request->mutable_query()
+                      ->mutable_retrieve()
+                      ->mutable_quality()
+                      ->set_nprobe(4);
+                }),
+                "query.retrieve.quality.nprobe", "has a graph");
+}
+
+TEST_F(BadInputTest, EfForListsTooManyListsAndNprobeOutsideItsLimits) {
+  v1::CreateCollectionRequest create;
+  create.mutable_collection()->set_name("lists");
+  auto* vector = create.mutable_collection()->add_vectors();
+  vector->set_dim(4);
+  vector->set_metric(v1::METRIC_L2);
+  vector->mutable_index()->mutable_ivf()->set_num_lists(65'537);
+  v1::CreateCollectionResponse created;
+  {
+    Call call;
+    ExpectRefused(collections_->CreateCollection(&call, create, &created),
+                  "collection.vectors[0].index.ivf.num_lists", "65536");
+  }
+  vector->mutable_index()->mutable_ivf()->set_num_lists(10);
+  {
+    Call call;
+    ASSERT_TRUE(collections_->CreateCollection(&call, create, &created).ok());
+  }
+  v1::SearchBatchRequest request;
+  request.set_collection("lists");
+  request.set_k(10);
+  request.mutable_queries()->set_type(v1::ELEMENT_TYPE_FLOAT32);
+  request.mutable_queries()->set_dim(4);
+  request.mutable_queries()->set_data(std::string(2 * 4 * 4, '\0'));
+  request.mutable_quality()->set_ef(16);
+  v1::SearchBatchResponse reply;
+  {
+    Call call;
+    ExpectRefused(search_->SearchBatch(&call, request, &reply), "quality.ef",
+                  "give nprobe or recall_target");
+  }
+  for (const uint32_t nprobe : {0u, 65'537u}) {
+    request.mutable_quality()->set_nprobe(nprobe);
+    Call call;
+    ExpectRefused(search_->SearchBatch(&call, request, &reply),
+                  "quality.nprobe", "65536");
+  }
+  request.mutable_quality()->set_nprobe(16);
+  Call call;
+  EXPECT_TRUE(search_->SearchBatch(&call, request, &reply).ok());
+}
+
 TEST_F(BadInputTest, EfAndRecallTargetOutsideTheirLimits) {
   for (const uint32_t ef : {0u, 16'385u}) {
     ExpectRefused(Search([&](v1::SearchRequest* request) {

@@ -163,6 +163,43 @@ TEST_F(CollectionServiceTest, UpdateChangesAllIndexesInOneCommitOrNone) {
   EXPECT_THAT(LinksOfPoints(), ElementsAre(32, 16, 24));
 }
 
+TEST_F(CollectionServiceTest, ListsAndCodecsCanBeChangedAndStay) {
+  v1::CreateCollectionRequest request;
+  request.mutable_collection()->set_name("points");
+  v1::VectorConfig* vector = request.mutable_collection()->add_vectors();
+  vector->set_dim(64);
+  vector->set_metric(v1::METRIC_COSINE);
+  vector->mutable_index()->mutable_ivf()->set_num_lists(100);
+  {
+    v1::CreateCollectionResponse created;
+    Call call;
+    ASSERT_TRUE(collections_->CreateCollection(&call, request, &created).ok());
+    EXPECT_EQ(created.collection().vectors(0).index().ivf().num_lists(), 100u);
+  }
+  v1::VectorConfig change;
+  change.mutable_index()->mutable_ivf()->set_num_lists(200);
+  change.mutable_codec()->set_kind(v1::CODEC_KIND_SAQ);
+  change.mutable_codec()->set_avg_bits(2);
+  ASSERT_TRUE(Update({change}, "vectors.codec").ok());
+  ASSERT_TRUE(Update({change}, "vectors.index").ok());
+  Restart();
+  v1::GetCollectionRequest get;
+  get.set_name("points");
+  v1::GetCollectionResponse reply;
+  Call call;
+  ASSERT_TRUE(collections_->GetCollection(&call, get, &reply).ok());
+  const v1::VectorConfig& now = reply.collection().vectors(0);
+  EXPECT_EQ(now.index().ivf().num_lists(), 200u);
+  EXPECT_EQ(now.codec().kind(), v1::CODEC_KIND_SAQ);
+  EXPECT_EQ(now.codec().avg_bits(), 2);
+  // The kind is fixed, and a codec is checked like a new one.
+  EXPECT_THAT(DetailsOf(Update({Hnsw("", 16)})).fields,
+              ElementsAre("collection.vectors[0].index"));
+  change.mutable_codec()->set_avg_bits(9);
+  EXPECT_THAT(DetailsOf(Update({change}, "vectors.codec")).fields,
+              ElementsAre("collection.vectors[0].codec.avg_bits"));
+}
+
 TEST_F(CollectionServiceTest, AViolationOfAnUpdateIsAtItsPlaceInTheRequest) {
   CreatePoints();
   const auto fields = [&](const std::vector<v1::VectorConfig>& vectors,

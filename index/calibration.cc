@@ -1,0 +1,246 @@
+#include "index/calibration.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "src/base/random.h"
+#include "src/base/top_k.h"
+#include "src/base/workers.h"
+#include "src/distance/distance.h"
+
+namespace vicinal {
+namespace {
+
+constexpr size_t kNumQueries = 256;
+constexpr uint64_t kSeed = 0x5EED;
+constexpr size_t kScanRows = 64;
+// Share of what a recall lacks that is taken off it: a sample of 256 errs by
+// half a point at 0.95, and a target should be met rather than missed.
+constexpr float kSampleShare = 0.05f;
+
+// Depths of reranking measured for a k, ascending; ef is always the last.
+constexpr auto kRerankFactors = std::to_array<double>(
+    {1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64});
+std::vector<uint32_t> RerankGrid(uint32_t k, uint32_t ef) {
+  std::vector<uint32_t> grid;
+  for (const double factor : kRerankFactors) {
+    const auto depth = static_cast<uint32_t>(std::ceil(k * factor));
+    if (depth >= ef) break;
+    if (grid.empty() || depth > grid.back()) grid.push_back(depth);
+  }
+  grid.push_back(ef);
+  return grid;
+}
+
+// Adds to hits[i] how many of the k nearest are among the k best of the first
+// grid[i] distances; a row as near as the k-th counts, whichever of the equals
+// it is.
+void CountHits(std::span<const float> distances,
+               const std::vector<Neighbor>& truth, size_t k,
+               std::span<const uint32_t> grid, std::span<uint64_t> hits) {
+  const float limit = truth[k - 1].distance;
+  size_t found = 0;
+  size_t at = 0;
+  for (size_t i = 0; i < grid.size(); ++i) {
+    for (; at < std::min<size_t>(grid[i], distances.size()); ++at) {
+      found += distances[at] <= limit;
+    }
+    hits[i] += std::min(found, k);
+  }
+}
+
+// Of the settings of one k those that no cheaper one reaches, by cost.
+std::vector<RecallPoint> FrontierOfDepth(std::vector<RecallPoint> points,
+                                         const SearchCost& cost) {
+  std::stable_sort(points.begin(), points.end(),
+                   [&](const RecallPoint& a, const RecallPoint& b) {
+                     return cost.Of(a) < cost.Of(b);
+                   });
+  float best = -1;
+  std::erase_if(points, [&](const RecallPoint& point) {
+    if (point.recall <= best) return true;
+    best = point.recall;
+    return false;
+  });
+  return points;
+}
+
+// ef and rerank as they are interpolated.
+struct Effort {
+  double ef = 0;
+  double rerank = 0;
+
+  Effort operator*(double factor) const {
+    return {ef * factor, rerank * factor};
+  }
+  // The point at `share` of the way to `other`.
+  Effort Toward(const Effort& other, double share) const {
+    return {ef + share * (other.ef - ef),
+            rerank + share * (other.rerank - rerank)};
+  }
+};
+
+// For one measured k: the effort at which the line through the table's points
+// reaches the target.
+Effort EffortAtDepth(const std::vector<RecallPoint>& table, uint32_t k,
+                     double target) {
+  Effort last;
+  double last_recall = 0;
+  for (const RecallPoint& point : table) {
+    if (point.k != k) continue;
+    const Effort effort{static_cast<double>(point.ef),
+                        static_cast<double>(point.rerank)};
+    if (point.recall >= target) {
+      if (last.ef == 0) return effort;
+      return last.Toward(effort,
+                         (target - last_recall) / (point.recall - last_recall));
+    }
+    last = effort;
+    last_recall = point.recall;
+  }
+  return last;
+}
+
+}  // namespace
+
+std::vector<RowId> SampleRows(std::vector<bool> excluded) {
+  Random random(kSeed);
+  std::vector<RowId> queries;
+  for (size_t tries = 0;
+       tries < 8 * kNumQueries && queries.size() < kNumQueries; ++tries) {
+    const auto row = static_cast<RowId>(random.Uniform(excluded.size()));
+    if (excluded[row]) continue;
+    excluded[row] = true;
+    queries.push_back(row);
+  }
+  std::sort(queries.begin(), queries.end());
+  return queries;
+}
+
+std::vector<std::vector<Neighbor>> ExactNeighbors(
+    VectorSetView vectors, const DistanceOps& ops,
+    const std::vector<RowId>& queries, Workers* workers) {
+  std::vector<std::vector<Neighbor>> truth(queries.size());
+  // Eight queries read each block of rows while it is in the cache.
+  workers->For(queries.size(), 8, [&](size_t first, size_t last, size_t) {
+    std::vector<TopK> nearest(last - first, TopK(kCalibratedDepths.back()));
+    std::array<float, kScanRows> distances;
+    for (size_t row = 0; row < vectors.num_rows; row += kScanRows) {
+      const size_t count = std::min(kScanRows, vectors.num_rows - row);
+      for (size_t q = first; q < last; ++q) {
+        ops.scan(vectors.row(queries[q]), vectors.row(row),
+                 vectors.stride_bytes, count, vectors.dim, distances.data());
+        for (size_t i = 0; i < count; ++i) {
+          if (row + i == queries[q]) continue;
+          nearest[q - first].Push({distances[i], static_cast<RowId>(row + i)});
+        }
+      }
+    }
+    for (size_t q = first; q < last; ++q) {
+      truth[q] = nearest[q - first].TakeSorted();
+    }
+  });
+  return truth;
+}
+
+RecallCounter::RecallCounter(const std::vector<std::vector<Neighbor>>& truth,
+                             uint32_t ef, uint32_t pool_size, bool reranks,
+                             size_t num_workers)
+    : truth_(truth), ef_(ef), reranks_(reranks), hits_(num_workers) {
+  static_assert(kRerankFactors.size() + 1 <= kMaxGrid);
+  for (size_t d = 0; d < kCalibratedDepths.size(); ++d) {
+    const uint32_t k = kCalibratedDepths[d];
+    if (k > pool_size || k > truth_[0].size()) continue;
+    grids_[d] = reranks ? RerankGrid(k, pool_size) : std::vector<uint32_t>{k};
+  }
+}
+
+void RecallCounter::Count(size_t worker, size_t q,
+                          std::span<const float> distances) {
+  for (size_t d = 0; d < kCalibratedDepths.size(); ++d) {
+    if (grids_[d].empty()) continue;
+    CountHits(distances, truth_[q], kCalibratedDepths[d], grids_[d],
+              hits_[worker][d]);
+  }
+}
+
+void RecallCounter::AppendTo(RecallPoints* points) const {
+  for (size_t d = 0; d < kCalibratedDepths.size(); ++d) {
+    for (size_t i = 0; i < grids_[d].size(); ++i) {
+      uint64_t found = 0;
+      for (const Hits& of_worker : hits_) found += of_worker[d][i];
+      const float recall =
+          static_cast<float>(found) /
+          static_cast<float>(truth_.size() * kCalibratedDepths[d]);
+      (*points)[d].push_back({.recall = recall - kSampleShare * (1 - recall),
+                              .k = kCalibratedDepths[d],
+                              .ef = ef_,
+                              .rerank = reranks_ ? grids_[d][i] : 0});
+    }
+  }
+}
+
+bool AllFound(const RecallPoints& points, size_t num_neighbors) {
+  for (size_t d = 0; d < kCalibratedDepths.size(); ++d) {
+    if (kCalibratedDepths[d] > num_neighbors) continue;
+    if (points[d].empty() || points[d].back().recall < 1) return false;
+  }
+  return true;
+}
+
+std::vector<RecallPoint> Frontier(RecallPoints points, const SearchCost& cost) {
+  std::vector<RecallPoint> table;
+  for (std::vector<RecallPoint>& of_depth : points) {
+    const std::vector<RecallPoint> kept =
+        FrontierOfDepth(std::move(of_depth), cost);
+    table.insert(table.end(), kept.begin(), kept.end());
+  }
+  return table;
+}
+
+SearchParams ParamsForRecall(const std::vector<RecallPoint>& table, size_t k,
+                             double recall_target) {
+  k = std::max<size_t>(1, k);
+  SearchParams params{.k = k};
+  if (table.empty()) {
+    // About twice what the data sets of docs/BENCHMARKS.md need.
+    const double target = std::clamp(recall_target, 0.5, 0.995);
+    params.ef = std::max<size_t>(k + k / 2, std::ceil(8 / (1 - target)));
+    return params;
+  }
+  uint32_t below = 0;
+  uint32_t above = 0;
+  for (const RecallPoint& point : table) {
+    if (point.k <= k) below = std::max(below, point.k);
+    if (point.k >= k) above = above == 0 ? point.k : std::min(above, point.k);
+  }
+  Effort effort;
+  if (below == 0 || above == 0) {
+    // Outside the measured range the effort grows with k.
+    const uint32_t nearest = below == 0 ? above : below;
+    effort = EffortAtDepth(table, nearest, recall_target) *
+             std::max(1.0, static_cast<double>(k) / nearest);
+  } else {
+    const Effort low = EffortAtDepth(table, below, recall_target);
+    const Effort high = EffortAtDepth(table, above, recall_target);
+    const double share = below == above
+                             ? 0
+                             : std::log(static_cast<double>(k) / below) /
+                                   std::log(static_cast<double>(above) / below);
+    effort = low.Toward(high, share);
+  }
+  // Recalls are floats: an ef of 20.000001 means 20.
+  params.ef = std::max<size_t>(1, std::ceil(effort.ef - 1e-3));
+  if (effort.rerank > 0) {
+    params.rerank = std::max<size_t>(k, std::ceil(effort.rerank - 1e-3));
+  }
+  return params;
+}
+
+}  // namespace vicinal

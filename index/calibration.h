@@ -1,0 +1,98 @@
+// Recall targets: what an index found on a sample of its own rows, and the
+// effort that a target takes. Shared by the indexes.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "index/index.h"
+#include "src/base/top_k.h"
+#include "src/base/types.h"
+#include "src/base/vector_set.h"
+#include "src/base/workers.h"
+#include "src/distance/distance.h"
+
+namespace vicinal {
+
+// What a recall cost, measured when the segment was sealed.
+struct RecallPoint {
+  float recall = 0;  // measured mean recall@k, a little less for safety
+  uint32_t k = 0;
+  uint32_t ef = 0;      // SearchParams::ef: pool of a graph, lists of an IVF
+  uint32_t rerank = 0;  // 0 where walks are exact
+};
+
+// The cheapest search whose measured recall@k reaches `recall_target`,
+// interpolated in recall and in k; the dearest measured when none does. Empty
+// table: a conservative formula.
+SearchParams ParamsForRecall(const std::vector<RecallPoint>& table, size_t k,
+                             double recall_target);
+
+// The depths k that are measured.
+inline constexpr std::array<uint32_t, 3> kCalibratedDepths = {1, 10, 100};
+using RecallPoints =
+    std::array<std::vector<RecallPoint>, kCalibratedDepths.size()>;
+
+// Rows to ask for, ascending, the same for the same rows: at most 256 of those
+// not marked in `excluded` (one element per row). A row is a fair query when
+// the search cannot see it: a new point of the same distribution.
+std::vector<RowId> SampleRows(std::vector<bool> excluded);
+
+// The 100 nearest rows to each query but itself, nearest first.
+std::vector<std::vector<Neighbor>> ExactNeighbors(
+    VectorSetView vectors, const DistanceOps& ops,
+    const std::vector<RowId>& queries, Workers* workers);
+
+// Counts what one ef finds at every depth and, with codes, every depth of
+// reranking. Count from one thread per worker number.
+class RecallCounter {
+ public:
+  // truth: of ExactNeighbors, borrowed. pool_size: candidates that a search
+  // finds. reranks: whether they are compared exactly afterwards.
+  RecallCounter(const std::vector<std::vector<Neighbor>>& truth, uint32_t ef,
+                uint32_t pool_size, bool reranks, size_t num_workers);
+
+  // `distances`: exact ones of what a search found for query q, in the order
+  // in which they would be compared.
+  void Count(size_t worker, size_t q, std::span<const float> distances);
+  void AppendTo(RecallPoints* points) const;
+
+ private:
+  static constexpr size_t kMaxGrid = 20;
+  using Hits =
+      std::array<std::array<uint64_t, kMaxGrid>, kCalibratedDepths.size()>;
+
+  const std::vector<std::vector<Neighbor>>& truth_;
+  const uint32_t ef_;
+  const bool reranks_;
+  std::array<std::vector<uint32_t>, kCalibratedDepths.size()> grids_;
+  // Integer sums, so the order in which threads add does not matter.
+  std::vector<Hits> hits_;
+};
+
+// Whether nothing is left to gain at any depth.
+bool AllFound(const RecallPoints& points, size_t num_neighbors);
+
+// What a search costs, in cache lines read or so.
+struct SearchCost {
+  double per_ef = 1;
+  double per_rerank = 0;
+
+  // Of reading one vector of a list that is not in any cache.
+  static double OfReranking(VectorSetView vectors) {
+    constexpr double kLineBytes = 64;
+    return 2 * (2 + vectors.dim * ElementSize(vectors.type) / kLineBytes / 2);
+  }
+  double Of(const RecallPoint& point) const {
+    return per_ef * point.ef + per_rerank * point.rerank;
+  }
+};
+
+// Of each depth the settings that no cheaper one reaches, by cost.
+std::vector<RecallPoint> Frontier(RecallPoints points, const SearchCost& cost);
+
+}  // namespace vicinal

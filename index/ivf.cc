@@ -1,0 +1,468 @@
+// Lists, little-endian:
+//
+//   num_lists (u32), dim (u32)
+//   offsets (u32, one more than lists): list i has rows offsets[i] to
+//     offsets[i + 1]
+//   zero bytes up to a multiple of 64
+//   centroids (f32, num_lists x dim); unit rows were averaged under the cosine
+#include "index/ivf.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "index/cell_order.h"
+#include "index/flat.h"
+#include "index/hnsw_search.h"
+#include "index/scratch_pool.h"
+#include "src/base/check.h"
+#include "src/base/coding.h"
+#include "src/base/mapped_buffer.h"
+#include "src/base/status_macros.h"
+#include "src/base/workers.h"
+#include "src/distance/code_kernels.h"
+#include "src/distance/distance.h"
+#include "src/distance/load_row.h"
+
+namespace vicinal {
+namespace {
+
+constexpr size_t kHeaderBytes = 8;
+constexpr size_t kAlignment = 64;
+// Centroids decide which rows are found, so they are learned with more care
+// than the cells of a graph's order.
+constexpr size_t kSamplePerList = 64;
+constexpr size_t kIterations = 12;
+// Rows scored at a time: their estimates stay in the first-level cache.
+constexpr size_t kScanRows = 256;
+constexpr size_t kDefaultRerankFactor = 16;
+
+size_t CentroidsOffset(size_t num_lists) {
+  const size_t bytes = kHeaderBytes + (num_lists + 1) * sizeof(uint32_t);
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+}  // namespace
+
+absl::StatusOr<IvfLists> BuildIvfLists(VectorSetView vectors, Metric metric,
+                                       const IvfParams& params,
+                                       size_t num_threads,
+                                       const CancelToken* cancel) {
+  if (params.num_lists > kMaxIvfLists) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("num_lists is ", params.num_lists, "; at most ",
+                     kMaxIvfLists, " are possible"));
+  }
+  VICINAL_ASSIGN_OR_RETURN(Cells cells,
+                           FindCells(vectors, metric,
+                                     {.num_cells = params.num_lists,
+                                      .sample_per_cell = kSamplePerList,
+                                      .iterations = kIterations,
+                                      .seed = params.seed},
+                                     num_threads, cancel));
+  const size_t num_lists = cells.offsets.size() - 1;
+  IvfLists lists;
+  lists.order = std::move(cells.order);
+  PutFixed<uint32_t>(&lists.bytes, num_lists);
+  PutFixed<uint32_t>(&lists.bytes, vectors.dim);
+  for (const uint32_t offset : cells.offsets) PutFixed(&lists.bytes, offset);
+  lists.bytes.resize(CentroidsOffset(num_lists));
+  lists.bytes.append(reinterpret_cast<const char*>(cells.centroids.data()),
+                     cells.centroids.size() * sizeof(float));
+  return lists;
+}
+
+struct IvfIndex::State {
+  const DistanceOps* ops = nullptr;           // of the rows
+  const DistanceOps* centroid_ops = nullptr;  // of f32
+  MatrixView centroids;
+  std::vector<uint32_t> offsets;
+  std::vector<float> norms2;  // of the centroids, for a codec
+  size_t bytes = 0;
+  const Codec* codec = nullptr;  // null: rows are compared
+  MappedBuffer blocks;           // of codes, sixteen rows each
+  mutable ScratchPool<Scratch> scratches;
+
+  size_t num_lists() const { return centroids.num_rows; }
+};
+
+struct IvfIndex::Scratch {
+  PreparedQuery query;
+  std::vector<float> floats;     // the query
+  std::vector<float> distances;  // of the centroids
+  std::vector<Neighbor> lists;   // nearest first as far as they were sorted
+  std::vector<Neighbor> pool;    // candidates by their estimates
+  std::vector<RowId> rows;
+  std::vector<float> exact;
+};
+
+absl::StatusOr<std::unique_ptr<IvfIndex>> IvfIndex::Open(
+    VectorSetView vectors, Metric metric, absl::string_view lists) {
+  const auto damaged = [](absl::string_view what) {
+    return absl::DataLossError(absl::StrCat("the lists of an index ", what));
+  };
+  if (lists.size() < kHeaderBytes) return damaged("are cut short");
+  const auto num_lists = GetFixed<uint32_t>(lists.data());
+  const auto dim = GetFixed<uint32_t>(lists.data() + 4);
+  if (num_lists > kMaxIvfLists || dim != vectors.dim ||
+      (num_lists == 0) != (vectors.num_rows == 0)) {
+    return damaged("are of other rows");
+  }
+  const size_t centroids_offset = CentroidsOffset(num_lists);
+  if (lists.size() != centroids_offset + size_t{num_lists} * dim * 4 ||
+      reinterpret_cast<uintptr_t>(lists.data()) % alignof(float) != 0) {
+    return damaged("have another size than their number says");
+  }
+  auto state = std::make_unique<State>();
+  state->offsets.resize(num_lists + 1);
+  std::memcpy(state->offsets.data(), lists.data() + kHeaderBytes,
+              state->offsets.size() * sizeof(uint32_t));
+  if (state->offsets.front() != 0 ||
+      state->offsets.back() != vectors.num_rows ||
+      !std::is_sorted(state->offsets.begin(), state->offsets.end())) {
+    return damaged("do not cover the rows");
+  }
+  state->centroids = {
+      reinterpret_cast<const float*>(lists.data() + centroids_offset),
+      num_lists, dim, dim};
+  if (!AllFinite(state->centroids.data, size_t{num_lists} * dim)) {
+    return damaged("have a centroid that is not finite");
+  }
+  state->ops = &OpsFor(metric, vectors.type);
+  // Centroids of unit rows are shorter, and compared as they are.
+  state->centroid_ops =
+      &OpsFor(metric == Metric::kL2 ? Metric::kL2 : Metric::kInnerProduct,
+              ElementType::kFloat32);
+  state->bytes = lists.size();
+  return std::unique_ptr<IvfIndex>(
+      new IvfIndex(vectors, metric, std::move(state)));
+}
+
+IvfIndex::IvfIndex(VectorSetView vectors, Metric metric,
+                   std::unique_ptr<State> state)
+    : vectors_(vectors), metric_(metric), state_(std::move(state)) {}
+
+IvfIndex::~IvfIndex() = default;
+
+size_t IvfIndex::num_lists() const { return state_->num_lists(); }
+
+size_t IvfIndex::memory_bytes() const { return state_->bytes; }
+
+RowCentres IvfIndex::centres() const {
+  return {state_->centroids, state_->offsets};
+}
+
+void IvfIndex::UseCodes(CodedRows codes) {
+  state_->codec = codes.codec;
+  state_->norms2.clear();
+  if (codes.codec == nullptr) return;
+  for (size_t i = 0; i < num_lists(); ++i) {
+    state_->norms2.push_back(
+        codes.codec->CentreNorm2(state_->centroids.row(i).data()));
+  }
+  const CodeLayout& layout = codes.codec->layout();
+  const size_t block_bytes = CodeBlockBytes(layout);
+  const size_t num_blocks =
+      (vectors_.num_rows + kCodeBlockRows - 1) / kCodeBlockRows;
+  state_->blocks = MappedBuffer(num_blocks * block_bytes);
+  for (size_t b = 0; b < num_blocks; ++b) {
+    const size_t row = b * kCodeBlockRows;
+    PackCodeBlock(
+        layout, codes.records + row * layout.record_bytes,
+        std::min(kCodeBlockRows, vectors_.num_rows - row),
+        reinterpret_cast<uint8_t*>(state_->blocks.data()) + b * block_bytes);
+  }
+}
+
+size_t IvfIndex::code_bytes() const { return state_->blocks.size_bytes(); }
+
+// Reads lists for one query, nearest first. Candidates go to scratch->pool, or
+// without codes, compared exactly, to `out`.
+class IvfIndex::Collector {
+ public:
+  // depth: candidates kept in the pool.
+  Collector(const IvfIndex& index, const void* query, const Filter& filter,
+            const StopCondition& stop, size_t depth, Scratch* scratch,
+            TopK* out)
+      : index_(index),
+        state_(*index.state_),
+        query_(query),
+        filter_(filter),
+        accepts_all_(filter.AcceptsAll()),
+        stop_(stop),
+        depth_(depth),
+        scratch_(*scratch),
+        out_(out) {}
+
+  // Compares the centroids. Before anything else.
+  absl::Status Start();
+  // Reads lists until `probes` were read in all.
+  absl::Status ReadUpTo(size_t probes);
+  // Never a candidate: the row that is the query.
+  void Exclude(RowId row) { excluded_ = row; }
+  size_t num_read() const { return num_read_; }
+  size_t num_found() const { return num_found_; }
+  // The best `depth` candidates, in no order.
+  void Trim();
+  const SearchStats& work() const { return work_; }
+
+ private:
+  absl::Status ReadList(const Neighbor& list);
+  void ScanCodes(const CodeQuery& query, size_t begin, size_t end);
+
+  const IvfIndex& index_;
+  const State& state_;
+  const void* const query_;
+  const Filter& filter_;
+  const bool accepts_all_;
+  const StopCondition& stop_;
+  const size_t depth_;
+  Scratch& scratch_;
+  TopK* const out_;
+  RowId excluded_ = kInvalidRow;
+  float limit_ = std::numeric_limits<float>::infinity();
+  size_t num_read_ = 0;
+  size_t num_sorted_ = 0;
+  size_t num_found_ = 0;
+  SearchStats work_;
+};
+
+absl::Status IvfIndex::Collector::Start() {
+  const size_t num_lists = state_.num_lists();
+  const size_t dim = index_.vectors_.dim;
+  scratch_.pool.clear();
+  scratch_.floats.resize(dim);
+  LoadFloats(query_, index_.vectors_.type, dim, scratch_.floats.data());
+  if (index_.metric_ == Metric::kCosine) {
+    NormalizeInto(scratch_.floats.data(), dim, scratch_.floats.data());
+  }
+  scratch_.distances.resize(num_lists);
+  state_.centroid_ops->scan(scratch_.floats.data(), state_.centroids.data,
+                            dim * sizeof(float), num_lists, dim,
+                            scratch_.distances.data());
+  scratch_.lists.resize(num_lists);
+  for (size_t i = 0; i < num_lists; ++i) {
+    scratch_.lists[i] = {scratch_.distances[i], static_cast<RowId>(i)};
+  }
+  work_.distance_computations += num_lists;
+  if (state_.codec == nullptr) return absl::OkStatus();
+  return state_.codec->Prepare(query_, index_.vectors_.type, &scratch_.query);
+}
+
+absl::Status IvfIndex::Collector::ReadUpTo(size_t probes) {
+  probes = std::min(probes, state_.num_lists());
+  const auto begin = scratch_.lists.begin();
+  if (probes > num_sorted_) {
+    std::partial_sort(begin + static_cast<ptrdiff_t>(num_sorted_),
+                      begin + static_cast<ptrdiff_t>(probes),
+                      scratch_.lists.end());
+    num_sorted_ = probes;
+  }
+  while (num_read_ < probes) {
+    VICINAL_RETURN_IF_ERROR(stop_.Check());
+    VICINAL_RETURN_IF_ERROR(ReadList(scratch_.lists[num_read_++]));
+    ++work_.expanded_nodes;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status IvfIndex::Collector::ReadList(const Neighbor& list) {
+  const size_t begin = state_.offsets[list.row];
+  const size_t end = state_.offsets[list.row + 1];
+  if (state_.codec == nullptr) {
+    VectorSetView rows = index_.vectors_;
+    rows.data = rows.row(begin);
+    rows.num_rows = end - begin;
+    const absl::Status status =
+        ScanBlock(rows, static_cast<RowId>(begin), index_.metric_, query_,
+                  filter_, StopCondition(), out_, &work_);
+    num_found_ = out_->size();
+    return status;
+  }
+  const float distance =
+      index_.metric_ == Metric::kCosine ? 1 + list.distance : list.distance;
+  ScanCodes(state_.codec->QueryAround(scratch_.query, distance,
+                                      state_.norms2[list.row]),
+            begin, end);
+  work_.distance_computations += end - begin;
+  return absl::OkStatus();
+}
+
+void IvfIndex::Collector::ScanCodes(const CodeQuery& query, size_t begin,
+                                    size_t end) {
+  const CodeLayout& layout = state_.codec->layout();
+  const CodeKernels& kernels = ActiveCodeKernels();
+  const size_t block_bytes = CodeBlockBytes(layout);
+  const auto* blocks = reinterpret_cast<const uint8_t*>(state_.blocks.data());
+  std::array<float, kScanRows> estimates;
+  std::array<uint32_t, kScanRows + 16> within;
+  // Whole blocks: rows of the lists beside this one are left out afterwards.
+  for (size_t first = begin / kCodeBlockRows * kCodeBlockRows; first < end;
+       first += kScanRows) {
+    const size_t count = std::min(kScanRows, end - first);
+    kernels.scan_blocks(
+        layout, query, blocks + first / kCodeBlockRows * block_bytes,
+        (count + kCodeBlockRows - 1) / kCodeBlockRows, estimates.data());
+    const size_t skipped = first < begin ? begin - first : 0;
+    const size_t n = ActiveKernels().select_within(
+        estimates.data() + skipped, count - skipped, limit_, within.data());
+    for (size_t i = 0; i < n; ++i) {
+      const size_t at = skipped + within[i];
+      const auto row = static_cast<RowId>(first + at);
+      if ((!accepts_all_ && !filter_.Accepts(row)) || row == excluded_) {
+        continue;
+      }
+      scratch_.pool.push_back({estimates[at], row});
+      ++num_found_;
+    }
+    // Half of what was gathered is dropped at a time.
+    if (scratch_.pool.size() >= 2 * depth_ + kScanRows) Trim();
+  }
+}
+
+void IvfIndex::Collector::Trim() {
+  std::vector<Neighbor>& pool = scratch_.pool;
+  if (pool.size() <= depth_) return;
+  const auto last = pool.begin() + static_cast<ptrdiff_t>(depth_) - 1;
+  std::nth_element(pool.begin(), last, pool.end());
+  limit_ = last->distance;
+  pool.resize(depth_);
+}
+
+absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
+                              const Filter& filter, const StopCondition& stop,
+                              TopK* out, SearchStats* stats) const {
+  VICINAL_DCHECK(params.k == out->k());
+  const size_t n = vectors_.num_rows;
+  const size_t accepted = filter.NumAccepted(n);
+  const size_t probes = std::clamp<size_t>(params.ef, 1, num_lists());
+  // Where few rows pass, reading just those is cheaper and exact.
+  if (n == 0 || accepted * num_lists() <= probes * n) {
+    return FlatIndex(vectors_, metric_)
+        .Search(query, params, filter, stop, out, stats);
+  }
+  const ScratchPool<Scratch>::Lease lease(&state_->scratches);
+  Scratch& scratch = *lease.get();
+  const size_t depth =
+      std::max(params.k, params.rerank > 0 ? params.rerank
+                                           : kDefaultRerankFactor * params.k);
+  Collector collector(*this, query, filter, stop, depth, &scratch, out);
+  absl::Status status = collector.Start();
+  const size_t enough = std::min(params.k, accepted);
+  for (size_t goal = probes; status.ok();) {
+    status = collector.ReadUpTo(goal);
+    if (collector.num_found() >= enough ||
+        collector.num_read() == num_lists()) {
+      break;
+    }
+    goal = 2 * collector.num_read();
+  }
+  SearchStats work = collector.work();
+  if (state_->codec != nullptr) {
+    collector.Trim();
+    scratch.rows.clear();
+    for (const Neighbor& candidate : scratch.pool) {
+      scratch.rows.push_back(candidate.row);
+    }
+    // In the order of memory.
+    std::sort(scratch.rows.begin(), scratch.rows.end());
+    scratch.exact.resize(scratch.rows.size());
+    GatherAhead(*state_->ops, query, vectors_, scratch.rows.data(),
+                scratch.rows.size(), scratch.exact.data());
+    for (size_t i = 0; i < scratch.rows.size(); ++i) {
+      out->Push({scratch.exact[i], scratch.rows[i]});
+    }
+    work.distance_computations += scratch.rows.size();
+  }
+  if (stats != nullptr) {
+    stats->distance_computations += work.distance_computations;
+    stats->expanded_nodes += work.expanded_nodes;
+  }
+  return status;
+}
+
+absl::StatusOr<std::vector<RecallPoint>> IvfIndex::Calibrate(
+    size_t num_threads, const CancelToken* cancel) const {
+  constexpr auto kProbes = std::to_array<uint32_t>(
+      {1,  2,   3,   4,   6,   8,   12,  16,   24,   32,   48,   64,
+       96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096});
+  // Deepest reranking that is measured: enough for the largest k.
+  constexpr size_t kPool = 2'400;
+  if (vectors_.num_rows < 2) return std::vector<RecallPoint>();
+  Workers workers(num_threads);
+  const std::vector<RowId> queries =
+      SampleRows(std::vector<bool>(vectors_.num_rows));
+  const std::vector<std::vector<Neighbor>> truth =
+      ExactNeighbors(vectors_, *state_->ops, queries, &workers);
+  const bool reranks = state_->codec != nullptr;
+  std::vector<Scratch> scratches(workers.size());
+  RecallPoints points;
+  for (size_t step = 0; step < kProbes.size(); ++step) {
+    const uint32_t probes = std::min<uint32_t>(kProbes[step], num_lists());
+    RecallCounter counter(truth, probes, kPool, reranks, workers.size());
+    std::vector<absl::Status> statuses(workers.size());
+    workers.For(
+        queries.size(), 4, [&](size_t begin, size_t end, size_t worker) {
+          if (cancel != nullptr && cancel->cancelled()) return;
+          Scratch& scratch = scratches[worker];
+          for (size_t q = begin; q < end; ++q) {
+            // One more where the query finds itself.
+            TopK found(reranks ? 0 : kCalibratedDepths.back() + 1);
+            const StopCondition never;
+            const Filter all;
+            Collector collector(*this, vectors_.row(queries[q]), all, never,
+                                kPool, &scratch, &found);
+            collector.Exclude(queries[q]);
+            statuses[worker].Update(collector.Start());
+            statuses[worker].Update(collector.ReadUpTo(probes));
+            std::vector<Neighbor>& pool = scratch.pool;
+            if (reranks) {
+              collector.Trim();
+              std::sort(pool.begin(), pool.end());
+            } else {
+              pool = found.TakeSorted();
+              std::erase_if(pool, [&](const Neighbor& neighbor) {
+                return neighbor.row == queries[q];
+              });
+            }
+            scratch.rows.clear();
+            for (const Neighbor& candidate : pool) {
+              scratch.rows.push_back(candidate.row);
+            }
+            scratch.exact.resize(pool.size());
+            GatherAhead(*state_->ops, vectors_.row(queries[q]), vectors_,
+                        scratch.rows.data(), scratch.rows.size(),
+                        scratch.exact.data());
+            counter.Count(worker, q, {scratch.exact.data(), pool.size()});
+          }
+        });
+    if (cancel != nullptr && cancel->cancelled()) {
+      return absl::CancelledError("calibration cancelled");
+    }
+    for (const absl::Status& status : statuses) {
+      VICINAL_RETURN_IF_ERROR(status);
+    }
+    counter.AppendTo(&points);
+    if (probes == num_lists() || AllFound(points, truth[0].size())) break;
+  }
+  SearchCost cost;
+  if (reranks) {
+    // A list is read as a stream, about three times as fast as jumps.
+    const double rows = static_cast<double>(vectors_.num_rows) / num_lists();
+    const double lines = state_->codec->layout().record_bytes / 64.0;
+    cost = {rows * (0.1 + lines / 3), SearchCost::OfReranking(vectors_)};
+  }
+  return Frontier(std::move(points), cost);
+}
+
+}  // namespace vicinal

@@ -1,0 +1,284 @@
+#include "index/ivf.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "index/calibration.h"
+#include "index/flat.h"
+#include "quant/codec.h"
+#include "src/base/bitmap.h"
+#include "src/base/cancel.h"
+#include "src/base/random.h"
+#include "src/distance/code_kernels.h"
+#include "src/distance/distance.h"
+#include "tests/index/index_test_util.h"
+
+namespace vicinal {
+namespace {
+
+constexpr size_t kDim = 40;
+constexpr size_t kRows = 4'000;
+
+// An index over its own copy of the rows in the lists' order.
+struct Built {
+  OwnedVectors rows;
+  std::string lists;
+  std::unique_ptr<const Codec> codec;
+  std::vector<uint8_t> records;
+  std::unique_ptr<IvfIndex> index;
+};
+
+// avg_bits 0: no codes.
+Built Build(const OwnedVectors& vectors, Metric metric, float avg_bits,
+            uint32_t num_lists = 0) {
+  Built out;
+  IvfLists lists = *BuildIvfLists(vectors.view(), metric,
+                                  {.num_lists = num_lists}, 2, nullptr);
+  out.rows = Permuted(vectors, lists.order);
+  out.lists = std::move(lists.bytes);
+  out.index = *IvfIndex::Open(out.rows.view(), metric, out.lists);
+  if (avg_bits > 0) {
+    const RowCentres centres = out.index->centres();
+    out.codec = *TrainCodec(out.rows.view(), metric, {.avg_bits = avg_bits}, 2,
+                            nullptr, &centres);
+    out.records.resize(vectors.num_rows * out.codec->layout().record_bytes);
+    EXPECT_TRUE(
+        out.codec->Encode(out.rows.view(), out.records, 2, nullptr, &centres)
+            .ok());
+    out.index->UseCodes({out.codec.get(), out.records.data()});
+  }
+  return out;
+}
+
+class IvfTest : public ::testing::TestWithParam<Metric> {
+ protected:
+  const OwnedVectors base_ = Clustered(kRows, kDim, 50, 1);
+  const OwnedVectors queries_ = Clustered(50, kDim, 50, 1, 1);
+};
+
+TEST_P(IvfTest, ReadingEveryListFindsWhatAScanFinds) {
+  const Built built = Build(base_, GetParam(), 0);
+  for (size_t q = 0; q < queries_.num_rows; ++q) {
+    EXPECT_EQ(SearchIndex(*built.index, queries_.row(q), 10, kRows),
+              ExactSearch(built.rows.view(), GetParam(), queries_.row(q), 10));
+  }
+}
+
+TEST_P(IvfTest, RecallGrowsWithTheListsRead) {
+  const Built built = Build(base_, GetParam(), 0);
+  double last = 0;
+  for (const size_t lists : {1, 2, 4, 8, 16}) {
+    const double recall = MeanRecall(*built.index, built.rows.view(),
+                                     GetParam(), queries_, 10, lists);
+    EXPECT_GE(recall, last);
+    last = recall;
+  }
+  EXPECT_GT(last, 0.95);
+}
+
+TEST_P(IvfTest, CodesFindTheSameAfterReranking) {
+  const Built built = Build(base_, GetParam(), 4);
+  EXPECT_GT(
+      MeanRecall(*built.index, built.rows.view(), GetParam(), queries_, 10, 64),
+      0.99);
+}
+
+// The estimate around a centre is the exact distance but for the code's error.
+TEST_P(IvfTest, EstimatesAroundCentresAreUnbiasedAndNearer) {
+  const Metric metric = GetParam();
+  const Built built = Build(base_, metric, 4);
+  const RowCentres centres = built.index->centres();
+  const auto plain =
+      *TrainCodec(built.rows.view(), metric, {.avg_bits = 4}, 2, nullptr);
+  std::vector<uint8_t> plain_records(kRows * plain->layout().record_bytes);
+  ASSERT_TRUE(plain->Encode(built.rows.view(), plain_records, 2, nullptr).ok());
+  const DistanceOps& ops = OpsFor(metric, ElementType::kFloat32);
+  const DistanceOps& centre_ops =
+      OpsFor(metric == Metric::kL2 ? Metric::kL2 : Metric::kInnerProduct,
+             ElementType::kFloat32);
+  double bias = 0, error = 0, plain_error = 0, size = 0;
+  PreparedQuery query, plain_query;
+  for (size_t q = 0; q < queries_.num_rows; ++q) {
+    std::vector<float> unit(kDim);
+    std::memcpy(unit.data(), queries_.row(q), kDim * sizeof(float));
+    if (metric == Metric::kCosine) {
+      NormalizeInto(unit.data(), kDim, unit.data());
+    }
+    ASSERT_TRUE(
+        built.codec->Prepare(queries_.row(q), ElementType::kFloat32, &query)
+            .ok());
+    ASSERT_TRUE(
+        plain->Prepare(queries_.row(q), ElementType::kFloat32, &plain_query)
+            .ok());
+    for (size_t list = 0; list + 1 < centres.offsets.size(); ++list) {
+      const float* centre = centres.centres.row(list).data();
+      float distance = centre_ops.one(unit.data(), centre, kDim);
+      if (metric == Metric::kCosine) distance += 1;
+      const float norm2 = built.codec->CentreNorm2(centre);
+      const CodeQuery around = built.codec->QueryAround(query, distance, norm2);
+      for (size_t row = centres.offsets[list]; row < centres.offsets[list + 1];
+           ++row) {
+        float estimate, plain_estimate;
+        ActiveCodeKernels().scan(
+            built.codec->layout(), around,
+            &built.records[row * built.codec->layout().record_bytes],
+            built.codec->layout().record_bytes, 1, &estimate);
+        ActiveCodeKernels().scan(
+            plain->layout(), plain_query.code_query(),
+            &plain_records[row * plain->layout().record_bytes],
+            plain->layout().record_bytes, 1, &plain_estimate);
+        const float exact = ops.one(queries_.row(q), built.rows.row(row), kDim);
+        bias += estimate - exact;
+        error += std::abs(estimate - exact);
+        plain_error += std::abs(plain_estimate - exact);
+        size += std::abs(exact);
+      }
+    }
+  }
+  EXPECT_LT(std::abs(bias), 0.05 * error);
+  EXPECT_LT(error, 0.01 * size);
+  EXPECT_LT(error, 0.9 * plain_error);
+}
+
+TEST_P(IvfTest, CalibratedTargetsAreMet) {
+  for (const float bits : {0.0f, 2.0f}) {
+    const Built built = Build(base_, GetParam(), bits);
+    const auto table = *built.index->Calibrate(2, nullptr);
+    ASSERT_FALSE(table.empty());
+    for (const double target : {0.8, 0.95, 0.99}) {
+      double hits = 0;
+      for (size_t q = 0; q < queries_.num_rows; ++q) {
+        TopK top(10);
+        ASSERT_TRUE(built.index
+                        ->Search(queries_.row(q),
+                                 ParamsForRecall(table, 10, target), {}, {},
+                                 &top, nullptr)
+                        .ok());
+        const auto truth =
+            ExactSearch(built.rows.view(), GetParam(), queries_.row(q), 10);
+        for (const Neighbor& found : top.TakeSorted()) {
+          hits += found.distance <= truth.back().distance;
+        }
+      }
+      EXPECT_GE(hits / (10.0 * queries_.num_rows), target - 0.03)
+          << "bits " << bits;
+    }
+    EXPECT_EQ(table.size(), built.index->Calibrate(1, nullptr)->size());
+  }
+}
+
+TEST_P(IvfTest, FiltersAndDeletesStillGiveKResults) {
+  const Built built = Build(base_, GetParam(), 4);
+  AtomicBitmap deleted(kRows);
+  Bitmap allowed(kRows);
+  size_t num_allowed = 0;
+  Random random(3);
+  for (size_t row = 0; row < kRows; ++row) {
+    if (random.Uniform(2) == 0) deleted.Set(row);
+    if (random.Uniform(10) != 0) continue;
+    allowed.Set(row);
+    ++num_allowed;
+  }
+  const Filter half{nullptr, 0, &deleted};
+  const Filter few{&allowed, num_allowed, &deleted};
+  for (size_t q = 0; q < 20; ++q) {
+    for (const Filter& filter : {half, few}) {
+      const auto found =
+          SearchIndex(*built.index, queries_.row(q), 100, 1, filter);
+      EXPECT_EQ(found.size(), 100u);
+      for (const Neighbor& neighbor : found) {
+        EXPECT_TRUE(filter.Accepts(neighbor.row));
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Metrics, IvfTest,
+                         ::testing::Values(Metric::kL2, Metric::kInnerProduct,
+                                           Metric::kCosine));
+
+TEST(IvfBuildTest, IsTheSameForAnyThreadsAndRowOrder) {
+  const OwnedVectors base = Clustered(1'000, 16, 10, 2);
+  const IvfLists one = *BuildIvfLists(base.view(), Metric::kL2, {}, 1, nullptr);
+  const IvfLists two = *BuildIvfLists(base.view(), Metric::kL2, {}, 3, nullptr);
+  EXPECT_EQ(one.order, two.order);
+  EXPECT_EQ(one.bytes, two.bytes);
+  std::vector<RowId> reversed(base.num_rows);
+  std::iota(reversed.rbegin(), reversed.rend(), 0);
+  EXPECT_EQ(BuildIvfLists(Permuted(base, reversed).view(), Metric::kL2, {}, 2,
+                          nullptr)
+                ->bytes,
+            one.bytes);
+}
+
+TEST(IvfBuildTest, DegenerateRowsStillGiveAnIndex) {
+  for (const size_t num_rows : {size_t{1}, size_t{2}, size_t{50}}) {
+    const OwnedVectors same = MakeVectors(
+        std::vector<float>(num_rows * 8, 3.0f), 8, ElementType::kFloat32);
+    const Built built = Build(same, Metric::kL2, 0, 10);
+    const auto found = SearchIndex(*built.index, same.row(0), 5, 1);
+    EXPECT_EQ(found.size(), std::min<size_t>(5, num_rows));
+    EXPECT_EQ(found[0].distance, 0);
+    EXPECT_TRUE(built.index->Calibrate(2, nullptr).ok());
+  }
+  const OwnedVectors zeros =
+      MakeVectors(std::vector<float>(20'000, 0.0f), 8, ElementType::kFloat32);
+  const Built coded = Build(zeros, Metric::kInnerProduct, 4);
+  EXPECT_EQ(SearchIndex(*coded.index, zeros.row(0), 5, 1).size(), 5u);
+}
+
+TEST(IvfBuildTest, RefusesTooManyListsAndCanBeCancelled) {
+  const OwnedVectors base = Clustered(1'000, 16, 10, 2);
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      BuildIvfLists(base.view(), Metric::kL2, {.num_lists = kMaxIvfLists + 1},
+                    1, nullptr)
+          .status()));
+  CancelToken cancel;
+  cancel.Cancel();
+  EXPECT_TRUE(absl::IsCancelled(
+      BuildIvfLists(base.view(), Metric::kL2, {}, 2, &cancel).status()));
+  const Built built = Build(base, Metric::kL2, 0);
+  EXPECT_TRUE(absl::IsCancelled(built.index->Calibrate(2, &cancel).status()));
+}
+
+TEST(IvfFileTest, DamagedBytesAreRefused) {
+  const OwnedVectors base = Clustered(500, 16, 10, 2);
+  const Built built = Build(base, Metric::kL2, 0, 8);
+  const auto open = [&](std::string bytes) {
+    return IvfIndex::Open(built.rows.view(), Metric::kL2, bytes).status();
+  };
+  EXPECT_TRUE(open(built.lists).ok());
+  for (const size_t size :
+       {size_t{0}, size_t{7}, size_t{40}, built.lists.size() - 1}) {
+    EXPECT_TRUE(absl::IsDataLoss(open(built.lists.substr(0, size))));
+  }
+  EXPECT_TRUE(absl::IsDataLoss(open(built.lists + "x")));
+  const auto with = [&](size_t at, uint32_t value) {
+    std::string bytes = built.lists;
+    std::memcpy(&bytes[at], &value, 4);
+    return bytes;
+  };
+  EXPECT_TRUE(absl::IsDataLoss(open(with(0, 9))));  // other number
+  EXPECT_TRUE(absl::IsDataLoss(open(with(0, 0xFFFFFFFF))));
+  EXPECT_TRUE(absl::IsDataLoss(open(with(4, 17))));    // other dimension
+  EXPECT_TRUE(absl::IsDataLoss(open(with(8, 1))));     // not from 0
+  EXPECT_TRUE(absl::IsDataLoss(open(with(12, 501))));  // not ascending
+  EXPECT_TRUE(absl::IsDataLoss(open(with(40, 499))));  // not to the end
+  EXPECT_TRUE(
+      absl::IsDataLoss(open(with(built.lists.size() - 4, 0x7FC00000))));  // NaN
+}
+
+}  // namespace
+}  // namespace vicinal
