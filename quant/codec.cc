@@ -6,11 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "quant/rotation.h"
 #include "quant/scalar_levels.h"
 #include "src/base/check.h"
 #include "src/base/half.h"
@@ -143,6 +145,10 @@ void Codec::Finish() {
   layout_.record_bytes = (layout_.additive_offset + factors + 15) / 16 * 16;
 
   mean_norm2_ = Dot(mean_.data(), mean_.data(), d);
+  if (basis_.empty()) {
+    rotation_ = std::make_unique<const Rotation>(num_coded_, rotation_seed_);
+    return;
+  }
   padded_dim_ = (d + 31) / 32 * 32;
   rounded_basis_.assign(num_coded_ * padded_dim_, 0);
   row_scale_.assign(num_coded_, 0);
@@ -170,6 +176,32 @@ void Codec::LoadRow(const void* row, ElementType type, float* out) const {
   if (metric_ == Metric::kCosine) NormalizeInto(out, dim(), out);
 }
 
+std::vector<float> Codec::Panels() const {
+  // num_coded_ is a multiple of 16, so that the panels are full.
+  static_assert(kPairPanel == 16);
+  std::vector<float> panels(basis_.size());
+  if (!basis_.empty()) {
+    PackPanels(basis_.data(), dim(), num_coded_, dim(), panels.data());
+  }
+  return panels;
+}
+
+void Codec::Project(MatrixView centred, const float* panels,
+                    float* coded) const {
+  if (rotation_ == nullptr) {
+    ActiveKernels().pair_ip(centred.data, centred.dim, centred.num_rows, panels,
+                            num_coded_ / kPairPanel, centred.dim, coded,
+                            num_coded_);
+    return;
+  }
+  for (size_t i = 0; i < centred.num_rows; ++i) {
+    float* out = coded + i * num_coded_;
+    std::copy_n(centred.row(i).data(), centred.dim, out);
+    std::fill(out + centred.dim, out + num_coded_, 0.0f);
+    rotation_->Apply(out);
+  }
+}
+
 struct Codec::EncodeRoom {
   std::vector<float> centred;
   std::vector<float> coded;
@@ -183,8 +215,7 @@ void Codec::EncodeBlock(size_t first, size_t count, const float* panels,
   const float* centred = room->centred.data();
   room->coded.resize(kBlockRows * num_coded_);
   room->codes.resize(num_coded_);
-  ActiveKernels().pair_ip(centred, d, count, panels, num_coded_ / kPairPanel, d,
-                          room->coded.data(), num_coded_);
+  Project({centred, count, d, d}, panels, room->coded.data());
   for (size_t i = 0; i < count; ++i) {
     uint8_t* record = records + i * layout_.record_bytes;
     std::memset(record, 0, layout_.record_bytes);
@@ -231,10 +262,7 @@ absl::Status Codec::Encode(VectorSetView rows, std::span<uint8_t> records,
   VICINAL_CHECK_EQ(rows.dim, dim());
   VICINAL_CHECK_EQ(records.size(), rows.num_rows * layout_.record_bytes);
   const size_t d = dim();
-  // num_coded_ is a multiple of 16, so that the panels are full.
-  static_assert(kPairPanel == 16);
-  std::vector<float> panels(num_coded_ * d);
-  PackPanels(basis_.data(), d, num_coded_, d, panels.data());
+  const std::vector<float> panels = Panels();
   std::vector<float> coded_centres;
   if (centres != nullptr) {
     VICINAL_CHECK_EQ(centres->offsets.back(), rows.num_rows);
@@ -277,17 +305,32 @@ std::vector<float> Codec::CodeCentres(MatrixView centres,
     }
   }
   std::vector<float> coded(centres.num_rows * num_coded_);
-  ActiveKernels().pair_ip(centred.data(), d, centres.num_rows, panels,
-                          num_coded_ / kPairPanel, d, coded.data(), num_coded_);
+  Project({centred.data(), centres.num_rows, d, d}, panels, coded.data());
   return coded;
+}
+
+void Codec::ProjectRounded(float norm, PreparedQuery* out) const {
+  const size_t d = dim();
+  out->rounded_.assign(padded_dim_, 0);
+  out->projected_.resize(num_coded_);
+  const float to_rounded = norm > 0 ? kRoundedNorm / norm : 0;
+  for (size_t j = 0; j < d; ++j) {
+    out->rounded_[j] =
+        static_cast<int16_t>(Round(out->centred_[j] * to_rounded));
+  }
+  ActiveCodeKernels().project(rounded_basis_.data(), out->rounded_.data(),
+                              num_coded_, padded_dim_, out->projected_.data());
+  const float from_rounded = norm / kRoundedNorm;
+  for (size_t i = 0; i < num_coded_; ++i) {
+    out->coordinates_[i] =
+        static_cast<float>(out->projected_[i]) * row_scale_[i] * from_rounded;
+  }
 }
 
 absl::Status Codec::Prepare(const void* query, ElementType type,
                             PreparedQuery* out) const {
   const size_t d = dim();
   out->centred_.resize(2 * d);
-  out->rounded_.assign(padded_dim_, 0);
-  out->projected_.resize(num_coded_);
   out->values_.resize(num_values_);
   out->coordinates_.resize(num_coded_);
   float* raw = out->centred_.data() + d;
@@ -306,13 +349,11 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
                                                 : 0);
   for (size_t j = 0; j < d; ++j) centred[j] = raw[j] - share * mean_[j];
   const double norm2 = SumSquares(centred, d);
-  const auto norm = static_cast<float>(std::sqrt(norm2));
-  const float to_rounded = norm > 0 ? kRoundedNorm / norm : 0;
-  for (size_t j = 0; j < d; ++j) {
-    out->rounded_[j] = static_cast<int16_t>(Round(centred[j] * to_rounded));
+  if (rotation_ != nullptr) {
+    Project({centred, 1, d, d}, nullptr, out->coordinates_.data());
+  } else {
+    ProjectRounded(static_cast<float>(std::sqrt(norm2)), out);
   }
-  ActiveCodeKernels().project(rounded_basis_.data(), out->rounded_.data(),
-                              num_coded_, padded_dim_, out->projected_.data());
 
   CodeQuery& prepared = out->query_;
   prepared.values = out->values_.data();
@@ -326,19 +367,14 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
     prepared.offset[plan_.size()] = 0;
   }
   const float factor = FactorOf(metric_);
-  const float from_rounded = norm / kRoundedNorm;
   double coded2 = 0;
   for (size_t s = 0; s < plan_.size(); ++s) {
     const CodeSegment& segment = layout_.segments[s];
     const ScalarLevels& levels = ScalarLevels::ForBits(segment.bits);
-    const int32_t* projected = &out->projected_[segment.query_offset];
-    const float* scales = &row_scale_[segment.query_offset];
     int8_t* values = &out->values_[segment.query_offset];
-    float* coordinates = &out->coordinates_[segment.query_offset];
+    const float* coordinates = &out->coordinates_[segment.query_offset];
     float largest = 0;
     for (size_t i = 0; i < segment.num_dims; ++i) {
-      coordinates[i] =
-          static_cast<float>(projected[i]) * scales[i] * from_rounded;
       largest = std::max(largest, std::abs(coordinates[i]));
     }
     const double segment2 = SumSquares(coordinates, segment.num_dims);
@@ -447,8 +483,8 @@ float Codec::ErrorBound(const PreparedQuery& query, const uint8_t* record,
 void Codec::Decode(const uint8_t* record, std::span<float> out) const {
   VICINAL_CHECK_EQ(out.size(), dim());
   const size_t d = dim();
-  std::copy(mean_.begin(), mean_.end(), out.begin());
   std::vector<uint8_t> codes(num_coded_);
+  std::vector<float> coded(num_coded_);
   for (size_t s = 0; s < plan_.size(); ++s) {
     const CodeSegment& segment = layout_.segments[s];
     const ScalarLevels& levels = ScalarLevels::ForBits(segment.bits);
@@ -456,11 +492,20 @@ void Codec::Decode(const uint8_t* record, std::span<float> out) const {
                 codes.data());
     const float scale = Rescale(record, s) * unit_[s];
     for (size_t i = 0; i < segment.num_dims; ++i) {
-      const float value = scale * (static_cast<float>(levels.Level(codes[i])) -
-                                   levels.center());
-      const float* row = &projection()[(segment.query_offset + i) * d];
-      for (size_t j = 0; j < d; ++j) out[j] += value * row[j];
+      coded[segment.query_offset + i] =
+          scale *
+          (static_cast<float>(levels.Level(codes[i])) - levels.center());
     }
+  }
+  std::copy(mean_.begin(), mean_.end(), out.begin());
+  if (rotation_ != nullptr) {
+    rotation_->ApplyInverse(coded.data());
+    for (size_t j = 0; j < d; ++j) out[j] += coded[j];
+    return;
+  }
+  for (size_t i = 0; i < num_coded_; ++i) {
+    const float* row = &projection()[i * d];
+    for (size_t j = 0; j < d; ++j) out[j] += coded[i] * row[j];
   }
 }
 

@@ -58,6 +58,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "quant/plan.h"
+#include "quant/rotation.h"
 #include "src/base/cancel.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
@@ -67,7 +68,7 @@ namespace vicinal {
 
 enum class CodecKind : uint8_t {
   kSaq = 1,  // PCA basis, bits by variance
-  kRbq = 2,  // no basis but a rotation: the same bits in every dimension
+  kRbq = 2,  // no basis but a fast rotation: the same bits in every dimension
   kSq8 = 3,  // kRbq of eight bits
 };
 
@@ -182,14 +183,20 @@ class Codec {
   struct EncodeRoom;
 
   Codec() = default;
+  // The basis as PackPanels leaves it; empty without one.
+  std::vector<float> Panels() const;
+  // Coded coordinates of centred rows, num_coded_ apart.
+  void Project(MatrixView centred, const float* panels, float* coded) const;
+  // out->coordinates_ of out->centred_, whose length is norm, in integers.
+  void ProjectRounded(float norm, PreparedQuery* out) const;
   // Rows of the basis that queries are projected by.
   const std::vector<float>& projection() const {
     return query_basis_.empty() ? basis_ : query_basis_;
   }
   // Derives layout, the rounded matrix and its scales from plan and basis.
   void Finish();
-  // Rows first .. first + count, centred in room->centred. panels: the basis as
-  // PackPanels leaves it. coded_centres: those of c - m.
+  // Rows first .. first + count, centred in room->centred. panels: of Panels.
+  // coded_centres: those of c - m.
   void EncodeBlock(size_t first, size_t count, const float* panels,
                    const RowCentres* centres, const float* coded_centres,
                    EncodeRoom* room, uint8_t* records) const;
@@ -209,8 +216,11 @@ class Codec {
   uint32_t adjust_rounds_ = 0;
   bool around_centres_ = false;
   Plan plan_;
-  std::vector<float> mean_;   // dim
-  std::vector<float> basis_;  // num_coded x dim: rotated rows of the basis
+  std::vector<float> mean_;  // dim
+  // num_coded x dim: rotated rows of the basis; empty: a rotation alone, of one
+  // segment.
+  std::vector<float> basis_;
+  uint64_t rotation_seed_ = 0;
   std::vector<float> query_basis_;  // the same, of queries; empty: basis_
   // Share of a query's squared length in the dimensions without bits, where
   // the query's basis does not tell.
@@ -225,6 +235,7 @@ class Codec {
   float tail_variance_ = 0;  // mean square of a row in a dimension without bits
 
   // Derived.
+  std::unique_ptr<const Rotation> rotation_;  // null where there is a basis
   size_t num_coded_ = 0;
   size_t num_values_ = 0;  // of a prepared query, second digits included
   CodeLayout layout_;

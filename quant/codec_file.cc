@@ -1,14 +1,15 @@
 // The bytes of a codec's model. Little-endian:
 //
-//   0   u64 magic "VICCODEC"     8  u32 version (1; 2 with flags)
-//   12  u8 kind, u8 metric, u16 flags (1 = of rows around centres,
-//       2 = queries have a basis of their own)
+//   0   u64 magic "VICCODEC"     8  u32 version (1; 2 with flags; 3 with flag
+//   4) 12  u8 kind, u8 metric, u16 flags (1 = of rows around centres,
+//       2 = queries have a basis of their own, 4 = a rotation and no basis, of
+//       one segment; not with 2)
 //   16  u32 dim                 20  u32 number of segments
 //   24  u32 adjust_rounds       28  f32 tail variance
 //   32  per segment: u32 num_dims, u32 bits, f32 unit, f32 deviation, f32 norm
 //       with flag 1: f32 unit of what codes miss of the centre
 //       f32 mean[dim]
-//       f32 basis[sum of num_dims][dim]
+//       f32 basis[sum of num_dims][dim], with flag 4 u64 seed instead
 //       with flag 2: f32 tail share, f32 query basis[sum of num_dims][dim]
 //       u32 CRC-32C of all before
 #include <cmath>
@@ -33,9 +34,10 @@ namespace vicinal {
 namespace {
 
 constexpr uint64_t kMagic = 0x4345444F43434956;  // "VICCODEC"
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 constexpr uint16_t kAroundCentres = 1;
 constexpr uint16_t kQueryBasis = 2;
+constexpr uint16_t kRotation = 4;
 constexpr size_t kHeaderBytes = 32;
 constexpr size_t kSegmentBytes = 20;
 
@@ -59,6 +61,10 @@ bool IsWidth(uint32_t bits) {
   return bits == 1 || bits == 2 || bits == 4 || bits == 8;
 }
 
+uint32_t VersionOf(uint16_t flags) {
+  return (flags & kRotation) != 0 ? 3 : flags != 0 ? 2 : 1;
+}
+
 bool IsFactor(float value) { return std::isfinite(value) && value >= 0; }
 
 }  // namespace
@@ -68,8 +74,9 @@ std::string Codec::Serialize() const {
   PutFixed<uint64_t>(&out, kMagic);
   const auto flags =
       static_cast<uint16_t>((around_centres_ ? kAroundCentres : 0) |
-                            (query_basis_.empty() ? 0 : kQueryBasis));
-  PutFixed<uint32_t>(&out, flags != 0 ? 2 : 1);
+                            (query_basis_.empty() ? 0 : kQueryBasis) |
+                            (rotation_ == nullptr ? 0 : kRotation));
+  PutFixed<uint32_t>(&out, VersionOf(flags));
   PutFixed(&out, static_cast<uint8_t>(kind_));
   PutFixed(&out, static_cast<uint8_t>(metric_));
   PutFixed<uint16_t>(&out, flags);
@@ -86,7 +93,11 @@ std::string Codec::Serialize() const {
   }
   if (around_centres_) PutFixed<float>(&out, missing_unit_);
   PutFloats(&out, mean_);
-  PutFloats(&out, basis_);
+  if (rotation_ != nullptr) {
+    PutFixed<uint64_t>(&out, rotation_seed_);
+  } else {
+    PutFloats(&out, basis_);
+  }
   if (!query_basis_.empty()) {
     PutFixed<float>(&out, tail_share_);
     PutFloats(&out, query_basis_);
@@ -125,11 +136,14 @@ absl::StatusOr<std::unique_ptr<const Codec>> Codec::Parse(
   ConsumeFixed(&in, &num_segments);
   ConsumeFixed(&in, &codec->adjust_rounds_);
   ConsumeFixed(&in, &codec->tail_variance_);
-  if (version == 0 || (version == 1) != (flags == 0) ||
-      flags > (kAroundCentres | kQueryBasis) || kind < 1 || kind > 3 ||
-      metric < 1 || metric > 3 || dim == 0 || dim > kMaxCodecDim ||
-      num_segments == 0 || num_segments > kMaxCodeSegments ||
-      codec->adjust_rounds_ > 8 || !IsFactor(codec->tail_variance_)) {
+  const bool rotates = (flags & kRotation) != 0;
+  if (version != VersionOf(flags) ||
+      flags > (kAroundCentres | kQueryBasis | kRotation) ||
+      (rotates && ((flags & kQueryBasis) != 0 || num_segments != 1)) ||
+      kind < 1 || kind > 3 || metric < 1 || metric > 3 || dim == 0 ||
+      dim > kMaxCodecDim || num_segments == 0 ||
+      num_segments > kMaxCodeSegments || codec->adjust_rounds_ > 8 ||
+      !IsFactor(codec->tail_variance_)) {
     return Damaged("its header is out of range");
   }
   if (in.size() < num_segments * kSegmentBytes) {
@@ -167,8 +181,9 @@ absl::StatusOr<std::unique_ptr<const Codec>> Codec::Parse(
                                  !IsFactor(codec->missing_unit_))) {
     return Damaged("its unit is out of range");
   }
-  const size_t matrix = num_coded * size_t{dim};
-  if (num_coded >= max_coded ||
+  // A seed takes the place of two floats.
+  const size_t matrix = rotates ? 2 : num_coded * size_t{dim};
+  if (num_coded >= max_coded || (rotates && num_coded < dim) ||
       in.size() !=
           (dim + matrix + ((flags & kQueryBasis) != 0 ? matrix + 1 : 0)) *
               sizeof(float)) {
@@ -176,7 +191,11 @@ absl::StatusOr<std::unique_ptr<const Codec>> Codec::Parse(
   }
   codec->kind_ = static_cast<CodecKind>(kind);
   codec->mean_ = TakeFloats(&in, dim);
-  codec->basis_ = TakeFloats(&in, matrix);
+  if (rotates) {
+    ConsumeFixed(&in, &codec->rotation_seed_);
+  } else {
+    codec->basis_ = TakeFloats(&in, matrix);
+  }
   if ((flags & kQueryBasis) != 0) {
     ConsumeFixed(&in, &codec->tail_share_);
     if (!IsFactor(codec->tail_share_)) {

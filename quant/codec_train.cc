@@ -76,7 +76,8 @@ class CodecTrainer {
   absl::Status LoadSample();
   // Fills queries_ with what Prepare would project, unless they are too few.
   absl::Status LoadQueries();
-  // All axes of a basis, by the variance of rows along them.
+  // All axes of a basis, by the variance of rows along them. Without rows:
+  // those of a random rotation.
   struct Axes {
     std::vector<float> rows;     // d x d
     std::vector<float> queries;  // the same; empty: equal
@@ -233,6 +234,12 @@ std::unique_ptr<Codec> CodecTrainer::NewCodec(const Plan& plan,
   codec->around_centres_ = centres_ != nullptr;
   codec->plan_ = plan;
   codec->mean_ = mean_;
+  if (axes.rows.empty()) {
+    codec->rotation_seed_ = params_.seed;
+    codec->Finish();
+    FitFactors(codec.get(), axes);
+    return codec;
+  }
   size_t num_coded = 0;
   for (const PlanSegment& segment : plan) num_coded += segment.num_dims;
   codec->basis_.assign(num_coded * d, 0);
@@ -246,11 +253,10 @@ std::unique_ptr<Codec> CodecTrainer::NewCodec(const Plan& plan,
   }
   size_t first = 0;
   for (size_t s = 0; s < plan.size(); ++s) {
-    RotateRows(&codec->basis_[first * d], plan[s].num_dims, d,
-               params_.seed + s);
+    const Rotation rotation(plan[s].num_dims, params_.seed + s);
+    rotation.Apply(&codec->basis_[first * d], d);
     if (!axes.queries.empty()) {
-      RotateRows(&codec->query_basis_[first * d], plan[s].num_dims, d,
-                 params_.seed + s);
+      rotation.Apply(&codec->query_basis_[first * d], d);
     }
     first += plan[s].num_dims;
   }
@@ -264,8 +270,7 @@ void CodecTrainer::FitFactors(Codec* codec, const Axes& axes) const {
   const MatrixView rows = sample(kTrialRows);
   const size_t num_coded = codec->num_coded_;
   std::vector<float> coded(rows.num_rows * num_coded);
-  MultiplyTransposed(rows, {codec->basis_.data(), num_coded, d, d},
-                     coded.data(), num_coded);
+  codec->Project(rows, codec->Panels().data(), coded.data());
   std::vector<uint8_t> codes(num_coded);
   double coded2 = 0;
   for (size_t s = 0; s < codec->plan_.size(); ++s) {
@@ -513,10 +518,7 @@ std::unique_ptr<Codec> CodecTrainer::TrainRbq(uint32_t bits) const {
   const size_t d = rows_.dim;
   const size_t g = CodeGranularity(d);
   const auto padded = static_cast<uint32_t>((d + g - 1) / g * g);
-  Axes axes;
-  axes.rows.resize(padded * d);
-  for (size_t i = 0; i < d; ++i) axes.rows[i * d + i] = 1;
-  return NewCodec({{padded, bits}}, axes);
+  return NewCodec({{padded, bits}}, Axes());
 }
 
 absl::StatusOr<std::unique_ptr<const Codec>> CodecTrainer::Run() {

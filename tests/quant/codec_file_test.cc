@@ -89,6 +89,38 @@ TEST(CodecFileTest, AModelAroundCentresComesBackInVersionTwo) {
   }
 }
 
+// Without a basis a model is its mean and a seed.
+TEST(CodecFileTest, ARotationComesBackInVersionThree) {
+  constexpr size_t kDim = 100;
+  const auto rows = StudyRows(200, kDim, 1, 3);
+  const VectorSetView view = ViewOf(rows, kDim);
+  for (const CodecParams& params :
+       {CodecParams{.kind = CodecKind::kRbq, .avg_bits = 2},
+        CodecParams{.kind = CodecKind::kSq8}}) {
+    const auto codec = TrainCodec(view, Metric::kL2, params, 1, nullptr);
+    ASSERT_TRUE(codec.ok()) << codec.status();
+    const std::string bytes = (*codec)->Serialize();
+    EXPECT_EQ(bytes[8], 3);
+    EXPECT_EQ(bytes.size(), 32 + 20 + kDim * 4 + 8 + 4);
+    const auto back = Codec::Parse(bytes);
+    ASSERT_TRUE(back.ok()) << back.status();
+    EXPECT_EQ((*back)->Serialize(), bytes);
+    std::vector<uint8_t> a(200 * (*codec)->layout().record_bytes), b = a;
+    ASSERT_TRUE((*codec)->Encode(view, a, 1, nullptr).ok());
+    ASSERT_TRUE((*back)->Encode(view, b, 1, nullptr).ok());
+    EXPECT_EQ(a, b);
+    const auto damaged = [&](size_t at, uint8_t value) {
+      std::string made_up = bytes;
+      made_up[at] = static_cast<char>(value);
+      return absl::IsDataLoss(Codec::Parse(Resealed(made_up)).status());
+    };
+    EXPECT_TRUE(damaged(8, 2));    // a version without rotations
+    EXPECT_TRUE(damaged(14, 6));   // and a basis of queries
+    EXPECT_TRUE(damaged(20, 2));   // two segments
+    EXPECT_TRUE(damaged(32, 96));  // fewer dimensions than rows have
+  }
+}
+
 TEST(CodecFileTest, NoCutIsTakenForAModel) {
   const std::string model = Model();
   for (size_t size = 0; size < model.size(); size += size < 200 ? 1 : 97) {
@@ -142,7 +174,7 @@ TEST(CodecFileTest, MadeUpFieldsDoNoHarm) {
 
 TEST(CodecFileTest, ANewerVersionIsRefusedAsSuch) {
   std::string model = Model();
-  model[8] = 3;
+  model[8] = 4;
   EXPECT_TRUE(
       absl::IsFailedPrecondition(Codec::Parse(Resealed(model)).status()));
 }

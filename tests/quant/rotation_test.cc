@@ -13,7 +13,7 @@ namespace {
 std::vector<float> RotationOf(size_t n, uint64_t seed) {
   std::vector<float> matrix(n * n);
   for (size_t i = 0; i < n; ++i) matrix[i * n + i] = 1;
-  RotateRows(matrix.data(), n, n, seed);
+  Rotation(n, seed).Apply(matrix.data(), n);
   return matrix;
 }
 
@@ -45,6 +45,29 @@ TEST(RotationTest, SpreadsOneCoordinateOverAll) {
       EXPECT_LT(fourth * static_cast<double>(n), 16) << n;  // kurtosis
       EXPECT_LT(largest, 0.8) << n;
     }
+  }
+}
+
+TEST(RotationTest, OfOneVectorIsThatOfAColumn) {
+  for (const size_t n : {16, 64, 112, 448}) {
+    const auto r = RotationOf(n, 9);
+    std::vector<float> vector(n);
+    vector[n / 3] = 1;
+    Rotation(n, 9).Apply(vector.data());
+    for (size_t i = 0; i < n; ++i) EXPECT_EQ(vector[i], r[i * n + n / 3]);
+  }
+}
+
+TEST(RotationTest, HasAnInverse) {
+  for (const size_t n : {16, 48, 256, 784}) {
+    std::vector<float> vector(n);
+    for (size_t i = 0; i < n; ++i) vector[i] = static_cast<float>(i % 7) - 2;
+    const std::vector<float> before = vector;
+    const Rotation rotation(n, 4);
+    rotation.Apply(vector.data());
+    EXPECT_NE(vector, before);
+    rotation.ApplyInverse(vector.data());
+    for (size_t i = 0; i < n; ++i) EXPECT_NEAR(vector[i], before[i], 1e-5);
   }
 }
 

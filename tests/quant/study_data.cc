@@ -43,7 +43,7 @@ std::vector<float> TurnedStudyRows(size_t num_rows, size_t dim, double alpha,
       columns[j * num_rows + i] = rows[i * dim + j];
     }
   }
-  RotateRows(columns.data(), dim, num_rows, seed);
+  Rotation(dim, seed).Apply(columns.data(), num_rows);
   for (size_t i = 0; i < num_rows; ++i) {
     for (size_t j = 0; j < dim; ++j) {
       rows[i * dim + j] = columns[j * num_rows + i];
