@@ -42,6 +42,7 @@ constexpr size_t kAlignment = 64;
 // Centroids decide which rows are found, so they are learned with more care
 // than the cells of a graph's order.
 constexpr size_t kSamplePerList = 64;
+constexpr size_t kMinSample = 4'096;  // where few lists were asked for
 constexpr size_t kIterations = 12;
 // Rows scored at a time: their estimates stay in the first-level cache.
 constexpr size_t kScanRows = 256;
@@ -63,10 +64,14 @@ absl::StatusOr<IvfLists> BuildIvfLists(VectorSetView vectors, Metric metric,
         absl::StrCat("num_lists is ", params.num_lists, "; at most ",
                      kMaxIvfLists, " are possible"));
   }
+  const size_t sample_per_list =
+      params.num_lists == 0
+          ? kSamplePerList
+          : std::max(kSamplePerList, kMinSample / params.num_lists);
   VICINAL_ASSIGN_OR_RETURN(Cells cells,
                            FindCells(vectors, metric,
                                      {.num_cells = params.num_lists,
-                                      .sample_per_cell = kSamplePerList,
+                                      .sample_per_cell = sample_per_list,
                                       .iterations = kIterations,
                                       .seed = params.seed},
                                      num_threads, cancel));
@@ -339,6 +344,18 @@ void IvfIndex::Collector::Trim() {
   pool.resize(depth_);
 }
 
+// Where few rows pass, reading just those is cheaper, and exact.
+bool IvfIndex::ScanIsCheaper(size_t accepted, size_t probes,
+                             size_t depth) const {
+  const double rows =
+      static_cast<double>(probes) * vectors_.num_rows / num_lists();
+  if (state_->codec == nullptr) return accepted <= rows;
+  return accepted <= depth ||
+         static_cast<double>(accepted) * vectors_.stride_bytes <=
+             rows * state_->codec->layout().record_bytes +
+                 static_cast<double>(depth) * vectors_.stride_bytes;
+}
+
 absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
                               const Filter& filter, const StopCondition& stop,
                               TopK* out, SearchStats* stats) const {
@@ -346,16 +363,15 @@ absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
   const size_t n = vectors_.num_rows;
   const size_t accepted = filter.NumAccepted(n);
   const size_t probes = std::clamp<size_t>(params.ef, 1, num_lists());
-  // Where few rows pass, reading just those is cheaper and exact.
-  if (n == 0 || accepted * num_lists() <= probes * n) {
+  const size_t depth =
+      std::max(params.k, params.rerank > 0 ? params.rerank
+                                           : kDefaultRerankFactor * params.k);
+  if (n == 0 || ScanIsCheaper(accepted, probes, depth)) {
     return FlatIndex(vectors_, metric_)
         .Search(query, params, filter, stop, out, stats);
   }
   const ScratchPool<Scratch>::Lease lease(&state_->scratches);
   Scratch& scratch = *lease.get();
-  const size_t depth =
-      std::max(params.k, params.rerank > 0 ? params.rerank
-                                           : kDefaultRerankFactor * params.k);
   Collector collector(*this, query, filter, stop, depth, &scratch, out);
   absl::Status status = collector.Start();
   const size_t enough = std::min(params.k, accepted);

@@ -84,6 +84,7 @@ class IvfIndex final : public Index {
   class Collector;
 
   IvfIndex(VectorSetView vectors, Metric metric, std::unique_ptr<State> state);
+  bool ScanIsCheaper(size_t accepted, size_t probes, size_t depth) const;
 
   const VectorSetView vectors_;
   const Metric metric_;

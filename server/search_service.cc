@@ -26,7 +26,7 @@ bool Scans(const v1::Quality& quality, const std::string& vector,
            const CollectionSchema& schema) {
   const std::optional<size_t> f = schema.FindVector(vector);
   return quality.exact() || quality.recall_target() == 1 ||
-         (f.has_value() && schema.vectors[*f].index == IndexKind::kFlat);
+         (f.has_value() && !HasIndex(schema.vectors[*f]));
 }
 
 bool Scans(const v1::Query& query, const CollectionSchema& schema) {

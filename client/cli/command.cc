@@ -95,8 +95,10 @@ void AddVectorOptions(CLI::App& command, VectorOptions& options) {
                   "Stored element type: f32, f16, i8 or u8")
       ->check(CLI::IsMember(Types()));
   command
-      .add_option("--index", options.index,
-                  "hnsw, ivf (lists: faster to build), or flat for exact scans")
+      .add_option(
+          "--index", options.index,
+          "hnsw, ivf (lists: faster to build), or flat for scans: exact "
+          "ones, or of codes with --codec")
       ->check(CLI::IsMember(std::vector<std::string>{"hnsw", "ivf", "flat"}))
       ->capture_default_str();
   command.add_option("--m", options.m, "Links per node of HNSW, 4 to 64");

@@ -133,6 +133,11 @@ void ValidateField(const VectorField& field, const std::string& path,
 
 }  // namespace
 
+bool HasIndex(const VectorField& field) {
+  return field.index != IndexKind::kFlat ||
+         field.codec.kind >= CodecSpec::Kind::kSaq;
+}
+
 std::optional<size_t> CollectionSchema::FindVector(
     absl::string_view wanted) const {
   for (size_t i = 0; i < vectors.size(); ++i) {

@@ -25,7 +25,9 @@ enum class IndexKind : uint8_t { kHnsw = 1, kFlat = 2, kIvf = 3 };
 // compared with them. Stored in descriptors.
 struct CodecSpec {
   enum class Kind : uint8_t {
-    kAuto = 0,  // saq for segments large enough to train one, else none
+    // saq for segments large enough to train one, rbq for smaller ones; none
+    // for flat indexes and vectors of less than 128 bytes.
+    kAuto = 0,
     kNone = 1,  // search the vectors as they are
     kSaq = 2,   // dimension segments with bits by their variance
     kRbq = 3,   // the same bits everywhere, no training
@@ -52,6 +54,10 @@ struct VectorField {
   IvfParams ivf;
   CodecSpec codec;
 };
+
+// Whether sealed segments are searched by more than a scan of the vectors: a
+// flat index is one of codes where a codec was chosen.
+bool HasIndex(const VectorField& field);
 
 struct CollectionSchema {
   std::string name;  // [A-Za-z0-9_.-]{1,128}, not starting with '.' or '-'

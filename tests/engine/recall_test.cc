@@ -143,6 +143,13 @@ INSTANTIATE_TEST_SUITE_P(
                 {Kind::kSaq, 4},
                 32,
                 IndexKind::kIvf},
+        Setting{
+            "L2FlatRbq4", Metric::kL2, {Kind::kRbq, 4}, 32, IndexKind::kFlat},
+        Setting{"CosineFlatSaq4",
+                Metric::kCosine,
+                {Kind::kSaq, 4},
+                32,
+                IndexKind::kFlat},
         Setting{"CosineIvfRbq2",
                 Metric::kCosine,
                 {Kind::kRbq, 2},
