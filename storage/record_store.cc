@@ -72,6 +72,8 @@ absl::Status WriteError(absl::string_view path, const rocksdb::Status& status) {
         "The disk of ", path, " is full, the store is read-only: ",
         status.ToString(), "; free some space, then resume or restart."));
   }
+  // A compaction met it before any reader did.
+  if (status.IsCorruption()) return ReadError(path, status);
   return absl::FailedPreconditionError(
       absl::StrCat("A write to ", path, " failed, the store is read-only: ",
                    status.ToString(), "; mend the disk, then restart."));

@@ -102,7 +102,8 @@ struct RecordStoreStats {
 
 // Thread-safe. Concurrent Commits share one fsync (RocksDB's write group).
 // After a failed write or sync the store is read-only: Commit returns
-// FailedPrecondition (disk trouble) or ResourceExhausted (disk full), reads go
+// FailedPrecondition (disk trouble; DataLoss where it is damaged data that a
+// compaction met) or ResourceExhausted (disk full), reads go
 // on, and nothing of the failed batch is visible, nor after Resume. The next
 // open shows it whole or not at all: a sync that fails leaves in doubt what
 // the disk holds, and a log record that is complete is kept, as for a commit
