@@ -109,23 +109,37 @@ Effort EffortAtDepth(const std::vector<RecallPoint>& table, uint32_t k,
 
 }  // namespace
 
-std::vector<RowId> SampleRows(std::vector<bool> excluded) {
+CalibrationQueries CalibrationQueries::OwnRows(VectorSetView vectors,
+                                               std::vector<bool> excluded) {
+  CalibrationQueries queries;
+  queries.vectors_ = vectors;
+  queries.are_own_ = true;
   Random random(kSeed);
-  std::vector<RowId> queries;
-  for (size_t tries = 0;
-       tries < 8 * kNumQueries && queries.size() < kNumQueries; ++tries) {
+  std::vector<RowId>& rows = queries.rows_;
+  for (size_t tries = 0; tries < 8 * kNumQueries && rows.size() < kNumQueries;
+       ++tries) {
     const auto row = static_cast<RowId>(random.Uniform(excluded.size()));
     if (excluded[row]) continue;
     excluded[row] = true;
-    queries.push_back(row);
+    rows.push_back(row);
   }
-  std::sort(queries.begin(), queries.end());
+  std::sort(rows.begin(), rows.end());
+  return queries;
+}
+
+CalibrationQueries CalibrationQueries::Given(VectorSetView given) {
+  CalibrationQueries queries;
+  queries.vectors_ = given;
+  const size_t count = std::min(given.num_rows, kNumQueries);
+  for (size_t i = 0; i < count; ++i) {
+    queries.rows_.push_back(static_cast<RowId>(i * given.num_rows / count));
+  }
   return queries;
 }
 
 std::vector<std::vector<Neighbor>> ExactNeighbors(
     VectorSetView vectors, const DistanceOps& ops,
-    const std::vector<RowId>& queries, Workers* workers) {
+    const CalibrationQueries& queries, Workers* workers) {
   std::vector<std::vector<Neighbor>> truth(queries.size());
   // Eight queries read each block of rows while it is in the cache.
   workers->For(queries.size(), 8, [&](size_t first, size_t last, size_t) {
@@ -134,10 +148,10 @@ std::vector<std::vector<Neighbor>> ExactNeighbors(
     for (size_t row = 0; row < vectors.num_rows; row += kScanRows) {
       const size_t count = std::min(kScanRows, vectors.num_rows - row);
       for (size_t q = first; q < last; ++q) {
-        ops.scan(vectors.row(queries[q]), vectors.row(row),
-                 vectors.stride_bytes, count, vectors.dim, distances.data());
+        ops.scan(queries[q], vectors.row(row), vectors.stride_bytes, count,
+                 vectors.dim, distances.data());
         for (size_t i = 0; i < count; ++i) {
-          if (row + i == queries[q]) continue;
+          if (row + i == queries.OwnRow(q)) continue;
           nearest[q - first].Push({distances[i], static_cast<RowId>(row + i)});
         }
       }

@@ -8,8 +8,9 @@
 #include <span>
 #include <vector>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "index/index.h"
+#include "src/base/cancel.h"
 #include "src/base/top_k.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
@@ -32,20 +33,52 @@ struct RecallPoint {
 SearchParams ParamsForRecall(const std::vector<RecallPoint>& table, size_t k,
                              double recall_target);
 
+// An index whose effort a table of RecallPoints chooses.
+class ApproximateIndex : public Index {
+ public:
+  // Measures recall@k over a grid of efforts, k in {1, 10, 100}, against exact
+  // search, with some of `queries` (of the rows' type), or without any with a
+  // seeded sample of the rows (each excluded from its own answer); keeps of
+  // each k the settings that no cheaper one reaches, in the order of their
+  // cost. A second or two for 60,000 x 784. The same for any number of threads.
+  // Cancelled: the token was set; it may be null.
+  virtual absl::StatusOr<std::vector<RecallPoint>> Calibrate(
+      size_t num_threads, const CancelToken* cancel,
+      VectorSetView queries = {}) const = 0;
+};
+
 // The depths k that are measured.
 inline constexpr std::array<uint32_t, 3> kCalibratedDepths = {1, 10, 100};
 using RecallPoints =
     std::array<std::vector<RecallPoint>, kCalibratedDepths.size()>;
 
-// Rows to ask for, ascending, the same for the same rows: at most 256 of those
-// not marked in `excluded` (one element per row). A row is a fair query when
-// the search cannot see it: a new point of the same distribution.
-std::vector<RowId> SampleRows(std::vector<bool> excluded);
+// What a calibration asks: some of the index's own rows, each of which its
+// search must not see, or queries from elsewhere. Borrows the vectors.
+class CalibrationQueries {
+ public:
+  // At most 256 of the rows not marked in `excluded` (one element per row), the
+  // same for the same rows. Hidden from its search, a row is a fair query: a
+  // new point of the same distribution.
+  static CalibrationQueries OwnRows(VectorSetView vectors,
+                                    std::vector<bool> excluded);
+  // At most 256 of `queries`, evenly spaced.
+  static CalibrationQueries Given(VectorSetView queries);
+
+  size_t size() const { return rows_.size(); }
+  const std::byte* operator[](size_t q) const { return vectors_.row(rows_[q]); }
+  // The row that is query q; kInvalidRow: none is.
+  RowId OwnRow(size_t q) const { return are_own_ ? rows_[q] : kInvalidRow; }
+
+ private:
+  VectorSetView vectors_;
+  std::vector<RowId> rows_;
+  bool are_own_ = false;
+};
 
 // The 100 nearest rows to each query but itself, nearest first.
 std::vector<std::vector<Neighbor>> ExactNeighbors(
     VectorSetView vectors, const DistanceOps& ops,
-    const std::vector<RowId>& queries, Workers* workers);
+    const CalibrationQueries& queries, Workers* workers);
 
 // Counts what one ef finds at every depth and, with codes, every depth of
 // reranking. Count from one thread per worker number.

@@ -52,7 +52,7 @@ absl::StatusOr<std::string> BuildHnswGraph(VectorSetView vectors, Metric metric,
 struct HnswState;
 struct HnswScratch;
 
-class HnswIndex final : public Index {
+class HnswIndex final : public ApproximateIndex {
  public:
   ~HnswIndex() override;
 
@@ -70,13 +70,10 @@ class HnswIndex final : public Index {
   size_t num_rows() const override { return vectors_.num_rows; }
   size_t memory_bytes() const override;
 
-  // Measures recall@k over a grid of ef (and of rerank, with codes), k in
-  // {1, 10, 100}, with a seeded sample of the rows as queries (each excluded
-  // from its own answer) against exact search; keeps of each k the settings
-  // that no cheaper one reaches, in the order of their cost. A second or two
-  // for 60,000 x 784. cancel may be null.
+  // The grid is of ef, and with codes of rerank.
   absl::StatusOr<std::vector<RecallPoint>> Calibrate(
-      size_t num_threads, const CancelToken* cancel) const;
+      size_t num_threads, const CancelToken* cancel,
+      VectorSetView queries = {}) const override;
 
   // Number of nodes that a walk over level-0 links from the entry points
   // reaches; equals num_rows() (connected by construction).

@@ -37,7 +37,7 @@ SearchCost CostOf(VectorSetView vectors, const CodedRows& codes) {
 
 // Rows that are on level 0 only: a walk that must not see its own query would
 // otherwise begin at it.
-std::vector<RowId> SampleQueries(const HnswGraph& graph) {
+CalibrationQueries OwnRows(VectorSetView vectors, const HnswGraph& graph) {
   std::vector<bool> excluded(graph.levels[0].num_nodes);
   if (graph.levels.size() > 1) {
     for (size_t i = 0; i < graph.levels[1].num_nodes; ++i) {
@@ -45,14 +45,14 @@ std::vector<RowId> SampleQueries(const HnswGraph& graph) {
     }
   }
   excluded[graph.levels.back().RowOf(graph.entry)] = true;
-  return SampleRows(std::move(excluded));
+  return CalibrationQueries::OwnRows(vectors, std::move(excluded));
 }
 
 // One setting of the graph's walk over all queries.
 class Trial {
  public:
   Trial(VectorSetView vectors, const HnswState& state,
-        const std::vector<RowId>& queries,
+        const CalibrationQueries& queries,
         const std::vector<std::vector<Neighbor>>& truth, Workers* workers)
       : vectors_(vectors),
         state_(state),
@@ -72,7 +72,7 @@ class Trial {
 
   VectorSetView vectors_;
   const HnswState& state_;
-  const std::vector<RowId>& queries_;
+  const CalibrationQueries& queries_;
   const std::vector<std::vector<Neighbor>>& truth_;
   Workers& workers_;
   std::vector<HnswScratch> scratches_;
@@ -80,13 +80,15 @@ class Trial {
 
 absl::Status Trial::WalkFor(size_t q, uint32_t ef, HnswScratch* scratch) const {
   const HnswLevel& level0 = state_.graph.levels[0];
-  const QueryScorer exact{state_.ops, vectors_, vectors_.row(queries_[q])};
+  const QueryScorer exact{state_.ops, vectors_, queries_[q]};
   scratch->Reserve(level0.num_nodes, level0.stride);
   uint64_t num_distances = 0;
   const auto walk = [&](const auto& score) {
     const HnswStep start =
         Descend(state_.graph, 0, score, scratch, &num_distances);
-    scratch->visited.Insert(queries_[q]);
+    if (queries_.OwnRow(q) != kInvalidRow) {
+      scratch->visited.Insert(queries_.OwnRow(q));
+    }
     PoolWalk(level0, score, start, ef, scratch, &num_distances,
              [] { return true; });
     scratch->visited.Clear();
@@ -126,12 +128,14 @@ absl::Status Trial::Run(uint32_t ef, RecallPoints* points) {
 }  // namespace
 
 absl::StatusOr<std::vector<RecallPoint>> HnswIndex::Calibrate(
-    size_t num_threads, const CancelToken* cancel) const {
+    size_t num_threads, const CancelToken* cancel, VectorSetView given) const {
   const HnswGraph& graph = state_->graph;
   if (graph.levels.empty()) return std::vector<RecallPoint>();
   Workers workers(num_threads);
-  const std::vector<RowId> queries = SampleQueries(graph);
-  if (queries.empty()) return std::vector<RecallPoint>();
+  const CalibrationQueries queries = given.num_rows > 0
+                                         ? CalibrationQueries::Given(given)
+                                         : OwnRows(vectors_, graph);
+  if (queries.size() == 0) return std::vector<RecallPoint>();
   const std::vector<std::vector<Neighbor>> truth =
       ExactNeighbors(vectors_, *state_->ops, queries, &workers);
   Trial trial(vectors_, *state_, queries, truth, &workers);

@@ -408,7 +408,7 @@ absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
 }
 
 absl::StatusOr<std::vector<RecallPoint>> IvfIndex::Calibrate(
-    size_t num_threads, const CancelToken* cancel) const {
+    size_t num_threads, const CancelToken* cancel, VectorSetView given) const {
   constexpr auto kProbes = std::to_array<uint32_t>(
       {1,  2,   3,   4,   6,   8,   12,  16,   24,   32,   48,   64,
        96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096});
@@ -416,8 +416,10 @@ absl::StatusOr<std::vector<RecallPoint>> IvfIndex::Calibrate(
   constexpr size_t kPool = 2'400;
   if (vectors_.num_rows < 2) return std::vector<RecallPoint>();
   Workers workers(num_threads);
-  const std::vector<RowId> queries =
-      SampleRows(std::vector<bool>(vectors_.num_rows));
+  const CalibrationQueries queries =
+      given.num_rows > 0 ? CalibrationQueries::Given(given)
+                         : CalibrationQueries::OwnRows(
+                               vectors_, std::vector<bool>(vectors_.num_rows));
   const std::vector<std::vector<Neighbor>> truth =
       ExactNeighbors(vectors_, *state_->ops, queries, &workers);
   const bool reranks = state_->codec != nullptr;
@@ -436,9 +438,9 @@ absl::StatusOr<std::vector<RecallPoint>> IvfIndex::Calibrate(
             TopK found(reranks ? 0 : kCalibratedDepths.back() + 1);
             const StopCondition never;
             const Filter all;
-            Collector collector(*this, vectors_.row(queries[q]), all, never,
-                                kPool, &scratch, &found);
-            collector.Exclude(queries[q]);
+            Collector collector(*this, queries[q], all, never, kPool, &scratch,
+                                &found);
+            collector.Exclude(queries.OwnRow(q));
             statuses[worker].Update(collector.Start());
             statuses[worker].Update(collector.ReadUpTo(probes));
             std::vector<Neighbor>& pool = scratch.pool;
@@ -448,7 +450,7 @@ absl::StatusOr<std::vector<RecallPoint>> IvfIndex::Calibrate(
             } else {
               pool = found.TakeSorted();
               std::erase_if(pool, [&](const Neighbor& neighbor) {
-                return neighbor.row == queries[q];
+                return neighbor.row == queries.OwnRow(q);
               });
             }
             scratch.rows.clear();
@@ -456,9 +458,8 @@ absl::StatusOr<std::vector<RecallPoint>> IvfIndex::Calibrate(
               scratch.rows.push_back(candidate.row);
             }
             scratch.exact.resize(pool.size());
-            GatherAhead(*state_->ops, vectors_.row(queries[q]), vectors_,
-                        scratch.rows.data(), scratch.rows.size(),
-                        scratch.exact.data());
+            GatherAhead(*state_->ops, queries[q], vectors_, scratch.rows.data(),
+                        scratch.rows.size(), scratch.exact.data());
             counter.Count(worker, q, {scratch.exact.data(), pool.size()});
           }
         });

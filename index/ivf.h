@@ -48,7 +48,7 @@ absl::StatusOr<IvfLists> BuildIvfLists(VectorSetView vectors, Metric metric,
                                        size_t num_threads,
                                        const CancelToken* cancel);
 
-class IvfIndex final : public Index {
+class IvfIndex final : public ApproximateIndex {
  public:
   ~IvfIndex() override;
 
@@ -73,10 +73,10 @@ class IvfIndex final : public Index {
   size_t code_bytes() const;
   size_t memory_bytes() const override;
 
-  // Measures recall@k over a grid of lists (and of rerank, with codes), as
-  // HnswIndex::Calibrate does.
+  // The grid is of lists, and with codes of rerank.
   absl::StatusOr<std::vector<RecallPoint>> Calibrate(
-      size_t num_threads, const CancelToken* cancel) const;
+      size_t num_threads, const CancelToken* cancel,
+      VectorSetView queries = {}) const override;
 
  private:
   struct State;

@@ -176,12 +176,12 @@ void Codec::LoadRow(const void* row, ElementType type, float* out) const {
   if (metric_ == Metric::kCosine) NormalizeInto(out, dim(), out);
 }
 
-std::vector<float> Codec::Panels() const {
+std::vector<float> Codec::PanelsOf(const std::vector<float>& basis) const {
   // num_coded_ is a multiple of 16, so that the panels are full.
   static_assert(kPairPanel == 16);
-  std::vector<float> panels(basis_.size());
-  if (!basis_.empty()) {
-    PackPanels(basis_.data(), dim(), num_coded_, dim(), panels.data());
+  std::vector<float> panels(basis.size());
+  if (!basis.empty()) {
+    PackPanels(basis.data(), dim(), num_coded_, dim(), panels.data());
   }
   return panels;
 }
@@ -262,11 +262,14 @@ absl::Status Codec::Encode(VectorSetView rows, std::span<uint8_t> records,
   VICINAL_CHECK_EQ(rows.dim, dim());
   VICINAL_CHECK_EQ(records.size(), rows.num_rows * layout_.record_bytes);
   const size_t d = dim();
-  const std::vector<float> panels = Panels();
+  const std::vector<float> panels = PanelsOf(basis_);
   std::vector<float> coded_centres;
   if (centres != nullptr) {
     VICINAL_CHECK_EQ(centres->offsets.back(), rows.num_rows);
-    coded_centres = CodeCentres(centres->centres, panels.data());
+    // Centres are part of the query's side of the product.
+    coded_centres =
+        CodeCentres(centres->centres,
+                    query_basis_.empty() ? panels : PanelsOf(query_basis_));
   }
   Workers workers(num_threads);
   std::vector<EncodeRoom> rooms(workers.size());
@@ -296,7 +299,7 @@ absl::Status Codec::Encode(VectorSetView rows, std::span<uint8_t> records,
 }
 
 std::vector<float> Codec::CodeCentres(MatrixView centres,
-                                      const float* panels) const {
+                                      const std::vector<float>& panels) const {
   const size_t d = dim();
   std::vector<float> centred(centres.num_rows * d);
   for (size_t i = 0; i < centres.num_rows; ++i) {
@@ -305,7 +308,8 @@ std::vector<float> Codec::CodeCentres(MatrixView centres,
     }
   }
   std::vector<float> coded(centres.num_rows * num_coded_);
-  Project({centred.data(), centres.num_rows, d, d}, panels, coded.data());
+  Project({centred.data(), centres.num_rows, d, d}, panels.data(),
+          coded.data());
   return coded;
 }
 

@@ -183,8 +183,8 @@ class Codec {
   struct EncodeRoom;
 
   Codec() = default;
-  // The basis as PackPanels leaves it; empty without one.
-  std::vector<float> Panels() const;
+  // A basis as PackPanels leaves it; empty of an empty one.
+  std::vector<float> PanelsOf(const std::vector<float>& basis) const;
   // Coded coordinates of centred rows, num_coded_ apart.
   void Project(MatrixView centred, const float* panels, float* coded) const;
   // out->coordinates_ of out->centred_, whose length is norm, in integers.
@@ -195,13 +195,14 @@ class Codec {
   }
   // Derives layout, the rounded matrix and its scales from plan and basis.
   void Finish();
-  // Rows first .. first + count, centred in room->centred. panels: of Panels.
-  // coded_centres: those of c - m.
+  // Rows first .. first + count, centred in room->centred. panels: of
+  // basis_. coded_centres: those of c - m.
   void EncodeBlock(size_t first, size_t count, const float* panels,
                    const RowCentres* centres, const float* coded_centres,
                    EncodeRoom* room, uint8_t* records) const;
   // Coded coordinates of centres - mean.
-  std::vector<float> CodeCentres(MatrixView centres, const float* panels) const;
+  std::vector<float> CodeCentres(MatrixView centres,
+                                 const std::vector<float>& panels) const;
   // The row as floats, of unit length under the cosine.
   void LoadRow(const void* row, ElementType type, float* out) const;
   float Rescale(const uint8_t* record, size_t segment) const;

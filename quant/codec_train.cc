@@ -39,6 +39,9 @@ constexpr size_t kTrialNearest = 200;
 constexpr double kWorthIt = 0.99;
 // The same of a second basis, which makes a codec larger.
 constexpr double kWorthTwoBases = 0.95;
+// Rows count for so much of the queries' moments, so that a query unlike the
+// sample, but like a row, is not estimated much worse.
+constexpr double kShareOfRows = 0.05;
 constexpr size_t kQueriesPerDim = 4;
 constexpr size_t kMaxTrainingQueries = 16'384;
 
@@ -270,7 +273,7 @@ void CodecTrainer::FitFactors(Codec* codec, const Axes& axes) const {
   const MatrixView rows = sample(kTrialRows);
   const size_t num_coded = codec->num_coded_;
   std::vector<float> coded(rows.num_rows * num_coded);
-  codec->Project(rows, codec->Panels().data(), coded.data());
+  codec->Project(rows, codec->PanelsOf(codec->basis_).data(), coded.data());
   std::vector<uint8_t> codes(num_coded);
   double coded2 = 0;
   for (size_t s = 0; s < codec->plan_.size(); ++s) {
@@ -440,8 +443,19 @@ absl::StatusOr<CodecTrainer::Axes> CodecTrainer::SpheringAxes() {
   constexpr float kFloor = 1e-6f;
   const size_t d = rows_.dim;
   const MatrixView queries{queries_.data(), num_training_queries(), d, d};
+  const std::vector<float> moments = SecondMoments(sample(SIZE_MAX), {});
+  std::vector<float> mixed = SecondMoments(queries, {});
+  double of_queries = 0, of_rows = 0;
+  for (size_t i = 0; i < d; ++i) {
+    of_queries += mixed[i * d + i];
+    of_rows += moments[i * d + i];
+  }
+  if (of_rows > 0) {
+    const auto factor = static_cast<float>(kShareOfRows * of_queries / of_rows);
+    for (size_t i = 0; i < d * d; ++i) mixed[i] += factor * moments[i];
+  }
   VICINAL_ASSIGN_OR_RETURN(const Eigen power,
-                           SymmetricEigen(SecondMoments(queries, {}), d));
+                           SymmetricEigen(std::move(mixed), d));
   if (!(power.values[0] > 0)) return PcaAxes();  // all queries are the mean
   // W = V^T s V and W^-1 = V^T s^-1 V with the eigenvectors in V's rows.
   const auto times = [&](const std::vector<float>& a,
@@ -464,7 +478,6 @@ absl::StatusOr<CodecTrainer::Axes> CodecTrainer::SpheringAxes() {
   const std::vector<float> w_inverse = times(inverse, transposed);
   VICINAL_RETURN_IF_ERROR(CheckCancelled());
   // The axes of W r: eigenvectors of W K W.
-  const std::vector<float> moments = SecondMoments(sample(SIZE_MAX), {});
   VICINAL_ASSIGN_OR_RETURN(Eigen eigen,
                            SymmetricEigen(times(times(w, moments), w), d));
   Axes axes;

@@ -968,6 +968,14 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
     vector_bytes += segment.vector_bytes;
     index_bytes += segment.index_bytes;
   }
+  for (const RecallStats& recall : stats.recall) {
+    v1::RecallStats* r = to->add_recall();
+    r->set_vector_name(schema.vectors[recall.field].name);
+    r->set_num_queries(recall.num_queries);
+    r->set_asked(recall.asked);
+    r->set_found(recall.found);
+    r->set_num_calibrations(recall.num_calibrations);
+  }
   to->set_vector_bytes(vector_bytes);
   to->set_index_bytes(index_bytes);
   to->set_code_bytes(code_bytes);

@@ -82,6 +82,14 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
   out["index_bytes"] = stats.index_bytes();
   out["code_bytes"] = stats.code_bytes();
   out["degraded"] = stats.degraded();
+  out["recall"] = nlohmann::ordered_json::array();
+  for (const v1::RecallStats& recall : stats.recall()) {
+    out["recall"].push_back({{"vector", recall.vector_name()},
+                             {"num_queries", recall.num_queries()},
+                             {"asked", recall.asked()},
+                             {"found", recall.found()},
+                             {"num_calibrations", recall.num_calibrations()}});
+  }
   out["segments"] = nlohmann::ordered_json::array();
   for (const v1::SegmentStats& segment : stats.segments()) {
     out["segments"].push_back({{"number", segment.number()},
@@ -94,6 +102,10 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
                                {"file_bytes", segment.file_bytes()}});
   }
   return out;
+}
+
+std::string VectorName(const std::string& name) {
+  return name.empty() ? "(unnamed)" : name;
 }
 
 void Print(const v1::Collection& collection) {
@@ -118,12 +130,27 @@ void Print(const v1::Collection& collection) {
                  {"codec"}});
   for (const v1::VectorConfig& vector : collection.vectors()) {
     vectors.AddRow(
-        {vector.name().empty() ? "(unnamed)" : vector.name(),
-         WithCommas(vector.dim()), MetricName(vector.metric()),
+        {VectorName(vector.name()), WithCommas(vector.dim()),
+         MetricName(vector.metric()),
          std::string(client::ElementTypeName(client::FromProto(vector.type()))),
          IndexName(vector.index()), CodecName(vector.codec())});
   }
   absl::PrintF("\n%s", vectors.Format());
+  if (!stats.recall().empty()) {
+    Table recalls({{"recall of"},
+                   {"asked", Align::kRight},
+                   {"found", Align::kRight},
+                   {"queries", Align::kRight},
+                   {"calibrations", Align::kRight}});
+    for (const v1::RecallStats& recall : stats.recall()) {
+      recalls.AddRow({VectorName(recall.vector_name()),
+                      absl::StrFormat("%.3f", recall.asked()),
+                      absl::StrFormat("%.3f", recall.found()),
+                      WithCommas(recall.num_queries()),
+                      WithCommas(recall.num_calibrations())});
+    }
+    absl::PrintF("\n%s", recalls.Format());
+  }
   if (stats.segments().empty()) return;
   Table segments({{"segment"},
                   {"state"},

@@ -77,12 +77,23 @@ struct SegmentStats {
   uint64_t file_bytes = 0;    // 0 while in memory only
 };
 
+// How well recall targets of one field were met, by queries that were asked
+// again exactly.
+struct RecallStats {
+  size_t field = 0;
+  uint64_t num_queries = 0;
+  double asked = 0;               // mean recall_target
+  double found = 0;               // mean recall of a segment's answers
+  uint64_t num_calibrations = 0;  // for missed targets, since the open
+};
+
 struct CollectionStats {
   uint64_t num_points = 0;   // live
   uint64_t num_indexed = 0;  // live rows of sealed segments
   Sequence sequence = 0;     // last committed
   std::vector<SegmentStats> segments;
-  bool degraded = false;  // an index file is being rebuilt
+  std::vector<RecallStats> recall;  // of fields whose recall was looked at
+  bool degraded = false;            // an index file is being rebuilt
 };
 
 class Collection {

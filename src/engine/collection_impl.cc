@@ -56,7 +56,8 @@ CollectionImpl::CollectionImpl(const EngineContext* context,
     : context_(context),
       store_(context->store, number),
       folder_(std::move(folder)),
-      layout_(std::make_shared<const Layout>(LayoutOf(schema))) {
+      layout_(std::make_shared<const Layout>(LayoutOf(schema))),
+      recall_watch_(*layout_) {
   SetSchema(std::move(schema));
 }
 

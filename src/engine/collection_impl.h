@@ -26,6 +26,7 @@
 #include "src/engine/committer.h"
 #include "src/engine/database.h"
 #include "src/engine/layout.h"
+#include "src/engine/recall_watch.h"
 #include "src/engine/view.h"
 #include "storage/collection_store.h"
 
@@ -124,6 +125,7 @@ class CollectionImpl final
   bool has_recovered() const {
     return num_recovered_.load(std::memory_order_relaxed) > 0;
   }
+  RecallWatch& recall_watch() { return recall_watch_; }
   // From now on deaths are noted, for the segment that a build will bring.
   void BeginBuild();
   void AbandonBuild();
@@ -206,6 +208,8 @@ class CollectionImpl final
   std::atomic<uint64_t> num_points_ = 0;
   std::atomic<int64_t> last_write_ns_ = 0;
   std::atomic<int64_t> last_freeze_ns_ = 0;
+
+  mutable RecallWatch recall_watch_;
 
   // Committer's thread.
   Head head_;

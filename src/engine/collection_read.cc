@@ -337,7 +337,8 @@ absl::StatusOr<std::vector<SearchResult>> CollectionImpl::Search(
   pin.epoch = epoch_.load(std::memory_order_acquire);
   pin.sequence = sequence_.load(std::memory_order_acquire);
   pin.view = view_.Load();
-  const Searcher searcher(schema(), *layout_, std::move(pin), epoch_, stop);
+  const Searcher searcher(schema(), *layout_, std::move(pin), epoch_, stop,
+                          &recall_watch_);
   ThreadPool* pool = context_->query_pool;
   std::vector<SearchResult> results;
   results.reserve(queries.size());
@@ -394,6 +395,7 @@ CollectionStats CollectionImpl::stats() const {
   }
   stats.num_points = Count();
   stats.sequence = sequence_.load(std::memory_order_acquire);
+  stats.recall = recall_watch_.stats();
   stats.degraded = has_recovered();
   return stats;
 }

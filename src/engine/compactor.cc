@@ -38,6 +38,11 @@ constexpr auto kFirstBackoff = std::chrono::milliseconds(1'000);
 constexpr auto kMaxBackoff = std::chrono::milliseconds(60'000);
 constexpr auto kStreamCleaning = std::chrono::hours(1);
 
+// Recall checks take at most a hundredth of a core, and read so much from a
+// disk that may be slow.
+constexpr int kRecallCheckShare = 100;
+constexpr double kRecallCheckBytesPerSecond = 20e6;
+
 double DeadShare(const SealedSegment& segment) {
   return static_cast<double>(segment.num_deleted()) /
          static_cast<double>(std::max<size_t>(segment.num_rows(), 1));
@@ -54,6 +59,7 @@ Compactor::Compactor(const EngineContext* context,
 }
 
 void Compactor::Stop() {
+  stop_watching_.Cancel();
   {
     MutexLock lock(mu_);
     stopping_ = true;
@@ -171,7 +177,44 @@ bool Compactor::DoOne() {
   for (const std::unique_ptr<State>& state : states_) {
     if (VerifyOne(state.get(), now)) return true;
   }
+  for (const std::unique_ptr<State>& state : states_) {
+    WatchRecall(state.get(), now);
+  }
   return false;
+}
+
+size_t Compactor::num_build_threads() const {
+  const size_t threads = context_->options->build_threads;
+  return threads > 0 ? threads
+                     : std::max(1u, std::thread::hardware_concurrency());
+}
+
+void Compactor::WatchRecall(State* state, Time now) {
+  const int64_t pause_ms = context_->options->recall_check_ms;
+  if (pause_ms == 0 || now < state->next_recall_check ||
+      state->collection->dropped()) {
+    return;
+  }
+  RecallWatch::CheckOptions options;
+  options.num_threads = num_build_threads();
+  options.cancel = &stop_watching_;
+  options.tell = [&](const std::string& what) {
+    if (!context_->options->warn) return;
+    context_->options->warn(absl::StrCat(
+        "Collection \"", state->collection->schema().name, "\": ", what));
+  };
+  const std::optional<size_t> bytes = state->collection->recall_watch().Check(
+      *state->collection->view(), options);
+  if (!bytes.has_value()) return;
+  Hook("recall:checked");
+  const Time end = context_->options->clock->Now();
+  const std::chrono::duration<double> by_bytes(static_cast<double>(*bytes) /
+                                               kRecallCheckBytesPerSecond);
+  state->next_recall_check =
+      end + std::max({std::chrono::duration_cast<Time::duration>(
+                          std::chrono::milliseconds(pause_ms)),
+                      kRecallCheckShare * (end - now),
+                      std::chrono::duration_cast<Time::duration>(by_bytes)});
 }
 
 void Compactor::TakeRequests() {
@@ -438,10 +481,10 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
   SegmentBuildOptions options;
   options.folder = collection.folder();
   options.number = collection.manifest().next_segment_number;
-  options.num_threads = context_->options->build_threads;
-  if (options.num_threads == 0) {
-    options.num_threads = std::max(1u, std::thread::hardware_concurrency());
-  }
+  options.num_threads = num_build_threads();
+  options.queries = [&collection](size_t f) {
+    return collection.recall_watch().Sample(f);
+  };
   options.cancel = &operation->cancel();
   options.progress = &operation->progress();
   options.on_phase = [operation](absl::string_view phase) {
@@ -539,8 +582,12 @@ std::chrono::milliseconds Compactor::WaitTime() const {
                     view->growing->num_rows() >= kMinRowsToSealIdle;
   }
   // Delays are counted in hundreds of milliseconds.
-  return memory_waits ? std::chrono::milliseconds(100)
-                      : std::chrono::milliseconds(2'000);
+  std::chrono::milliseconds wait(memory_waits ? 100 : 2'000);
+  if (const int64_t pause_ms = context_->options->recall_check_ms;
+      pause_ms > 0) {
+    wait = std::min(wait, std::chrono::milliseconds(pause_ms));
+  }
+  return wait;
 }
 
 }  // namespace vicinal

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "src/base/cancel.h"
 #include "src/base/mutex.h"
 #include "src/base/thread_pool.h"
 #include "src/engine/collection_impl.h"
@@ -70,6 +71,7 @@ class Compactor {
     std::chrono::milliseconds backoff{0};
     bool seal_posted = false;
     Time next_stream_cleaning;
+    Time next_recall_check;
     Time next_recovery;  // of a segment whose records cannot be read
     std::optional<OptimizeRequest> optimizing;
   };
@@ -104,6 +106,9 @@ class Compactor {
   absl::StatusOr<bool> VerifySources(const Job& job);
   // One segment that was not read since the open, when nothing else is due.
   bool VerifyOne(State* state, Time now);
+  // Asks a query again, exactly, when nothing else is due.
+  void WatchRecall(State* state, Time now);
+  size_t num_build_threads() const;
   bool stopping() const;
   void Hook(absl::string_view point) const;
   // How long to wait when nothing is due.
@@ -112,6 +117,7 @@ class Compactor {
   const EngineContext* const context_;
   OperationRegistry* const operations_;
   std::vector<std::unique_ptr<State>> states_;  // the thread's
+  CancelToken stop_watching_;
 
   mutable Mutex mu_;
   CondVar wake_;

@@ -45,6 +45,10 @@ struct DatabaseOptions {
   // Upserts are refused, or wait where the caller can (ingest streams), while
   // more bytes than this wait for their index.
   size_t max_unindexed_bytes = size_t{2} << 30;
+  // Least pause between two queries of a collection that are asked again,
+  // exactly, to see whether recall targets are met; 0: none is. Checks take at
+  // most a hundredth of a core.
+  int64_t recall_check_ms = 2'000;
   RecordStoreOptions store;
   // Told in a sentence what an operator should know: a damaged index file, a
   // failed build, the end of writes. From any thread, must not block. Empty:
@@ -56,7 +60,7 @@ struct DatabaseOptions {
   // commit:before_ack. Builds: build:start, build:before_file,
   // build:after_vectors, build:after_file, build:before_manifest,
   // build:before_swap, build:after_swap, build:done. Others: verify:damaged,
-  // verify:done, drop:done.
+  // verify:done, recall:checked, drop:done.
   std::function<void(absl::string_view point)> test_hook;
   // Tests only: fails the writing of segment files at will.
   FileFaultHook segment_fault_hook;

@@ -117,8 +117,8 @@ absl::Status SealedSegment::Load() {
   meta.remove_prefix(kMetaHeaderBytes);
   dead_ = std::make_unique<AtomicBitmap>(entry_.num_rows);
   VICINAL_RETURN_IF_ERROR(LoadIds());
-  fields_.resize(num_fields);
   for (size_t f = 0; f < num_fields; ++f) {
+    fields_.emplace_back();
     VICINAL_RETURN_IF_ERROR(LoadField(f, meta.substr(0, sizeof(FieldMeta))));
     meta.remove_prefix(sizeof(FieldMeta));
   }
@@ -227,12 +227,14 @@ absl::Status SealedSegment::LoadField(size_t f, absl::string_view meta_bytes) {
   }
   VICINAL_ASSIGN_OR_RETURN(absl::string_view table,
                            index_file_->Section(SectionName("C", f)));
+  std::vector<RecallPoint> calibration;
   RecallPoint point;
   while (ConsumeFixed(&table, &point.recall) &&
          ConsumeFixed(&table, &point.k) && ConsumeFixed(&table, &point.ef) &&
          (!has_codes || ConsumeFixed(&table, &point.rerank))) {
-    field.calibration.push_back(point);
+    calibration.push_back(point);
   }
+  field.Calibrate(std::move(calibration));
   return absl::OkStatus();
 }
 
@@ -339,16 +341,18 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
   params.k = query.k;
   const Index* index = field.flat.get();
   if (!IsExact(query)) {
+    const std::vector<RecallPoint>& calibration =
+        *field.calibration.load(std::memory_order_acquire);
     if (query.ef.has_value()) {
       params.ef = *query.ef;
       if (field.has_lists) {
         // The lists were chosen; the depth of reranking follows from what
         // nearly exact searches need.
         params.rerank =
-            ParamsForRecall(field.calibration, query.k, kDeepRecall).rerank;
+            ParamsForRecall(calibration, query.k, kDeepRecall).rerank;
       }
     } else {
-      params = ParamsForRecall(field.calibration, query.k, query.recall_target);
+      params = ParamsForRecall(calibration, query.k, query.recall_target);
     }
     index = field.index.get();
   }
@@ -363,6 +367,16 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
     out->Push({neighbor.distance, field.to_row[neighbor.row]});
   }
   return status;
+}
+
+absl::Status SealedSegment::Recalibrate(size_t f, VectorSetView queries,
+                                        size_t num_threads,
+                                        const CancelToken* cancel) {
+  VICINAL_ASSIGN_OR_RETURN(
+      std::vector<RecallPoint> table,
+      fields_[f].index->Calibrate(num_threads, cancel, queries));
+  fields_[f].Calibrate(std::move(table));
+  return absl::OkStatus();
 }
 
 SegmentStats SealedSegment::stats() const {

@@ -4,10 +4,12 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -18,6 +20,7 @@
 #include "index/index.h"
 #include "quant/codec.h"
 #include "src/base/bitmap.h"
+#include "src/base/cancel.h"
 #include "src/base/mapped_buffer.h"
 #include "src/base/section_file.h"
 #include "src/base/types.h"
@@ -63,6 +66,14 @@ class SealedSegment final : public Segment {
   bool IsExact(const SegmentQuery& query) const override;
   SegmentStats stats() const override;
 
+  // Whether searches of the field may be approximate.
+  bool HasIndex(size_t field) const { return fields_[field].index != nullptr; }
+  // Measures anew which effort reaches which recall, for `queries` (as the
+  // field's rows); searches use it from then on, until the segment is closed.
+  // One caller at a time. Cancelled: the token was set.
+  absl::Status Recalibrate(size_t field, VectorSetView queries,
+                           size_t num_threads, const CancelToken* cancel);
+
   // Live bytes of vectors: what a merge would have to rebuild.
   size_t live_vector_bytes() const;
 
@@ -79,9 +90,17 @@ class SealedSegment final : public Segment {
     // which a mapped file cannot have. Measured: 1.1-1.2x the searches per
     // second.
     MappedBuffer hot;
-    std::unique_ptr<Index> index;  // null: scanned
-    bool has_lists = false;        // whether it is an IVF
-    std::vector<RecallPoint> calibration;
+    std::unique_ptr<ApproximateIndex> index;  // null: scanned
+    bool has_lists = false;                   // whether it is an IVF
+    // The newest is in use; searches may still read the others.
+    std::vector<std::unique_ptr<const std::vector<RecallPoint>>> calibrations;
+    std::atomic<const std::vector<RecallPoint>*> calibration = nullptr;
+
+    void Calibrate(std::vector<RecallPoint> table) {
+      calibrations.push_back(
+          std::make_unique<const std::vector<RecallPoint>>(std::move(table)));
+      calibration.store(calibrations.back().get(), std::memory_order_release);
+    }
   };
 
   SealedSegment() = default;
@@ -107,7 +126,7 @@ class SealedSegment final : public Segment {
   std::span<const uint64_t> id_offsets_;
   absl::string_view ids_;
   std::span<const uint64_t> id_slots_;
-  std::vector<Field> fields_;
+  std::deque<Field> fields_;  // which do not move
   std::unique_ptr<AtomicBitmap> dead_;
   std::atomic<Health> health_ = Health::kUnknown;
 };

@@ -162,6 +162,12 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
   query.exact = stage.exact;
   query.ef = stage.ef;
   query.recall_target = stage.recall_target;
+  query.k = stage.k;
+  if (std::any_of(
+          pin_.view->sealed.begin(), pin_.view->sealed.end(),
+          [&](const auto& segment) { return !segment->IsExact(query); })) {
+    watch_->Offer(query);
+  }
   // Versions that were replaced meanwhile can crowd out others; then ask for
   // as many more. Each round is needed only when writers were faster than it.
   for (size_t surplus = 0;;) {

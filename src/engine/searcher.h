@@ -16,6 +16,7 @@
 #include "src/base/types.h"
 #include "src/engine/layout.h"
 #include "src/engine/query.h"
+#include "src/engine/recall_watch.h"
 #include "src/engine/schema.h"
 #include "src/engine/segment.h"
 #include "src/engine/view.h"
@@ -41,12 +42,14 @@ struct SearchPin {
 class Searcher {
  public:
   Searcher(const CollectionSchema& schema, const Layout& layout, SearchPin pin,
-           const std::atomic<uint64_t>& epoch, const StopCondition& stop)
+           const std::atomic<uint64_t>& epoch, const StopCondition& stop,
+           RecallWatch* watch)
       : schema_(schema),
         layout_(layout),
         pin_(std::move(pin)),
         epoch_(epoch),
-        stop_(stop) {}
+        stop_(stop),
+        watch_(watch) {}
 
   // pool: helps when several sealed segments are worth it; null: the calling
   // thread does everything.
@@ -105,6 +108,7 @@ class Searcher {
   const SearchPin pin_;
   const std::atomic<uint64_t>& epoch_;
   const StopCondition& stop_;
+  RecallWatch* const watch_;  // told of what was asked
 };
 
 }  // namespace vicinal

@@ -44,6 +44,9 @@ constexpr size_t kMinIndexRows = 2'000;
 constexpr size_t kMinSaqRows = 10'000;
 constexpr float kEarlyBits = 4;
 
+// Queries from which on they take the place of rows in a calibration.
+constexpr size_t kMinQueries = 128;
+
 // How a field with `num_rows` rows is encoded; nothing: it is not.
 std::optional<CodecParams> CodecParamsFor(const CodecSpec& spec,
                                           const FieldLayout& layout,
@@ -114,6 +117,7 @@ class SegmentBuild {
     std::string lists;                   // empty: it has none
     std::unique_ptr<IvfIndex> ivf;       // over lists
     std::unique_ptr<const Codec> codec;  // null: searched as it is
+    QuerySample queries;
 
     bool has_index() const { return has_graph || !lists.empty(); }
   };
@@ -131,7 +135,8 @@ class SegmentBuild {
                             SectionFileWriter* writer);
   absl::StatusOr<std::vector<uint8_t>> Encode(size_t f,
                                               VectorSetView vectors) const;
-  // Opens the lists and trains the codecs, which the file's META names.
+  // Takes the queries, opens the lists and trains the codecs, which the file's
+  // META names.
   absl::Status TrainCodecs(const SectionFile& vectors_file);
   absl::StatusOr<VectorSetView> VectorsIn(const SectionFile& vectors_file,
                                           size_t f) const;
@@ -419,6 +424,7 @@ absl::Status SegmentBuild::TrainCodecs(const SectionFile& vectors_file) {
     VICINAL_RETURN_IF_ERROR(CheckCancelled());
     VICINAL_ASSIGN_OR_RETURN(const VectorSetView vectors,
                              VectorsIn(vectors_file, f));
+    if (options_.queries) field.queries = options_.queries(f);
     std::optional<RowCentres> centres;
     if (!field.lists.empty()) {
       VICINAL_ASSIGN_OR_RETURN(
@@ -432,7 +438,8 @@ absl::Status SegmentBuild::TrainCodecs(const SectionFile& vectors_file) {
     VICINAL_ASSIGN_OR_RETURN(
         field.codec,
         TrainCodec(vectors, layout.search_metric, *params, options_.num_threads,
-                   options_.cancel, centres ? &*centres : nullptr));
+                   options_.cancel, centres ? &*centres : nullptr,
+                   field.queries.view));
   }
   return absl::OkStatus();
 }
@@ -462,13 +469,15 @@ absl::Status SegmentBuild::WriteIndexOf(size_t f, VectorSetView vectors,
   // Rows count once in the progress, not once for each field.
   Progress* progress = f == 0 ? options_.progress : nullptr;
   std::string graph;
+  VectorSetView queries = field.queries.view;
+  if (queries.num_rows < kMinQueries) queries = {};
   std::vector<RecallPoint> calibration;
   if (field.ivf != nullptr) {
     Phase("measuring recall");
     field.ivf->UseCodes({codec, records.data()});
     VICINAL_ASSIGN_OR_RETURN(
         calibration,
-        field.ivf->Calibrate(options_.num_threads, options_.cancel));
+        field.ivf->Calibrate(options_.num_threads, options_.cancel, queries));
     if (progress != nullptr) {
       progress->done.fetch_add(vectors.num_rows, std::memory_order_relaxed);
     }
@@ -482,7 +491,8 @@ absl::Status SegmentBuild::WriteIndexOf(size_t f, VectorSetView vectors,
         const auto index, HnswIndex::Open(vectors, layout.search_metric, graph,
                                           {codec, records.data()}));
     VICINAL_ASSIGN_OR_RETURN(
-        calibration, index->Calibrate(options_.num_threads, options_.cancel));
+        calibration,
+        index->Calibrate(options_.num_threads, options_.cancel, queries));
   }
   std::string table;
   for (const RecallPoint& point : calibration) {

@@ -14,6 +14,7 @@
 #include "src/base/section_file.h"
 #include "src/base/types.h"
 #include "src/engine/layout.h"
+#include "src/engine/query_sample.h"
 #include "src/engine/schema.h"
 #include "src/engine/sealed_segment.h"
 #include "src/engine/segment.h"
@@ -26,6 +27,9 @@ struct SegmentBuildOptions {
   size_t num_threads = 1;
   const CancelToken* cancel = nullptr;
   Progress* progress = nullptr;
+  // Queries of a field of late, to train and calibrate with; empty: rows stand
+  // for them.
+  std::function<QuerySample(size_t field)> queries;
   // Told what goes on, for people; and the named points for tests.
   std::function<void(absl::string_view phase)> on_phase;
   std::function<void(absl::string_view point)> test_hook;

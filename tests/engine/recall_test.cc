@@ -1,16 +1,24 @@
 // Recall floors of every metric, codec and index through the life of a
 // collection.
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/string_view.h"
 #include "gtest/gtest.h"
+#include "quant/codec.h"
 #include "src/base/random.h"
+#include "src/base/section_file.h"
 #include "src/engine/database.h"
+#include "src/engine/segment_file.h"
 #include "tests/engine/engine_testing.h"
 
 namespace vicinal {
@@ -118,6 +126,129 @@ TEST_P(RecallTest, HoldsThroughBuildUpsertDeleteRestartAndMerge) {
   EXPECT_EQ(stats.segments[0].code_bytes,
             stats.segments[0].num_rows * GetParam().code_bytes_per_row);
   ExpectRecall("merged");
+}
+
+// Rows in tight clouds find their neighbours in one list; queries between the
+// clouds do not. The targets that they miss are noticed, and met from then on.
+TEST(RecallWatchTest, MissedTargetsAreCalibratedWithTheQueriesAsked) {
+  constexpr size_t kDim = 16;
+  constexpr size_t kRows = 8'000;
+  Random random(5);
+  const auto row = [&] {
+    Random centre(random.Uniform(kRows / 16));
+    std::vector<float> values(kDim);
+    for (float& value : values) {
+      value = static_cast<float>(centre.Gaussian() + 0.01 * random.Gaussian());
+    }
+    return Bytes(values);
+  };
+  const auto between = [&] {
+    std::vector<float> values(kDim);
+    for (float& value : values) value = static_cast<float>(random.Gaussian());
+    return Bytes(values);
+  };
+  TempFolder folder;
+  DatabaseOptions options = TestOptions();
+  options.growing_segment_bytes = size_t{4} << 20;
+  options.recall_check_ms = 1;
+  std::atomic<int> num_told = 0;
+  options.warn = [&](absl::string_view what) {
+    num_told += absl::StrContains(what, "calibrated with");
+  };
+  CollectionSchema schema = SchemaOf("r", kDim, Metric::kL2);
+  schema.vectors[0].index = IndexKind::kIvf;
+  Oracle oracle(schema);
+  auto database = Database::Open(folder.path(), options);
+  ASSERT_TRUE(database.ok()) << database.status();
+  auto collection = (*database)->CreateCollection(schema);
+  ASSERT_TRUE(collection.ok()) << collection.status();
+  for (uint64_t begin = 0; begin < kRows; begin += 1'000) {
+    BatchBuilder points((*collection)->schema());
+    for (uint64_t id = begin; id < begin + 1'000; ++id) {
+      const std::string value = row();
+      points.Add(PointId(id), {value});
+      oracle.Upsert(PointId(id), {{value}, ""});
+    }
+    ASSERT_TRUE((*collection)->Upsert(points.batch()).status.ok());
+  }
+  ASSERT_TRUE(Finished((*collection)->Optimize(1)).ok());
+  const auto recall = [&] {
+    std::vector<std::string> queries;
+    for (int i = 0; i < 200; ++i) queries.push_back(between());
+    return Recall(**collection, oracle, 0, queries, 10, std::nullopt);
+  };
+  const double before = recall();
+  ASSERT_LT(before, 0.92);
+  const auto deadline =
+      std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  uint64_t num_calibrations = 0;
+  while (num_calibrations == 0 && std::chrono::steady_clock::now() < deadline) {
+    std::vector<Query> queries;
+    for (int i = 0; i < 64; ++i) {
+      queries.push_back(Nearest("v", between(), 10));
+    }
+    ASSERT_TRUE((*collection)->Search(queries, {}).ok());
+    for (const RecallStats& stats : (*collection)->stats().recall) {
+      num_calibrations = stats.num_calibrations;
+      if (stats.num_queries > 0) EXPECT_NEAR(stats.asked, 0.95, 1e-6);
+    }
+  }
+  EXPECT_GE(num_calibrations, 1u);
+  EXPECT_GE(num_told.load(), 1);
+  EXPECT_GE(recall(), 0.93) << "before: " << before;
+}
+
+// Queries along other axes than the rows get a basis of their own.
+TEST(RecallWatchTest, BuildsLearnFromTheQueriesAsked) {
+  constexpr size_t kDim = 32;
+  Random random(6);
+  const auto along = [&](bool first_axes) {
+    std::vector<float> values(kDim);
+    for (size_t j = 0; j < kDim; ++j) {
+      const size_t place = first_axes ? j : kDim - 1 - j;
+      values[j] = static_cast<float>(random.Gaussian() / (1.0 + 0.5 * place));
+    }
+    return Bytes(values);
+  };
+  TempFolder folder;
+  CollectionSchema schema = SchemaOf("r", kDim, Metric::kInnerProduct);
+  schema.vectors[0].codec = {CodecSpec::Kind::kSaq, 4};
+  auto database = Database::Open(folder.path(), TestOptions());
+  ASSERT_TRUE(database.ok()) << database.status();
+  const auto collection = *(*database)->CreateCollection(schema);
+  const auto upsert = [&](uint64_t first, uint64_t count) {
+    BatchBuilder points(collection->schema());
+    for (uint64_t id = first; id < first + count; ++id) {
+      points.Add(PointId(id), {along(true)});
+    }
+    ASSERT_TRUE(collection->Upsert(points.batch()).status.ok());
+    ASSERT_TRUE(Finished(collection->Optimize(1)).ok());
+  };
+  const auto has_query_basis = [&] {
+    std::string newest;
+    for (const auto& entry :
+         std::filesystem::recursive_directory_iterator(folder.path())) {
+      if (entry.path().extension() == ".seg") newest = entry.path();
+    }
+    const auto file = SectionFile::Open(newest, segment_file::kIndexKind,
+                                        segment_file::kIndexVersion,
+                                        SectionFile::Verify::kAll);
+    EXPECT_TRUE(file.ok()) << file.status();
+    const auto codec = Codec::Parse(*(*file)->Section("M0"));
+    EXPECT_TRUE(codec.ok()) << codec.status();
+    return (*codec)->has_query_basis();
+  };
+  upsert(0, 3'000);
+  EXPECT_FALSE(has_query_basis());
+  for (int batch = 0; batch < 40; ++batch) {
+    std::vector<Query> queries;
+    for (int i = 0; i < 500; ++i) {
+      queries.push_back(Nearest("v", along(false), 10));
+    }
+    ASSERT_TRUE(collection->Search(queries, {}).ok());
+  }
+  upsert(3'000, 1'000);
+  EXPECT_TRUE(has_query_basis());
 }
 
 using Kind = CodecSpec::Kind;

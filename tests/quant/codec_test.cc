@@ -243,6 +243,58 @@ TEST(CodecTest, SpheringHelpsQueriesOfAnotherDistribution) {
   }
 }
 
+// A centre is on the query's side of the product.
+TEST(CodecTest, SpheringHelpsAroundCentresToo) {
+  constexpr size_t kDim = 64;
+  constexpr size_t kRows = 4'000;
+  const auto sample = TurnedStudyRows(2'040, kDim, 1.5, 7);
+  auto rows = StudyRows(kRows, kDim, 1.5, 1);
+  auto centre_rows = StudyRows(2, kDim, 1.5, 2);
+  for (float& value : centre_rows) value *= 3;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    rows[i] += centre_rows[(i / kDim < 1'500 ? 0 : kDim) + i % kDim];
+  }
+  const uint32_t offsets[] = {0, 1'500, kRows};
+  const RowCentres centres{{centre_rows.data(), 2, kDim, kDim}, offsets};
+  const VectorSetView view = ViewOf(rows, kDim);
+  for (const Metric metric : {Metric::kL2, Metric::kInnerProduct}) {
+    const DistanceOps& ops = OpsFor(metric, ElementType::kFloat32);
+    double error[2] = {};
+    for (const bool sphering : {false, true}) {
+      const auto codec =
+          TrainCodec(view, metric, {.avg_bits = 2}, 2, nullptr, &centres,
+                     sphering ? ViewOf(sample, kDim) : VectorSetView{});
+      ASSERT_TRUE(codec.ok()) << codec.status();
+      EXPECT_EQ((*codec)->has_query_basis(), sphering);
+      const CodeLayout& layout = (*codec)->layout();
+      std::vector<uint8_t> records(kRows * layout.record_bytes);
+      ASSERT_TRUE((*codec)->Encode(view, records, 1, nullptr, &centres).ok());
+      for (size_t q = 2'000; q < 2'040; ++q) {
+        const float* query = &sample[q * kDim];
+        PreparedQuery prepared;
+        ASSERT_TRUE(
+            (*codec)->Prepare(query, ElementType::kFloat32, &prepared).ok());
+        for (size_t c = 0; c < 2; ++c) {
+          const float* centre = centres.centres.row(c).data();
+          const CodeQuery around =
+              (*codec)->QueryAround(prepared, ops.one(query, centre, kDim),
+                                    (*codec)->CentreNorm2(centre));
+          const size_t count = offsets[c + 1] - offsets[c];
+          std::vector<float> estimates(count);
+          ActiveCodeKernels().scan(
+              layout, around, &records[offsets[c] * layout.record_bytes],
+              layout.record_bytes, count, estimates.data());
+          for (size_t i = 0; i < count; ++i) {
+            error[sphering] += std::abs(
+                estimates[i] - ops.one(query, view.row(offsets[c] + i), kDim));
+          }
+        }
+      }
+    }
+    EXPECT_LT(error[1], 0.9 * error[0]) << static_cast<int>(metric);
+  }
+}
+
 TEST(CodecTest, QueriesLikeTheRowsKeepTheirBasis) {
   const TwoErrors errors =
       ErrorsWithQueries(Metric::kL2, StudyRows(2'040, 64, 1.5, 1), 2);
