@@ -192,7 +192,10 @@ class VicinalIvf final : public AnnSystem {
     std::vector<uint8_t> records(view.num_rows * codec_->layout().record_bytes);
     VICINAL_RETURN_IF_ERROR(
         codec_->Encode(view, records, params.num_threads, nullptr, &centres));
-    index_->UseCodes({codec_.get(), records.data()});
+    blocks_ = MappedBuffer(CodeBlocksBytes(codec_->layout(), view.num_rows));
+    auto* blocks = reinterpret_cast<uint8_t*>(blocks_.data());
+    PackCodeBlocks(codec_->layout(), records.data(), view.num_rows, blocks);
+    index_->UseCodes(codec_.get(), blocks);
     VICINAL_ASSIGN_OR_RETURN(calibration_,
                              index_->Calibrate(params.num_threads, nullptr));
     return absl::OkStatus();
@@ -209,7 +212,7 @@ class VicinalIvf final : public AnnSystem {
   }
 
   size_t memory_bytes() const override {
-    return rows_.size_bytes() + index_->code_bytes() + index_->memory_bytes() +
+    return rows_.size_bytes() + blocks_.size_bytes() + index_->memory_bytes() +
            order_.size() * sizeof(RowId);
   }
 
@@ -226,6 +229,7 @@ class VicinalIvf final : public AnnSystem {
 
   std::vector<RowId> order_;
   MappedBuffer rows_;
+  MappedBuffer blocks_;
   MappedBuffer lists_;
   std::unique_ptr<const Codec> codec_;
   std::unique_ptr<IvfIndex> index_;

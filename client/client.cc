@@ -218,6 +218,18 @@ absl::StatusOr<v1::Collection> Client::CreateCollection(
   return std::move(*response.mutable_collection());
 }
 
+absl::StatusOr<v1::ResourceEstimate> Client::EstimateCollection(
+    const v1::Collection& collection, uint64_t expected_points) {
+  v1::CreateCollectionRequest request;
+  *request.mutable_collection() = collection;
+  request.set_validate_only(true);
+  request.set_expected_points(expected_points);
+  v1::CreateCollectionResponse response;
+  VICINAL_RETURN_IF_ERROR(Run(VICINAL_CALL(collections, CreateCollection),
+                              request, &response, true));
+  return std::move(*response.mutable_estimate());
+}
+
 absl::StatusOr<v1::Collection> Client::GetCollection(absl::string_view name) {
   v1::GetCollectionRequest request;
   request.set_name(name.data(), name.size());

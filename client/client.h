@@ -86,6 +86,9 @@ class Client {
   // Collections.
   absl::StatusOr<v1::Collection> CreateCollection(
       const v1::Collection& collection, bool validate_only = false);
+  // Creates nothing: what the collection would take with so many points.
+  absl::StatusOr<v1::ResourceEstimate> EstimateCollection(
+      const v1::Collection& collection, uint64_t expected_points);
   absl::StatusOr<v1::Collection> GetCollection(absl::string_view name);
   absl::StatusOr<std::vector<v1::Collection>> ListCollections();
   absl::StatusOr<v1::Collection> UpdateCollection(

@@ -27,7 +27,6 @@
 #include "index/scratch_pool.h"
 #include "src/base/check.h"
 #include "src/base/coding.h"
-#include "src/base/mapped_buffer.h"
 #include "src/base/status_macros.h"
 #include "src/base/workers.h"
 #include "src/distance/code_kernels.h"
@@ -95,7 +94,7 @@ struct IvfIndex::State {
   std::vector<float> norms2;  // of the centroids, for a codec
   size_t bytes = 0;
   const Codec* codec = nullptr;  // null: rows are compared
-  MappedBuffer blocks;           // of codes, sixteen rows each
+  const uint8_t* blocks = nullptr;
   mutable ScratchPool<Scratch> scratches;
 
   size_t num_lists() const { return centroids.num_rows; }
@@ -167,29 +166,30 @@ RowCentres IvfIndex::centres() const {
   return {state_->centroids, state_->offsets};
 }
 
-void IvfIndex::UseCodes(CodedRows codes) {
-  state_->codec = codes.codec;
+void IvfIndex::UseCodes(const Codec* codec, const uint8_t* blocks) {
+  state_->codec = codec;
+  state_->blocks = blocks;
   state_->norms2.clear();
-  if (codes.codec == nullptr) return;
+  if (codec == nullptr) return;
   for (size_t i = 0; i < num_lists(); ++i) {
     state_->norms2.push_back(
-        codes.codec->CentreNorm2(state_->centroids.row(i).data()));
-  }
-  const CodeLayout& layout = codes.codec->layout();
-  const size_t block_bytes = CodeBlockBytes(layout);
-  const size_t num_blocks =
-      (vectors_.num_rows + kCodeBlockRows - 1) / kCodeBlockRows;
-  state_->blocks = MappedBuffer(num_blocks * block_bytes);
-  for (size_t b = 0; b < num_blocks; ++b) {
-    const size_t row = b * kCodeBlockRows;
-    PackCodeBlock(
-        layout, codes.records + row * layout.record_bytes,
-        std::min(kCodeBlockRows, vectors_.num_rows - row),
-        reinterpret_cast<uint8_t*>(state_->blocks.data()) + b * block_bytes);
+        codec->CentreNorm2(state_->centroids.row(i).data()));
   }
 }
 
-size_t IvfIndex::code_bytes() const { return state_->blocks.size_bytes(); }
+size_t CodeBlocksBytes(const CodeLayout& layout, size_t num_rows) {
+  return (num_rows + kCodeBlockRows - 1) / kCodeBlockRows *
+         CodeBlockBytes(layout);
+}
+
+void PackCodeBlocks(const CodeLayout& layout, const uint8_t* records,
+                    size_t num_rows, uint8_t* out) {
+  for (size_t row = 0; row < num_rows; row += kCodeBlockRows) {
+    PackCodeBlock(layout, records + row * layout.record_bytes,
+                  std::min(kCodeBlockRows, num_rows - row), out);
+    out += CodeBlockBytes(layout);
+  }
+}
 
 // Reads lists for one query, nearest first. Candidates go to scratch->pool, or
 // without codes, compared exactly, to `out`.
@@ -308,7 +308,7 @@ void IvfIndex::Collector::ScanCodes(const CodeQuery& query, size_t begin,
   const CodeLayout& layout = state_.codec->layout();
   const CodeKernels& kernels = ActiveCodeKernels();
   const size_t block_bytes = CodeBlockBytes(layout);
-  const auto* blocks = reinterpret_cast<const uint8_t*>(state_.blocks.data());
+  const uint8_t* blocks = state_.blocks;
   std::array<float, kScanRows> estimates;
   std::array<uint32_t, kScanRows + 16> within;
   // Whole blocks: rows of the lists beside this one are left out afterwards.

@@ -13,7 +13,6 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "index/calibration.h"
-#include "index/coded_rows.h"
 #include "index/index.h"
 #include "quant/codec.h"
 #include "src/base/cancel.h"
@@ -48,6 +47,13 @@ absl::StatusOr<IvfLists> BuildIvfLists(VectorSetView vectors, Metric metric,
                                        size_t num_threads,
                                        const CancelToken* cancel);
 
+// Records as an IVF scans them: blocks of sixteen (see kernels_codes.h), the
+// last one filled with zeros.
+size_t CodeBlocksBytes(const CodeLayout& layout, size_t num_rows);
+// out has room for CodeBlocksBytes.
+void PackCodeBlocks(const CodeLayout& layout, const uint8_t* records,
+                    size_t num_rows, uint8_t* out);
+
 class IvfIndex final : public ApproximateIndex {
  public:
   ~IvfIndex() override;
@@ -59,9 +65,9 @@ class IvfIndex final : public ApproximateIndex {
 
   // What a codec is trained and rows are encoded around.
   RowCentres centres() const;
-  // Copies the records into blocks for scans (see kernels_codes.h); searches
-  // then scan these and compare the nearest exactly. Before the first search.
-  void UseCodes(CodedRows codes);
+  // Searches then scan these codes, borrowed: all rows in blocks as of
+  // PackCodeBlocks; and compare the nearest exactly. Before the first search.
+  void UseCodes(const Codec* codec, const uint8_t* blocks);
 
   // params.ef: the lists to read; more are read while k rows were not found.
   // params.rerank: candidates compared exactly; 0: sixteen times k.
@@ -70,7 +76,6 @@ class IvfIndex final : public ApproximateIndex {
                       TopK* out, SearchStats* stats) const override;
   size_t num_rows() const override { return vectors_.num_rows; }
   size_t num_lists() const;
-  size_t code_bytes() const;
   size_t memory_bytes() const override;
 
   // The grid is of lists, and with codes of rerank.

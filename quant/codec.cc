@@ -107,6 +107,13 @@ size_t CodeRecordBytes(size_t dim, float avg_bits) {
   return std::max<size_t>(16, static_cast<size_t>(bytes) / 16 * 16);
 }
 
+size_t UniformRecordBytes(size_t dim, uint32_t bits) {
+  const size_t unit = CodeGranularity(dim);
+  const size_t padded = (dim + unit - 1) / unit * unit;
+  const size_t factors = sizeof(float) + (bits == 8 ? 4 : 2);
+  return (padded * bits / 8 + factors + 15) / 16 * 16;
+}
+
 void Codec::Finish() {
   const size_t d = mean_.size();
   layout_ = {};

@@ -97,6 +97,8 @@ inline constexpr size_t kMinBasisRows = 1000;
 // Bytes of a record of kSaq: avg_bits * dim / 8 and some for its factors, in
 // whole 16 bytes.
 size_t CodeRecordBytes(size_t dim, float avg_bits);
+// The same of kRbq and kSq8: whole units of dimensions, one rescale.
+size_t UniformRecordBytes(size_t dim, uint32_t bits);
 // Bits per dimension where nobody says. Measured (docs/codecs.md): long vectors
 // have few dimensions that matter, short ones need more bits for the same
 // recall.

@@ -65,6 +65,8 @@ grpc::Status AdminServiceImpl::GetServerStats(
   reply->mutable_start_time()->set_seconds(state_.start_unix_micros /
                                            1'000'000);
   reply->set_resident_bytes(stats.resident_bytes);
+  reply->set_major_page_faults(stats.page_faults.major);
+  reply->set_minor_page_faults(stats.page_faults.minor);
   reply->set_store_disk_bytes(stats.store.disk_bytes);
   reply->set_store_memory_bytes(stats.store.memory_bytes);
   reply->set_num_collections(stats.num_collections);

@@ -1,7 +1,10 @@
 #include "server/collection_service.h"
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -9,12 +12,14 @@
 #include "server/convert.h"
 #include "server/errors.h"
 #include "src/base/status_macros.h"
+#include "src/engine/memory_plan.h"
 
 namespace vicinal {
 namespace {
 
 constexpr uint32_t kDefaultPageSize = 100;
 constexpr uint32_t kMaxPageSize = 1000;
+constexpr uint64_t kMaxExpectedPoints = 1'000'000'000'000;
 
 }  // namespace
 
@@ -29,7 +34,21 @@ absl::Status CollectionServiceImpl::Create(
        ValidateSchema(schema, state_.database->options().limits)) {
     violations.Add("collection." + violation.field, violation.description);
   }
+  if (request.expected_points() > kMaxExpectedPoints) {
+    violations.Add(
+        "expected_points",
+        absl::StrCat("is ", request.expected_points(), "; at most ",
+                     kMaxExpectedPoints, " points can be estimated"));
+  }
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  if (request.expected_points() > 0) {
+    size_t threads = state_.database->options().build_threads;
+    if (threads == 0) {
+      threads = std::max(1u, std::thread::hardware_concurrency());
+    }
+    ToProto(EstimateResources(schema, request.expected_points(), threads),
+            reply->mutable_estimate());
+  }
   if (request.validate_only()) {
     if (state_.database->GetCollection(schema.name).ok()) {
       return WithReason(
@@ -72,6 +91,8 @@ grpc::Status CollectionServiceImpl::GetCollection(
   if (!collection.ok()) return ToGrpcStatus(collection.status());
   ToProto((*collection)->schema(), (*collection)->stats(),
           reply->mutable_collection());
+  reply->mutable_collection()->mutable_stats()->set_resident_file_bytes(
+      (*collection)->resident_file_bytes());
   return grpc::Status::OK;
 }
 
@@ -102,16 +123,19 @@ absl::Status CollectionServiceImpl::Update(
   FieldViolations violations;
   bool index_changes = request.update_mask().paths_size() == 0;
   bool codec_changes = false;
+  std::optional<MemorySpec> memory;
   for (const std::string& path : request.update_mask().paths()) {
     if (path == "vectors.index") {
       index_changes = true;
     } else if (path == "vectors.codec") {
       codec_changes = true;
+    } else if (path == "memory") {
+      memory = ParseMemory(request.collection().memory());
     } else {
       violations.Add("update_mask",
                      absl::StrCat("has \"", path,
-                                  "\"; only vectors.index and vectors.codec "
-                                  "can be changed"));
+                                  "\"; only vectors.index, vectors.codec and "
+                                  "memory can be changed"));
     }
   }
   const v1::Collection& change = request.collection();
@@ -121,9 +145,12 @@ absl::Status CollectionServiceImpl::Update(
   // Only the vectors named, in the order of the request, so that the paths of
   // violations are the request's.
   CollectionSchema changed = collection->schema();
-  changed.vectors.clear();
+  if (memory.has_value()) changed.memory = *memory;
+  if (index_changes || codec_changes) changed.vectors.clear();
   std::vector<IndexParamsChange> changes;
-  for (int i = 0; i < change.vectors_size(); ++i) {
+  const int num_changes =
+      index_changes || codec_changes ? change.vectors_size() : 0;
+  for (int i = 0; i < num_changes; ++i) {
     const v1::VectorConfig& vector = change.vectors(i);
     const std::string path = absl::StrCat("collection.vectors[", i, "]");
     const auto f = collection->schema().FindVector(vector.name());
@@ -164,7 +191,8 @@ absl::Status CollectionServiceImpl::Update(
     violations.Add("collection." + violation.field, violation.description);
   }
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
-  auto updated = state_.database->UpdateIndexParams(change.name(), changes);
+  auto updated =
+      state_.database->UpdateIndexParams(change.name(), changes, memory);
   if (!updated.ok()) return state_.ExplainStoreError(updated.status());
   collection = *std::move(updated);
   ToProto(collection->schema(), collection->stats(),

@@ -889,11 +889,32 @@ CodecSpec ParseCodec(const v1::CodecConfig& config) {
       .avg_bits = config.avg_bits()};
 }
 
+MemorySpec ParseMemory(const v1::MemoryConfig& config) {
+  MemorySpec memory{.budget_bytes = config.budget_bytes()};
+  const int tier = config.tier();
+  if (tier != v1::MEMORY_TIER_UNSPECIFIED) {
+    memory.tier =
+        static_cast<MemoryTier>(tier < 1 || tier > 255 ? 255 : tier - 1);
+  }
+  return memory;
+}
+
+void ToProto(const ResourceEstimate& estimate, v1::ResourceEstimate* out) {
+  out->set_ram_bytes(estimate.ram_bytes);
+  out->set_mapped_bytes(estimate.mapped_bytes);
+  out->set_disk_bytes(estimate.disk_bytes);
+  out->set_build_seconds(estimate.build_seconds);
+  for (const std::string& warning : estimate.warnings) {
+    out->add_warnings(warning);
+  }
+}
+
 CollectionSchema ParseSchema(const v1::Collection& collection,
                              const std::string& path,
                              FieldViolations* violations) {
   CollectionSchema schema;
   schema.name = collection.name();
+  schema.memory = ParseMemory(collection.memory());
   for (int i = 0; i < collection.vectors_size(); ++i) {
     const v1::VectorConfig& in = collection.vectors(i);
     const std::string at = At(path, "vectors", static_cast<size_t>(i));
@@ -948,12 +969,16 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
         static_cast<v1::CodecKind>(field.codec.kind));
     vector->mutable_codec()->set_avg_bits(field.codec.avg_bits);
   }
+  out->mutable_memory()->set_tier(static_cast<v1::MemoryTier>(
+      static_cast<int>(schema.memory.tier) + v1::MEMORY_TIER_RAM));
+  out->mutable_memory()->set_budget_bytes(schema.memory.budget_bytes);
   v1::CollectionStats* to = out->mutable_stats();
   to->set_num_points(stats.num_points);
   to->set_num_indexed_points(stats.num_indexed);
   to->set_sequence(stats.sequence);
   to->set_degraded(stats.degraded);
-  uint64_t vector_bytes = 0, index_bytes = 0, code_bytes = 0;
+  uint64_t vector_bytes = 0, index_bytes = 0, code_bytes = 0, ram_bytes = 0,
+           file_bytes = 0;
   for (const SegmentStats& segment : stats.segments) {
     v1::SegmentStats* s = to->add_segments();
     s->set_number(segment.number);
@@ -964,6 +989,10 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
     s->set_index_bytes(segment.index_bytes);
     s->set_file_bytes(segment.file_bytes);
     s->set_code_bytes(segment.code_bytes);
+    s->set_ram_bytes(segment.ram_bytes);
+    s->set_pinned_bytes(segment.pinned_bytes);
+    ram_bytes += segment.ram_bytes;
+    file_bytes += segment.file_bytes;
     code_bytes += segment.code_bytes;
     vector_bytes += segment.vector_bytes;
     index_bytes += segment.index_bytes;
@@ -979,6 +1008,9 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
   to->set_vector_bytes(vector_bytes);
   to->set_index_bytes(index_bytes);
   to->set_code_bytes(code_bytes);
+  to->set_ram_bytes(ram_bytes);
+  to->set_file_bytes(file_bytes);
+  to->set_search_major_faults(stats.search_major_faults);
 }
 
 void ToProto(const OperationInfo& info, v1::Operation* out) {

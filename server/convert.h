@@ -16,6 +16,7 @@
 #include "src/base/point_id.h"
 #include "src/engine/collection.h"
 #include "src/engine/limits.h"
+#include "src/engine/memory_plan.h"
 #include "src/engine/operations.h"
 #include "src/engine/point_batch.h"
 #include "src/engine/query.h"
@@ -116,6 +117,8 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
 HnswParams ParseHnsw(const v1::HnswConfig& config);
 IvfParams ParseIvf(const v1::IvfConfig& config);
 CodecSpec ParseCodec(const v1::CodecConfig& config);
+MemorySpec ParseMemory(const v1::MemoryConfig& config);
+void ToProto(const ResourceEstimate& estimate, v1::ResourceEstimate* out);
 void ToProto(const OperationInfo& info, v1::Operation* out);
 
 }  // namespace vicinal

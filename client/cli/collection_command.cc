@@ -1,4 +1,5 @@
 // vicinal collection create | list | show | drop | optimize
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -8,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -51,6 +53,18 @@ std::string SegmentStateName(v1::SegmentState state) {
   }
 }
 
+constexpr std::pair<const char*, v1::MemoryTier> kTiers[] = {
+    {"ram", v1::MEMORY_TIER_RAM},
+    {"mapped", v1::MEMORY_TIER_MAPPED},
+    {"pinned", v1::MEMORY_TIER_PINNED}};
+
+std::string TierName(v1::MemoryTier tier) {
+  for (const auto& [name, value] : kTiers) {
+    if (value == tier) return name;
+  }
+  return "ram";
+}
+
 nlohmann::ordered_json ToJson(const v1::Collection& collection) {
   nlohmann::ordered_json out = {{"name", collection.name()},
                                 {"uuid", collection.uuid()}};
@@ -81,6 +95,12 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
   out["vector_bytes"] = stats.vector_bytes();
   out["index_bytes"] = stats.index_bytes();
   out["code_bytes"] = stats.code_bytes();
+  out["memory_tier"] = TierName(collection.memory().tier());
+  out["memory_budget_bytes"] = collection.memory().budget_bytes();
+  out["ram_bytes"] = stats.ram_bytes();
+  out["file_bytes"] = stats.file_bytes();
+  out["resident_file_bytes"] = stats.resident_file_bytes();
+  out["search_major_faults"] = stats.search_major_faults();
   out["degraded"] = stats.degraded();
   out["recall"] = nlohmann::ordered_json::array();
   for (const v1::RecallStats& recall : stats.recall()) {
@@ -99,6 +119,8 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
                                {"vector_bytes", segment.vector_bytes()},
                                {"index_bytes", segment.index_bytes()},
                                {"code_bytes", segment.code_bytes()},
+                               {"ram_bytes", segment.ram_bytes()},
+                               {"pinned_bytes", segment.pinned_bytes()},
                                {"file_bytes", segment.file_bytes()}});
   }
   return out;
@@ -111,17 +133,32 @@ std::string VectorName(const std::string& name) {
 void Print(const v1::Collection& collection) {
   const v1::CollectionStats& stats = collection.stats();
   absl::PrintF(
-      "%s",
-      FormatPairs({{"name", collection.name()},
-                   {"uuid", collection.uuid()},
-                   {"points", WithCommas(stats.num_points())},
-                   {"indexed", WithCommas(stats.num_indexed_points())},
-                   {"raw vectors", HumanBytes(stats.vector_bytes())},
-                   {"indexes", HumanBytes(stats.index_bytes())},
-                   {"codes", HumanBytes(stats.code_bytes())},
-                   {"last commit", WithCommas(stats.sequence())},
-                   {"state", stats.degraded() ? "an index is being rebuilt"
-                                              : "healthy"}}));
+      "%s", FormatPairs(
+                {{"name", collection.name()},
+                 {"uuid", collection.uuid()},
+                 {"points", WithCommas(stats.num_points())},
+                 {"indexed", WithCommas(stats.num_indexed_points())},
+                 {"raw vectors", HumanBytes(stats.vector_bytes())},
+                 {"indexes", HumanBytes(stats.index_bytes())},
+                 {"codes", HumanBytes(stats.code_bytes())},
+                 {"memory tier",
+                  absl::StrCat(
+                      TierName(collection.memory().tier()),
+                      collection.memory().budget_bytes() > 0
+                          ? absl::StrCat(
+                                ", at most ",
+                                HumanBytes(collection.memory().budget_bytes()))
+                          : "")},
+                 {"in memory", HumanBytes(stats.ram_bytes())},
+                 {"mapped files",
+                  absl::StrCat(HumanBytes(stats.file_bytes()), ", ",
+                               HumanBytes(stats.resident_file_bytes()),
+                               " of them in memory")},
+                 {"searches waited for disk",
+                  WithCommas(stats.search_major_faults())},
+                 {"last commit", WithCommas(stats.sequence())},
+                 {"state", stats.degraded() ? "an index is being rebuilt"
+                                            : "healthy"}}));
   Table vectors({{"vector"},
                  {"dim", Align::kRight},
                  {"metric"},
@@ -208,7 +245,36 @@ struct CreateOptions {
   uint32_t dim = 0;
   VectorOptions vector;
   std::vector<std::string> specs;
+  std::string memory_tier;
+  uint64_t memory_budget = 0;
+  uint64_t expected_points = 0;
+  bool dry_run = false;
 };
+
+std::vector<std::string> TierNames() {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : kTiers) names.emplace_back(name);
+  return names;
+}
+
+std::string HumanSeconds(double seconds) {
+  return seconds < 120    ? absl::StrFormat("%.0f s", std::ceil(seconds))
+         : seconds < 7200 ? absl::StrFormat("%.0f min", seconds / 60)
+                          : absl::StrFormat("%.1f h", seconds / 3600);
+}
+
+void Print(const v1::ResourceEstimate& estimate, uint64_t num_points) {
+  absl::PrintF(
+      "%s",
+      FormatPairs({{"points", WithCommas(num_points)},
+                   {"memory", HumanBytes(estimate.ram_bytes())},
+                   {"mapped files", HumanBytes(estimate.mapped_bytes())},
+                   {"disk", HumanBytes(estimate.disk_bytes())},
+                   {"index build", HumanSeconds(estimate.build_seconds())}}));
+  for (const std::string& warning : estimate.warnings()) {
+    absl::PrintF("Note: %s\n", warning);
+  }
+}
 
 int Create(const Globals& globals, const CreateOptions& options) {
   v1::Collection collection;
@@ -228,10 +294,26 @@ int Create(const Globals& globals, const CreateOptions& options) {
     config->set_dim(options.dim);
     FillVectorConfig(options.vector, config);
   }
+  for (const auto& [name, tier] : kTiers) {
+    if (options.memory_tier == name) {
+      collection.mutable_memory()->set_tier(tier);
+    }
+  }
+  collection.mutable_memory()->set_budget_bytes(options.memory_budget);
   const auto client = globals.Connect();
   if (!client.ok()) return Report(client.status());
-  const auto created = (*client)->CreateCollection(collection);
+  if (options.expected_points > 0) {
+    const auto estimate =
+        (*client)->EstimateCollection(collection, options.expected_points);
+    if (!estimate.ok()) return Report(estimate.status());
+    Print(*estimate, options.expected_points);
+  }
+  const auto created = (*client)->CreateCollection(collection, options.dry_run);
   if (!created.ok()) return Report(created.status());
+  if (options.dry_run) {
+    absl::PrintF("Collection %s could be created.\n", created->name());
+    return kOk;
+  }
   absl::PrintF("Created collection %s (%s).\n", created->name(),
                created->uuid());
   return kOk;
@@ -324,11 +406,35 @@ void AddCreate(CLI::App& parent, Globals& globals) {
                    "A named vector: NAME:DIM:METRIC[:TYPE[:INDEX]]; may be "
                    "repeated")
       ->excludes(dim);
+  command
+      ->add_option("--memory-tier", options->memory_tier,
+                   "ram (codes and links in memory, vectors in mapped files), "
+                   "mapped (all in mapped files) or pinned (vectors locked in "
+                   "memory, too); default: ram")
+      ->check(CLI::IsMember(TierNames()));
+  command
+      ->add_option("--memory-budget", options->memory_budget,
+                   "Most bytes of codes and links in memory, e.g. 2GiB")
+      ->transform(CLI::AsSizeValue(false))
+      // Runs first; a minus sign would be taken for a huge number.
+      ->transform(CLI::Validator(
+          [](const std::string& text) {
+            return absl::StartsWith(text, "-")
+                       ? "must not be negative, but is " + text
+                       : std::string();
+          },
+          ""));
+  command->add_option("--expected-points", options->expected_points,
+                      "Prints what so many points will take");
+  command->add_flag("--dry-run", options->dry_run,
+                    "Checks everything, creates nothing");
   command->footer(
       "Examples:\n"
       "  vicinal collection create photos --dim 784 --metric l2\n"
       "  vicinal collection create docs --vector title:384:cosine "
-      "--vector body:768:cosine:f16");
+      "--vector body:768:cosine:f16\n"
+      "  vicinal collection create big --dim 768 --metric cosine "
+      "--memory-budget 8GiB --expected-points 20000000 --dry-run");
   command->callback([&globals, options] {
     globals.run = [&globals, options] { return Create(globals, *options); };
   });

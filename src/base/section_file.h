@@ -112,6 +112,8 @@ class SectionFile {
   const std::string& path() const { return path_; }
   // The bytes of a section, page-aligned. DataLoss: there is none.
   absl::StatusOr<absl::string_view> Section(absl::string_view name) const;
+  // All of the file as it is mapped.
+  absl::string_view mapped() const { return {data_, size_}; }
   // Tells the system that the mapped pages are not needed soon; they are read
   // again from the file when touched.
   void DropPages() const;

@@ -75,6 +75,8 @@ struct SegmentStats {
   uint64_t index_bytes = 0;   // links and the like
   uint64_t code_bytes = 0;    // what graphs walk on, where there are codes
   uint64_t file_bytes = 0;    // 0 while in memory only
+  uint64_t ram_bytes = 0;     // copies of codes and links; else they are mapped
+  uint64_t pinned_bytes = 0;  // locked in memory
 };
 
 // How well recall targets of one field were met, by queries that were asked
@@ -91,6 +93,9 @@ struct CollectionStats {
   uint64_t num_points = 0;   // live
   uint64_t num_indexed = 0;  // live rows of sealed segments
   Sequence sequence = 0;     // last committed
+  // Page faults of searches that waited for a disk, but for what other threads
+  // than the caller's did for a single query.
+  uint64_t search_major_faults = 0;
   std::vector<SegmentStats> segments;
   std::vector<RecallStats> recall;  // of fields whose recall was looked at
   bool degraded = false;            // an index file is being rebuilt
@@ -157,6 +162,8 @@ class Collection {
       size_t max_segments) = 0;
 
   virtual CollectionStats stats() const = 0;
+  // Bytes of its files that are in memory now; asks the system for each page.
+  virtual uint64_t resident_file_bytes() const = 0;
 };
 
 }  // namespace vicinal

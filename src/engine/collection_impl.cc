@@ -61,6 +61,38 @@ CollectionImpl::CollectionImpl(const EngineContext* context,
   SetSchema(std::move(schema));
 }
 
+SegmentPlacement CollectionImpl::PlacementFor(
+    const std::vector<std::shared_ptr<SealedSegment>>& replaced) const {
+  const MemorySpec& memory = schema().memory;
+  if (memory.budget_bytes == 0) return {.tier = memory.tier};
+  size_t used = 0;
+  for (const auto& segment : view_.Load()->sealed) {
+    if (!Contains(replaced, segment)) used += segment->ram_bytes();
+  }
+  return {.tier = memory.tier,
+          .max_ram_bytes = memory.budget_bytes -
+                           std::min<size_t>(used, memory.budget_bytes)};
+}
+
+void CollectionImpl::CheckPlacement(const SealedSegment& segment) const {
+  if (segment.is_placed() || !context_->options->warn) return;
+  const MemorySpec& memory = schema().memory;
+  std::string message = absl::StrCat("Collection \"", schema().name,
+                                     "\": segment ", segment.entry().number);
+  if (memory.budget_bytes > 0) {
+    absl::StrAppend(&message,
+                    " does not fit the collection's memory budget of ",
+                    memory.budget_bytes,
+                    " bytes and is searched from mapped files; raise it or "
+                    "use fewer bits per dimension.");
+  } else {
+    absl::StrAppend(&message,
+                    " could not be locked in memory; raise the limit on "
+                    "locked memory (ulimit -l, LimitMEMLOCK of systemd).");
+  }
+  context_->options->warn(message);
+}
+
 void CollectionImpl::SetSchema(CollectionSchema schema) {
   schemas_.push_back(
       std::make_unique<const CollectionSchema>(std::move(schema)));

@@ -93,6 +93,7 @@ class CollectionImpl final
   absl::StatusOr<std::shared_ptr<Operation>> Optimize(
       size_t max_segments) override;
   CollectionStats stats() const override;
+  uint64_t resident_file_bytes() const override;
 
   // --- the database ---
   CollectionNumber number() const { return store_.number(); }
@@ -126,6 +127,11 @@ class CollectionImpl final
     return num_recovered_.load(std::memory_order_relaxed) > 0;
   }
   RecallWatch& recall_watch() { return recall_watch_; }
+  // Where a segment is to be that takes the place of others.
+  SegmentPlacement PlacementFor(
+      const std::vector<std::shared_ptr<SealedSegment>>& replaced) const;
+  // Says so where it could not be placed as the schema asks.
+  void CheckPlacement(const SealedSegment& segment) const;
   // From now on deaths are noted, for the segment that a build will bring.
   void BeginBuild();
   void AbandonBuild();
@@ -210,6 +216,7 @@ class CollectionImpl final
   std::atomic<int64_t> last_freeze_ns_ = 0;
 
   mutable RecallWatch recall_watch_;
+  mutable std::atomic<uint64_t> search_major_faults_ = 0;
 
   // Committer's thread.
   Head head_;

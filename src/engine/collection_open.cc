@@ -63,9 +63,17 @@ absl::Status CollectionImpl::Load() {
 
 absl::Status CollectionImpl::MapSegments(View* view,
                                          std::vector<SegmentEntry>* damaged) {
+  const MemorySpec& memory = schema().memory;
+  SegmentPlacement placement{.tier = memory.tier};
+  if (memory.budget_bytes > 0) placement.max_ram_bytes = memory.budget_bytes;
   for (const SegmentEntry& entry : manifest_.segments) {
-    auto segment = SealedSegment::Open(layout_, folder_, entry);
+    auto segment = SealedSegment::Open(layout_, folder_, entry, placement);
     if (segment.ok()) {
+      if (memory.budget_bytes > 0) {
+        placement.max_ram_bytes -=
+            std::min(placement.max_ram_bytes, (*segment)->ram_bytes());
+      }
+      CheckPlacement(**segment);
       view->sealed.push_back(*std::move(segment));
     } else if (absl::IsDataLoss(segment.status())) {
       WarnOfDamage(segment.status());

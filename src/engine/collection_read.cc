@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "src/base/mutex.h"
+#include "src/base/page_memory.h"
 #include "src/base/status_macros.h"
 #include "src/engine/collection_impl.h"
 #include "src/engine/compactor.h"
@@ -24,6 +25,23 @@
 
 namespace vicinal {
 namespace {
+
+// Adds the page faults of its scope.
+class FaultCounter {
+ public:
+  explicit FaultCounter(std::atomic<uint64_t>* sum)
+      : sum_(*sum), before_(MajorFaultsOfThread()) {}
+  ~FaultCounter() {
+    const uint64_t faults = MajorFaultsOfThread() - before_;
+    if (faults > 0) sum_.fetch_add(faults, std::memory_order_relaxed);
+  }
+  FaultCounter(const FaultCounter&) = delete;
+  FaultCounter& operator=(const FaultCounter&) = delete;
+
+ private:
+  std::atomic<uint64_t>& sum_;
+  const uint64_t before_;
+};
 
 // A call that waits for its callback.
 class Waiter {
@@ -343,6 +361,7 @@ absl::StatusOr<std::vector<SearchResult>> CollectionImpl::Search(
   std::vector<SearchResult> results;
   results.reserve(queries.size());
   if (queries.size() < 2 || pool == nullptr) {
+    const FaultCounter faults(&search_major_faults_);
     for (const Query& query : queries) {
       VICINAL_ASSIGN_OR_RETURN(SearchResult result, searcher.Run(query, pool));
       results.push_back(std::move(result));
@@ -357,6 +376,7 @@ absl::StatusOr<std::vector<SearchResult>> CollectionImpl::Search(
   results.resize(queries.size());
   std::vector<absl::Status> statuses(num_chunks);
   pool->ParallelFor(num_chunks, [&](size_t c) {
+    const FaultCounter faults(&search_major_faults_);
     const size_t end = std::min(queries.size(), (c + 1) * chunk);
     for (size_t i = c * chunk; i < end && statuses[c].ok(); ++i) {
       auto result = searcher.Run(queries[i], nullptr);
@@ -395,9 +415,19 @@ CollectionStats CollectionImpl::stats() const {
   }
   stats.num_points = Count();
   stats.sequence = sequence_.load(std::memory_order_acquire);
+  stats.search_major_faults =
+      search_major_faults_.load(std::memory_order_relaxed);
   stats.recall = recall_watch_.stats();
   stats.degraded = has_recovered();
   return stats;
+}
+
+uint64_t CollectionImpl::resident_file_bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& segment : view_.Load()->sealed) {
+    bytes += segment->resident_bytes();
+  }
+  return bytes;
 }
 
 }  // namespace vicinal

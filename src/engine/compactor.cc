@@ -482,6 +482,8 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
   options.folder = collection.folder();
   options.number = collection.manifest().next_segment_number;
   options.num_threads = num_build_threads();
+  options.placement = collection.PlacementFor(job.sealed);
+  options.num_points = collection.Count();
   options.queries = [&collection](size_t f) {
     return collection.recall_watch().Sample(f);
   };
@@ -502,6 +504,9 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
       BuildSegment(collection.schema(), collection.layout(), sources, options);
   Hook("build:before_manifest");
   absl::Status status = built.status();
+  if (status.ok() && built->segment != nullptr) {
+    collection.CheckPlacement(*built->segment);
+  }
   if (status.ok() && collection.dropped()) {
     status = absl::NotFoundError("the collection was dropped");
   }

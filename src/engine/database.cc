@@ -53,7 +53,7 @@ std::string NewUuid() {
                          b & 0xFFFFFFFFFFFF);
 }
 
-uint64_t ResidentBytes() {
+uint64_t ResidentOfProcess() {
   std::FILE* file = std::fopen("/proc/self/statm", "r");
   if (file == nullptr) return 0;
   unsigned long size = 0, resident = 0;
@@ -87,8 +87,8 @@ class DatabaseImpl final : public Database {
       absl::string_view name) const override;
   std::vector<std::shared_ptr<Collection>> ListCollections() const override;
   absl::StatusOr<std::shared_ptr<Collection>> UpdateIndexParams(
-      absl::string_view name,
-      std::span<const IndexParamsChange> changes) override;
+      absl::string_view name, std::span<const IndexParamsChange> changes,
+      std::optional<MemorySpec> memory) override;
   absl::Status DropCollection(absl::string_view name) override;
 
   OperationRegistry& operations() override { return operations_; }
@@ -249,7 +249,8 @@ std::vector<std::shared_ptr<Collection>> DatabaseImpl::ListCollections() const {
 }
 
 absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::UpdateIndexParams(
-    absl::string_view name, std::span<const IndexParamsChange> changes) {
+    absl::string_view name, std::span<const IndexParamsChange> changes,
+    std::optional<MemorySpec> memory) {
   MutexLock lock(change_mu_);
   VICINAL_ASSIGN_OR_RETURN(auto collection, Find(name));
   CollectionSchema schema = collection->schema();
@@ -271,6 +272,7 @@ absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::UpdateIndexParams(
     if (change.ivf) field.ivf = *change.ivf;
     if (change.codec) field.codec = *change.codec;
   }
+  if (memory.has_value()) schema.memory = *memory;
   if (const auto violations = ValidateSchema(schema, options_.limits);
       !violations.empty()) {
     return InvalidSchema(violations);
@@ -304,7 +306,8 @@ DatabaseStats DatabaseImpl::stats() const {
     MutexLock lock(mu_);
     stats.num_collections = collections_.size();
   }
-  stats.resident_bytes = ResidentBytes();
+  stats.resident_bytes = ResidentOfProcess();
+  stats.page_faults = FaultsOfProcess();
   stats.write_health = store_->WriteHealth();
   return stats;
 }

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "src/base/clock.h"
+#include "src/base/page_memory.h"
 #include "src/base/section_file.h"
 #include "src/engine/collection.h"
 #include "src/engine/limits.h"
@@ -70,6 +71,7 @@ struct DatabaseStats {
   RecordStoreStats store;
   size_t num_collections = 0;
   uint64_t resident_bytes = 0;  // of the process
+  PageFaults page_faults;       // of the process
   absl::Status write_health;    // OK, or why no writes are taken
 };
 
@@ -112,10 +114,12 @@ class Database {
       absl::string_view name) const = 0;  // NotFound
   virtual std::vector<std::shared_ptr<Collection>> ListCollections()
       const = 0;  // by name
-  // Changes what later builds use (parameters of indexes, codecs), all of it
-  // or nothing; the rest of a schema is fixed. NotFound; InvalidArgument.
+  // Changes what later builds use (parameters of indexes, codecs) and where
+  // segments are placed that are built or opened from then on (memory), all of
+  // it or nothing; the rest of a schema is fixed. NotFound; InvalidArgument.
   virtual absl::StatusOr<std::shared_ptr<Collection>> UpdateIndexParams(
-      absl::string_view name, std::span<const IndexParamsChange> changes) = 0;
+      absl::string_view name, std::span<const IndexParamsChange> changes,
+      std::optional<MemorySpec> memory = std::nullopt) = 0;
   // Gone when it returns OK; searches under way finish. NotFound.
   virtual absl::Status DropCollection(absl::string_view name) = 0;
 

@@ -23,7 +23,7 @@ namespace vicinal {
 namespace {
 
 // Version of the encoding below; a newer one is refused.
-constexpr uint8_t kSchemaFormat = 3;
+constexpr uint8_t kSchemaFormat = 4;
 
 bool IsNameCharacter(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' ||
@@ -151,7 +151,9 @@ std::optional<size_t> CollectionSchema::FindVector(
 // (u8 each), m, ef_construction (u32), seed (u64). Format 2, written where a
 // codec was chosen: then for each again codec (u8), avg_bits (f32). Format 3,
 // written where a vector has lists: the same, and then for each num_lists (u32)
-// and seed (u64). What follows is ignored, so that fields can be added.
+// and seed (u64). Format 4, written where memory was chosen: the same, and then
+// tier (u8) and budget (u64). What follows is ignored, so that fields can be
+// added.
 std::string CollectionSchema::Encode() const {
   std::string out;
   const bool has_codecs = absl::c_any_of(vectors, [](const VectorField& field) {
@@ -160,7 +162,8 @@ std::string CollectionSchema::Encode() const {
   const bool has_lists = absl::c_any_of(vectors, [](const VectorField& field) {
     return field.index == IndexKind::kIvf;
   });
-  PutFixed<uint8_t>(&out, has_lists ? 3 : has_codecs ? 2 : 1);
+  const bool has_memory = memory != MemorySpec{};
+  PutFixed<uint8_t>(&out, has_memory ? 4 : has_lists ? 3 : has_codecs ? 2 : 1);
   PutLengthPrefixed(&out, name);
   PutLengthPrefixed(&out, uuid);
   PutFixed<int64_t>(&out, created_unix_micros);
@@ -175,16 +178,19 @@ std::string CollectionSchema::Encode() const {
     PutFixed<uint32_t>(&out, field.hnsw.ef_construction);
     PutFixed<uint64_t>(&out, field.hnsw.seed);
   }
-  if (!has_codecs && !has_lists) return out;
+  if (!has_codecs && !has_lists && !has_memory) return out;
   for (const VectorField& field : vectors) {
     PutFixed(&out, static_cast<uint8_t>(field.codec.kind));
     PutFixed<float>(&out, field.codec.avg_bits);
   }
-  if (!has_lists) return out;
+  if (!has_lists && !has_memory) return out;
   for (const VectorField& field : vectors) {
     PutFixed<uint32_t>(&out, field.ivf.num_lists);
     PutFixed<uint64_t>(&out, field.ivf.seed);
   }
+  if (!has_memory) return out;
+  PutFixed(&out, static_cast<uint8_t>(memory.tier));
+  PutFixed<uint64_t>(&out, memory.budget_bytes);
   return out;
 }
 
@@ -253,6 +259,14 @@ absl::StatusOr<CollectionSchema> CollectionSchema::Decode(
       return damaged;
     }
   }
+  if (format < 4) return schema;
+  uint8_t tier = 0;
+  if (!ConsumeFixed(&bytes, &tier) ||
+      !ConsumeFixed(&bytes, &schema.memory.budget_bytes) ||
+      tier > static_cast<uint8_t>(MemoryTier::kPinned)) {
+    return damaged;
+  }
+  schema.memory.tier = static_cast<MemoryTier>(tier);
   return schema;
 }
 
@@ -271,6 +285,11 @@ std::vector<FieldViolation> ValidateSchema(const CollectionSchema& schema,
     out.push_back({"vectors", absl::StrCat("has ", schema.vectors.size(),
                                            " vectors; there must be 1 to ",
                                            limits.max_vectors_per_point)});
+  }
+  if (schema.memory.tier > MemoryTier::kPinned) {
+    out.push_back({"memory.tier",
+                   "is unknown; choose RAM, MAPPED or PINNED, or leave it "
+                   "out"});
   }
   for (size_t i = 0; i < schema.vectors.size(); ++i) {
     const std::string path = absl::StrCat("vectors[", i, "]");

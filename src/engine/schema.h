@@ -41,6 +41,26 @@ struct CodecSpec {
   friend bool operator==(const CodecSpec&, const CodecSpec&) = default;
 };
 
+// Where sealed segments keep what searches read.
+enum class MemoryTier : uint8_t {
+  // Codes, links and lists in memory, vectors in mapped files.
+  kRam = 0,
+  // All in mapped files: as much in memory as the system has room for.
+  kMapped = 1,
+  // As kRam, and the vectors are locked in memory.
+  kPinned = 2,
+};
+
+struct MemorySpec {
+  MemoryTier tier = MemoryTier::kRam;
+  // Most bytes of codes, links and lists in memory over all sealed segments; 0:
+  // no limit. Where nobody chose a codec it gets as few bits as this asks for,
+  // and segments that still find no room are mapped.
+  uint64_t budget_bytes = 0;
+
+  friend bool operator==(const MemorySpec&, const MemorySpec&) = default;
+};
+
 // One named dense vector.
 struct VectorField {
   std::string name;  // may be empty: the only vector of a simple collection
@@ -64,6 +84,7 @@ struct CollectionSchema {
   std::string uuid;  // given by Create; names the collection for ever
   int64_t created_unix_micros = 0;
   std::vector<VectorField> vectors;  // 1..16; order is the field number
+  MemorySpec memory;
 
   // Index into vectors; nullopt when there is none of that name.
   std::optional<size_t> FindVector(absl::string_view name) const;

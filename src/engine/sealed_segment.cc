@@ -19,6 +19,7 @@
 #include "index/hnsw.h"
 #include "index/ivf.h"
 #include "src/base/coding.h"
+#include "src/base/page_memory.h"
 #include "src/base/point_id.h"
 #include "src/base/section_file.h"
 #include "src/base/status_macros.h"
@@ -74,8 +75,9 @@ absl::Status AsDataLoss(absl::Status status) {
 
 absl::StatusOr<std::shared_ptr<SealedSegment>> SealedSegment::Open(
     std::shared_ptr<const Layout> layout, const std::string& folder,
-    const SegmentEntry& entry) {
+    const SegmentEntry& entry, SegmentPlacement placement) {
   std::shared_ptr<SealedSegment> segment(new SealedSegment());
+  segment->placement_ = placement;
   segment->layout_ = std::move(layout);
   segment->entry_ = entry;
   auto index_file = SectionFile::Open(
@@ -122,8 +124,34 @@ absl::Status SealedSegment::Load() {
     VICINAL_RETURN_IF_ERROR(LoadField(f, meta.substr(0, sizeof(FieldMeta))));
     meta.remove_prefix(sizeof(FieldMeta));
   }
-  index_file_->DropPages();  // links and codes were copied
+  if (placement_.tier != MemoryTier::kMapped) {
+    index_file_->DropPages();  // links and codes were copied
+  }
+  if (placement_.tier == MemoryTier::kPinned) Pin();
   return absl::OkStatus();
+}
+
+void SealedSegment::Pin() {
+  const auto pin = [&](const void* data, size_t size) {
+    if (LockPages(data, size)) {
+      pinned_bytes_ += size;
+    } else {
+      is_placed_ = false;
+    }
+  };
+  for (const Field& field : fields_) {
+    pin(field.hot.data(), field.hot.size_bytes());
+    pin(field.vectors.data,
+        field.vectors.num_rows * field.vectors.stride_bytes);
+  }
+}
+
+size_t SealedSegment::resident_bytes() const {
+  size_t bytes = 0;
+  for (const SectionFile* file : {index_file_.get(), vectors_file_.get()}) {
+    bytes += ResidentBytes(file->mapped().data(), file->mapped().size());
+  }
+  return bytes;
 }
 
 absl::Status SealedSegment::LoadIds() {
@@ -191,40 +219,61 @@ absl::Status SealedSegment::LoadField(size_t f, absl::string_view meta_bytes) {
   if ((meta.flags & segment_file::kHasRowMaps) != 0) {
     VICINAL_RETURN_IF_ERROR(LoadRowMaps(f));
   }
-  const bool has_lists = (meta.flags & segment_file::kHasLists) != 0;
-  if (!has_lists && (meta.flags & segment_file::kHasGraph) == 0) {
+  if ((meta.flags & (segment_file::kHasLists | segment_file::kHasGraph)) == 0) {
     return absl::OkStatus();
   }
+  return LoadIndex(f, meta.flags);
+}
 
-  const bool has_codes = (meta.flags & segment_file::kHasCodes) != 0;
-  std::span<const uint8_t> records;
+absl::Status SealedSegment::LoadIndex(size_t f, uint8_t flags) {
+  Field& field = fields_[f];
+  const Metric metric = layout_->fields[f].search_metric;
+  const bool has_codes = (flags & segment_file::kHasCodes) != 0;
+  const bool in_blocks = (flags & segment_file::kHasCodeBlocks) != 0;
+  field.has_lists = (flags & segment_file::kHasLists) != 0;
+  // (Version 3 had records in lists: such files are made anew.)
+  if (in_blocks != (field.has_lists && has_codes)) {
+    return Damaged(absl::StrCat("field ", f, " has codes in another form"));
+  }
+  std::span<const uint8_t> codes;
   if (has_codes) {
-    VICINAL_ASSIGN_OR_RETURN(records, LoadCodes(f));
+    VICINAL_ASSIGN_OR_RETURN(codes, LoadCodes(f, in_blocks));
   }
   VICINAL_ASSIGN_OR_RETURN(
-      const absl::string_view structure,
-      index_file_->Section(SectionName(has_lists ? "L" : "G", f)));
+      absl::string_view structure,
+      index_file_->Section(SectionName(field.has_lists ? "L" : "G", f)));
+
   const size_t structure_bytes = (structure.size() + 63) / 64 * 64;
-  // An IVF arranges its codes itself.
-  const size_t copied_codes = has_lists ? 0 : records.size();
-  field.hot = MappedBuffer(structure_bytes + copied_codes);
-  auto* hot = reinterpret_cast<char*>(field.hot.data());
-  std::copy(structure.begin(), structure.end(), hot);
-  const absl::string_view copied(hot, structure.size());
-  if (has_lists) {
-    auto ivf = IvfIndex::Open(field.vectors, layout.search_metric, copied);
-    if (!ivf.ok()) return Damaged(ivf.status().message());
-    (*ivf)->UseCodes({field.codec.get(), records.data()});
-    field.index = *std::move(ivf);
-    field.has_lists = true;
-  } else {
-    std::copy(records.begin(), records.end(), hot + structure_bytes);
-    VICINAL_ASSIGN_OR_RETURN(
-        field.index,
-        HnswIndex::Open(field.vectors, layout.search_metric, copied,
-                        {field.codec.get(), reinterpret_cast<const uint8_t*>(
-                                                hot + structure_bytes)}));
+  field.code_bytes = codes.size();
+  const size_t hot_bytes = structure_bytes + field.code_bytes;
+  const bool fits = placement_.tier != MemoryTier::kMapped &&
+                    ram_bytes_ + hot_bytes <= placement_.max_ram_bytes;
+  is_placed_ &= fits || placement_.tier == MemoryTier::kMapped;
+  if (fits) {
+    field.hot = MappedBuffer(hot_bytes);
+    ram_bytes_ += hot_bytes;
+    auto* hot = reinterpret_cast<uint8_t*>(field.hot.data());
+    std::memcpy(hot, structure.data(), structure.size());
+    uint8_t* copied = hot + structure_bytes;
+    if (has_codes) std::memcpy(copied, codes.data(), codes.size());
+    structure = {reinterpret_cast<const char*>(hot), structure.size()};
+    codes = {copied, codes.size()};
   }
+
+  if (field.has_lists) {
+    auto ivf = IvfIndex::Open(field.vectors, metric, structure);
+    if (!ivf.ok()) return Damaged(ivf.status().message());
+    (*ivf)->UseCodes(field.codec.get(), codes.data());
+    field.index = *std::move(ivf);
+  } else {
+    VICINAL_ASSIGN_OR_RETURN(
+        field.index, HnswIndex::Open(field.vectors, metric, structure,
+                                     {field.codec.get(), codes.data()}));
+  }
+  return LoadCalibration(f, has_codes);
+}
+
+absl::Status SealedSegment::LoadCalibration(size_t f, bool has_codes) {
   VICINAL_ASSIGN_OR_RETURN(absl::string_view table,
                            index_file_->Section(SectionName("C", f)));
   std::vector<RecallPoint> calibration;
@@ -234,11 +283,12 @@ absl::Status SealedSegment::LoadField(size_t f, absl::string_view meta_bytes) {
          (!has_codes || ConsumeFixed(&table, &point.rerank))) {
     calibration.push_back(point);
   }
-  field.Calibrate(std::move(calibration));
+  fields_[f].Calibrate(std::move(calibration));
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::span<const uint8_t>> SealedSegment::LoadCodes(size_t f) {
+absl::StatusOr<std::span<const uint8_t>> SealedSegment::LoadCodes(
+    size_t f, bool in_blocks) {
   Field& field = fields_[f];
   VICINAL_ASSIGN_OR_RETURN(const absl::string_view model,
                            index_file_->Section(SectionName("M", f)));
@@ -249,13 +299,11 @@ absl::StatusOr<std::span<const uint8_t>> SealedSegment::LoadCodes(size_t f) {
       field.codec->metric() != layout_->fields[f].search_metric) {
     return Damaged(absl::StrCat("the codec of field ", f, " is another's"));
   }
-  VICINAL_ASSIGN_OR_RETURN(
-      const auto records,
-      SectionOf<uint8_t>(
-          *index_file_, SectionName("K", f),
-          field.vectors.num_rows * field.codec->layout().record_bytes));
-  field.code_bytes = records.size();
-  return records;
+  const CodeLayout& code = field.codec->layout();
+  const size_t num_rows = field.vectors.num_rows;
+  return SectionOf<uint8_t>(*index_file_, SectionName("K", f),
+                            in_blocks ? CodeBlocksBytes(code, num_rows)
+                                      : num_rows * code.record_bytes);
 }
 
 absl::Status SealedSegment::LoadRowMaps(size_t f) {
@@ -393,6 +441,8 @@ SegmentStats SealedSegment::stats() const {
     stats.code_bytes += field.code_bytes;
   }
   stats.file_bytes = index_file_->size_bytes() + vectors_file_->size_bytes();
+  stats.ram_bytes = ram_bytes_;
+  stats.pinned_bytes = pinned_bytes_;
   return stats;
 }
 

@@ -26,10 +26,19 @@
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
 #include "src/engine/layout.h"
+#include "src/engine/schema.h"
 #include "src/engine/segment.h"
 #include "storage/collection_store.h"
 
 namespace vicinal {
+
+// Where a segment's codes, links and lists are to be.
+struct SegmentPlacement {
+  MemoryTier tier = MemoryTier::kRam;
+  // Of kRam and kPinned: fields whose structures take more than what is left of
+  // this are mapped.
+  size_t max_ram_bytes = SIZE_MAX;
+};
 
 // Opened once, then const but for tombstones (in memory; storage has them).
 class SealedSegment final : public Segment {
@@ -40,7 +49,7 @@ class SealedSegment final : public Segment {
   // newer version.
   static absl::StatusOr<std::shared_ptr<SealedSegment>> Open(
       std::shared_ptr<const Layout> layout, const std::string& folder,
-      const SegmentEntry& entry);
+      const SegmentEntry& entry, SegmentPlacement placement = {});
 
   const SegmentEntry& entry() const { return entry_; }
   // Reads all vectors and compares their checksum (minutes for large cold
@@ -74,6 +83,13 @@ class SealedSegment final : public Segment {
   absl::Status Recalibrate(size_t field, VectorSetView queries,
                            size_t num_threads, const CancelToken* cancel);
 
+  // Of codes, links and lists.
+  size_t ram_bytes() const { return ram_bytes_; }
+  // Bytes of its files that are in memory now.
+  size_t resident_bytes() const;
+  // Whether all that its placement asked for was locked, or put, in memory.
+  bool is_placed() const { return is_placed_; }
+
   // Live bytes of vectors: what a merge would have to rebuild.
   size_t live_vector_bytes() const;
 
@@ -88,7 +104,7 @@ class SealedSegment final : public Segment {
     size_t code_bytes = 0;
     // Links or lists, then codes: what a search touches first, in large pages,
     // which a mapped file cannot have. Measured: 1.1-1.2x the searches per
-    // second.
+    // second. Empty: they are read from the file.
     MappedBuffer hot;
     std::unique_ptr<ApproximateIndex> index;  // null: scanned
     bool has_lists = false;                   // whether it is an IVF
@@ -108,8 +124,11 @@ class SealedSegment final : public Segment {
   absl::Status LoadIds();
   absl::Status LoadField(size_t f, absl::string_view meta_bytes);
   absl::Status LoadRowMaps(size_t f);
-  // Reads the codec and finds the code records in the file.
-  absl::StatusOr<std::span<const uint8_t>> LoadCodes(size_t f);
+  // Reads the codec and finds the codes in the file.
+  absl::StatusOr<std::span<const uint8_t>> LoadCodes(size_t f, bool in_blocks);
+  absl::Status LoadIndex(size_t f, uint8_t flags);
+  absl::Status LoadCalibration(size_t f, bool has_codes);
+  void Pin();
   absl::Status Damaged(absl::string_view what) const;
   RowId FieldRow(const Field& field, RowId row) const;
   absl::string_view EncodedId(RowId row) const {
@@ -119,6 +138,10 @@ class SealedSegment final : public Segment {
 
   std::shared_ptr<const Layout> layout_;
   SegmentEntry entry_;
+  SegmentPlacement placement_;
+  size_t ram_bytes_ = 0;
+  size_t pinned_bytes_ = 0;
+  bool is_placed_ = true;
   std::unique_ptr<SectionFile> index_file_;
   std::unique_ptr<SectionFile> vectors_file_;
   std::span<const uint64_t> ordinals_;

@@ -26,6 +26,7 @@
 #include "src/base/status_macros.h"
 #include "src/base/vector_set.h"
 #include "src/engine/id_table.h"
+#include "src/engine/memory_plan.h"
 #include "src/engine/segment_file.h"
 
 namespace vicinal {
@@ -34,55 +35,8 @@ namespace {
 using segment_file::FieldMeta;
 using segment_file::SectionName;
 
-// Below this many rows a scan is as fast as a graph and costs nothing to
-// build. Measured: 2,000 x 784 f32 scan in 0.1 ms, a graph search in 0.08.
-constexpr size_t kMinIndexRows = 2'000;
-
-// Below this many rows the server's choice is codes that learn nothing.
-// Measured at 5,000 rows: with 784 dimensions as fast as saq or faster, with
-// 100 and 512 equal, and built in a third of the time.
-constexpr size_t kMinSaqRows = 10'000;
-constexpr float kEarlyBits = 4;
-
 // Queries from which on they take the place of rows in a calibration.
 constexpr size_t kMinQueries = 128;
-
-// How a field with `num_rows` rows is encoded; nothing: it is not.
-std::optional<CodecParams> CodecParamsFor(const CodecSpec& spec,
-                                          const FieldLayout& layout,
-                                          size_t num_rows) {
-  using Kind = CodecSpec::Kind;
-  const float bits =
-      spec.avg_bits == 0 ? DefaultAvgBits(layout.dim) : spec.avg_bits;
-  CodecParams params;
-  switch (spec.kind) {
-    case Kind::kNone:
-      return std::nullopt;
-    case Kind::kAuto:
-      // A record must be much shorter than the vector to be worth reranking.
-      if (layout.row_bytes < 128 || layout.dim > kMaxCodecDim) {
-        return std::nullopt;
-      }
-      if (num_rows < kMinSaqRows) {
-        params.kind = CodecKind::kRbq;
-        params.avg_bits = kEarlyBits;
-        return params;
-      }
-      [[fallthrough]];
-    case Kind::kSaq:
-      params.kind = CodecKind::kSaq;
-      params.avg_bits = bits;
-      return params;
-    case Kind::kRbq:
-      params.kind = CodecKind::kRbq;
-      params.avg_bits = spec.avg_bits == 0 ? 4 : spec.avg_bits;
-      return params;
-    case Kind::kSq8:
-      params.kind = CodecKind::kSq8;
-      return params;
-  }
-  return std::nullopt;
-}
 
 template <typename T>
 absl::string_view AsBytes(const std::vector<T>& values) {
@@ -193,8 +147,9 @@ absl::StatusOr<BuiltSegment> SegmentBuild::Run() {
   Phase("building the index");
   VICINAL_RETURN_IF_ERROR(WriteIndex(*vectors_file));
   Hook("build:after_file");
-  VICINAL_ASSIGN_OR_RETURN(
-      result_.segment, SealedSegment::Open(layout_, options_.folder, entry_));
+  VICINAL_ASSIGN_OR_RETURN(result_.segment,
+                           SealedSegment::Open(layout_, options_.folder, entry_,
+                                               options_.placement));
   return std::move(result_);
 }
 
@@ -319,7 +274,8 @@ absl::Status SegmentBuild::WriteIndex(const SectionFile& vectors_file) {
   uint32_t version = 1;
   for (const Field& field : fields_) {
     if (field.codec != nullptr) version = std::max(version, 2u);
-    if (!field.lists.empty()) version = segment_file::kIndexVersion;
+    if (field.lists.empty()) continue;
+    version = std::max(version, field.codec == nullptr ? 3u : 4u);
   }
   VICINAL_ASSIGN_OR_RETURN(
       const auto writer,
@@ -339,10 +295,14 @@ absl::Status SegmentBuild::WriteIndex(const SectionFile& vectors_file) {
     field.num_rows = fields_[f].rows.size();
     field.metric = static_cast<uint8_t>(layout.metric);
     field.type = static_cast<uint8_t>(layout.type);
-    field.flags = (fields_[f].has_maps ? segment_file::kHasRowMaps : 0) |
-                  (fields_[f].has_graph ? segment_file::kHasGraph : 0) |
-                  (fields_[f].codec ? segment_file::kHasCodes : 0) |
-                  (fields_[f].lists.empty() ? 0 : segment_file::kHasLists);
+    field.flags =
+        (fields_[f].has_maps ? segment_file::kHasRowMaps : 0) |
+        (fields_[f].has_graph ? segment_file::kHasGraph : 0) |
+        (fields_[f].codec ? segment_file::kHasCodes : 0) |
+        (fields_[f].lists.empty()
+             ? 0
+             : segment_file::kHasLists |
+                   (fields_[f].codec ? segment_file::kHasCodeBlocks : 0));
     PutFixed(&meta, field);
   }
   VICINAL_RETURN_IF_ERROR(writer->BeginSection("META"));
@@ -433,7 +393,8 @@ absl::Status SegmentBuild::TrainCodecs(const SectionFile& vectors_file) {
       centres = field.ivf->centres();
     }
     const std::optional<CodecParams> params =
-        CodecParamsFor(schema_.vectors[f].codec, layout, field.rows.size());
+        ChooseCodec(schema_, *layout_, f, field.rows.size(),
+                    std::max(options_.num_points, rows_.size()));
     if (!params.has_value()) continue;
     VICINAL_ASSIGN_OR_RETURN(
         field.codec,
@@ -464,8 +425,7 @@ absl::Status SegmentBuild::WriteIndexOf(size_t f, VectorSetView vectors,
   const FieldLayout& layout = layout_->fields[f];
   const Field& field = fields_[f];
   const Codec* codec = field.codec.get();
-  VICINAL_ASSIGN_OR_RETURN(const std::vector<uint8_t> records,
-                           Encode(f, vectors));
+  VICINAL_ASSIGN_OR_RETURN(std::vector<uint8_t> records, Encode(f, vectors));
   // Rows count once in the progress, not once for each field.
   Progress* progress = f == 0 ? options_.progress : nullptr;
   std::string graph;
@@ -474,7 +434,14 @@ absl::Status SegmentBuild::WriteIndexOf(size_t f, VectorSetView vectors,
   std::vector<RecallPoint> calibration;
   if (field.ivf != nullptr) {
     Phase("measuring recall");
-    field.ivf->UseCodes({codec, records.data()});
+    if (codec != nullptr) {
+      std::vector<uint8_t> blocks(
+          CodeBlocksBytes(codec->layout(), vectors.num_rows));
+      PackCodeBlocks(codec->layout(), records.data(), vectors.num_rows,
+                     blocks.data());
+      records = std::move(blocks);
+    }
+    field.ivf->UseCodes(codec, records.data());
     VICINAL_ASSIGN_OR_RETURN(
         calibration,
         field.ivf->Calibrate(options_.num_threads, options_.cancel, queries));

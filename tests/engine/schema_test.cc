@@ -45,7 +45,7 @@ TEST(SchemaTest, ComesBackFromItsEncoding) {
         << size;
   }
   std::string newer = encoded;
-  newer[0] = 4;
+  newer[0] = 5;
   EXPECT_TRUE(
       absl::IsFailedPrecondition(CollectionSchema::Decode(newer).status()));
 }
@@ -90,6 +90,28 @@ TEST(SchemaTest, KeepsListsInFormatThree) {
   const auto violations = ValidateSchema(schema, Limits());
   ASSERT_EQ(violations.size(), 1u);
   EXPECT_EQ(violations[0].field, "vectors[0].index.ivf.num_lists");
+}
+
+TEST(SchemaTest, KeepsMemoryInFormatFour) {
+  CollectionSchema schema = SchemaOf("fine", 77, Metric::kL2);
+  schema.vectors[0].ivf.num_lists = 5;
+  schema.memory = {MemoryTier::kPinned, 123'456};
+  const std::string encoded = schema.Encode();
+  EXPECT_EQ(encoded[0], 4);
+  const auto decoded = CollectionSchema::Decode(encoded);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->memory, schema.memory);
+  EXPECT_EQ(decoded->vectors[0].ivf.num_lists, 5u);
+  for (size_t size = 0; size < encoded.size(); ++size) {
+    EXPECT_TRUE(absl::IsDataLoss(
+        CollectionSchema::Decode(encoded.substr(0, size)).status()))
+        << size;
+  }
+  std::string unknown = encoded;
+  unknown[unknown.size() - 9] = 3;
+  EXPECT_TRUE(absl::IsDataLoss(CollectionSchema::Decode(unknown).status()));
+  schema.memory.tier = static_cast<MemoryTier>(3);
+  EXPECT_THAT(ViolatedFields(schema), ElementsAre("memory.tier"));
 }
 
 TEST(SchemaTest, SaysWhatIsWrongWithACodec) {

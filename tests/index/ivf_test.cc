@@ -37,6 +37,7 @@ struct Built {
   std::string lists;
   std::unique_ptr<const Codec> codec;
   std::vector<uint8_t> records;
+  std::vector<uint8_t> blocks;
   std::unique_ptr<IvfIndex> index;
 };
 
@@ -57,7 +58,11 @@ Built Build(const OwnedVectors& vectors, Metric metric, float avg_bits,
     EXPECT_TRUE(
         out.codec->Encode(out.rows.view(), out.records, 2, nullptr, &centres)
             .ok());
-    out.index->UseCodes({out.codec.get(), out.records.data()});
+    const CodeLayout& layout = out.codec->layout();
+    out.blocks.resize(CodeBlocksBytes(layout, vectors.num_rows));
+    PackCodeBlocks(layout, out.records.data(), vectors.num_rows,
+                   out.blocks.data());
+    out.index->UseCodes(out.codec.get(), out.blocks.data());
   }
   return out;
 }

@@ -338,6 +338,19 @@ TEST(CodecTest, AFewQueriesChangeNothingAndNonsenseIsRefused) {
                   .ok());
 }
 
+TEST(CodecTest, UniformRecordsHaveTheSizeThatWasSaid) {
+  for (const size_t dim : {1, 24, 100, 256, 300, 784}) {
+    const auto values = StudyRows(64, dim, 1.0, 9);
+    for (const uint32_t bits : {1u, 2u, 4u, 8u}) {
+      const CodecPtr codec = TrainOrDie(
+          ViewOf(values, dim), Metric::kL2,
+          {.kind = CodecKind::kRbq, .avg_bits = static_cast<float>(bits)});
+      EXPECT_EQ(codec->layout().record_bytes, UniformRecordBytes(dim, bits))
+          << dim << " " << bits;
+    }
+  }
+}
+
 TEST(CodecTest, RecordsKeepTheirBudget) {
   for (const size_t dim : {100, 256, 384, 784}) {
     const auto values = StudyRows(1'500, dim, 1.0, 9);

@@ -200,6 +200,82 @@ TEST_F(CollectionServiceTest, ListsAndCodecsCanBeChangedAndStay) {
               ElementsAre("collection.vectors[0].codec.avg_bits"));
 }
 
+TEST_F(CollectionServiceTest, MemoryIsKeptCheckedAndChanged) {
+  v1::CreateCollectionRequest request;
+  request.mutable_collection()->set_name("points");
+  v1::VectorConfig* vector = request.mutable_collection()->add_vectors();
+  vector->set_dim(64);
+  vector->set_metric(v1::METRIC_COSINE);
+  v1::MemoryConfig* memory = request.mutable_collection()->mutable_memory();
+  memory->set_tier(static_cast<v1::MemoryTier>(9));
+  v1::CreateCollectionResponse created;
+  {
+    Call call;
+    EXPECT_THAT(
+        DetailsOf(collections_->CreateCollection(&call, request, &created))
+            .fields,
+        ElementsAre("collection.memory.tier"));
+  }
+  memory->set_tier(v1::MEMORY_TIER_MAPPED);
+  memory->set_budget_bytes(1 << 20);
+  {
+    Call call;
+    ASSERT_TRUE(collections_->CreateCollection(&call, request, &created).ok());
+    EXPECT_EQ(created.collection().memory().tier(), v1::MEMORY_TIER_MAPPED);
+    EXPECT_FALSE(created.has_estimate());
+  }
+  v1::UpdateCollectionRequest update;
+  update.mutable_collection()->set_name("points");
+  update.mutable_collection()->mutable_memory()->set_tier(
+      v1::MEMORY_TIER_PINNED);
+  update.mutable_update_mask()->add_paths("memory");
+  v1::UpdateCollectionResponse updated;
+  {
+    Call call;
+    ASSERT_TRUE(collections_->UpdateCollection(&call, update, &updated).ok());
+  }
+  Restart();
+  v1::GetCollectionRequest get;
+  get.set_name("points");
+  v1::GetCollectionResponse reply;
+  Call call;
+  ASSERT_TRUE(collections_->GetCollection(&call, get, &reply).ok());
+  EXPECT_EQ(reply.collection().memory().tier(), v1::MEMORY_TIER_PINNED);
+  EXPECT_EQ(reply.collection().memory().budget_bytes(), 0u);
+}
+
+TEST_F(CollectionServiceTest, AnEstimateComesBeforeTheCollection) {
+  v1::CreateCollectionRequest request;
+  request.mutable_collection()->set_name("points");
+  v1::VectorConfig* vector = request.mutable_collection()->add_vectors();
+  vector->set_dim(768);
+  vector->set_metric(v1::METRIC_COSINE);
+  request.set_validate_only(true);
+  request.set_expected_points(1'000'000);
+  request.mutable_collection()->mutable_memory()->set_budget_bytes(1 << 20);
+  v1::CreateCollectionResponse reply;
+  {
+    Call call;
+    ASSERT_TRUE(collections_->CreateCollection(&call, request, &reply).ok());
+  }
+  EXPECT_GT(reply.estimate().disk_bytes(), 6e9);
+  EXPECT_GT(reply.estimate().mapped_bytes(), 3e9);
+  EXPECT_GT(reply.estimate().build_seconds(), 1);
+  EXPECT_EQ(reply.estimate().warnings_size(), 1);
+  request.mutable_collection()->mutable_memory()->clear_budget_bytes();
+  {
+    Call call;
+    ASSERT_TRUE(collections_->CreateCollection(&call, request, &reply).ok());
+  }
+  EXPECT_EQ(reply.estimate().warnings_size(), 0);
+  EXPECT_GT(reply.estimate().ram_bytes(), 3e8);
+  request.set_expected_points(uint64_t{1} << 62);
+  Call call;
+  EXPECT_THAT(
+      DetailsOf(collections_->CreateCollection(&call, request, &reply)).fields,
+      ElementsAre("expected_points"));
+}
+
 TEST_F(CollectionServiceTest, AViolationOfAnUpdateIsAtItsPlaceInTheRequest) {
   CreatePoints();
   const auto fields = [&](const std::vector<v1::VectorConfig>& vectors,

@@ -1,0 +1,189 @@
+#include "src/engine/memory_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "absl/strings/str_format.h"
+#include "index/ivf.h"
+#include "src/distance/code_kernels.h"
+
+namespace vicinal {
+namespace {
+
+// Below this many rows the server's choice is codes that learn nothing.
+// Measured at 5,000 rows: with 784 dimensions as fast as saq or faster, with
+// 100 and 512 equal, and built in a third of the time.
+constexpr size_t kMinSaqRows = 10'000;
+constexpr float kEarlyBits = 4;
+constexpr float kMinBits = 0.5f;
+// Of a vector: shorter ones are not worth a record.
+constexpr size_t kMinCodedRowBytes = 128;
+
+// Of a segment's file: ordinals, their order, ids and the table of ids.
+constexpr double kIdBytesPerPoint = 8 + 4 + 9 + 8 + 12;
+// Of RocksDB: key, ordinal, id map.
+constexpr double kRecordOverheadBytes = 60;
+
+// Measured on AMD EPYC (docs/BENCHMARKS.md), microseconds of one thread for a
+// row: what does not depend on the dimension, and what does.
+constexpr double kGraphMicros = 35, kGraphMicrosPerDim = 0.13;
+constexpr double kListMicros = 5, kListMicrosPerDim = 0.03;
+constexpr double kCodeMicrosPerDim = 0.025;
+constexpr double kTrainSeconds = 0.6, kTrainDim = 784;
+
+// A level of the graph has a sixteenth of the rows of the one below; see
+// index/hnsw_graph.h.
+double LinkBytes(const VectorField& field) {
+  const double level0 = (2.0 * field.hnsw.m) * sizeof(uint32_t);
+  return level0 + level0 / 2 / (field.hnsw.m - 1) + 5;
+}
+
+double ListBytes(const VectorField& field, uint64_t num_points) {
+  const double lists = field.index == IndexKind::kFlat ? 1
+                       : field.ivf.num_lists > 0
+                           ? field.ivf.num_lists
+                           : std::sqrt(static_cast<double>(num_points));
+  return lists * (static_cast<double>(field.dim) * sizeof(float) + 4);
+}
+
+bool IsAutomatic(const VectorField& field) {
+  return field.codec.kind == CodecSpec::Kind::kAuto;
+}
+
+double StructureBytes(const VectorField& field, uint64_t num_points) {
+  return field.index == IndexKind::kHnsw
+             ? static_cast<double>(num_points) * LinkBytes(field)
+             : ListBytes(field, num_points);
+}
+
+size_t RecordBytes(const CodecParams& codec, size_t dim) {
+  if (codec.kind == CodecKind::kSaq) {
+    return CodeRecordBytes(dim, codec.avg_bits);
+  }
+  return UniformRecordBytes(dim, codec.kind == CodecKind::kSq8
+                                     ? 8
+                                     : static_cast<uint32_t>(codec.avg_bits));
+}
+
+// Most bytes that the budget leaves for a record's dimension, of the fields
+// whose codec nobody chose; infinity without a budget.
+double BudgetBytesPerDim(const CollectionSchema& schema, size_t num_points) {
+  if (schema.memory.budget_bytes == 0 || num_points == 0) return INFINITY;
+  double bytes = static_cast<double>(schema.memory.budget_bytes);
+  double dims = 0;
+  for (const VectorField& field : schema.vectors) {
+    if (HasIndex(field)) bytes -= StructureBytes(field, num_points);
+    if (IsAutomatic(field)) dims += static_cast<double>(field.dim);
+  }
+  return dims > 0 ? bytes / static_cast<double>(num_points) / dims : 0;
+}
+
+// The codec of the most bits, `params` or less, whose record takes no more than
+// that; else that of the fewest.
+CodecParams Within(CodecParams params, size_t dim, double bytes_per_dim) {
+  const double bytes = bytes_per_dim * static_cast<double>(dim);
+  const float fewest = params.kind == CodecKind::kSaq ? kMinBits : 1;
+  while (params.avg_bits > fewest &&
+         static_cast<double>(RecordBytes(params, dim)) > bytes) {
+    params.avg_bits = params.kind == CodecKind::kSaq ? params.avg_bits - 0.25f
+                                                     : params.avg_bits / 2;
+  }
+  params.avg_bits = std::max(params.avg_bits, fewest);
+  return params;
+}
+
+}  // namespace
+
+std::optional<CodecParams> ChooseCodec(const CollectionSchema& schema,
+                                       const Layout& layout, size_t f,
+                                       size_t num_rows, size_t num_points) {
+  using Kind = CodecSpec::Kind;
+  const VectorField& field = schema.vectors[f];
+  const CodecSpec& spec = field.codec;
+  const float bits =
+      spec.avg_bits == 0 ? DefaultAvgBits(field.dim) : spec.avg_bits;
+  CodecParams params;
+  switch (spec.kind) {
+    case Kind::kNone:
+      return std::nullopt;
+    case Kind::kAuto: {
+      if (layout.fields[f].row_bytes < kMinCodedRowBytes ||
+          field.dim > kMaxCodecDim) {
+        return std::nullopt;
+      }
+      const bool is_small = num_rows < kMinSaqRows;
+      params.kind = is_small ? CodecKind::kRbq : CodecKind::kSaq;
+      params.avg_bits = is_small ? kEarlyBits : bits;
+      return Within(params, field.dim,
+                    BudgetBytesPerDim(schema, std::max(num_rows, num_points)));
+    }
+    case Kind::kSaq:
+      params.kind = CodecKind::kSaq;
+      params.avg_bits = bits;
+      return params;
+    case Kind::kRbq:
+      params.kind = CodecKind::kRbq;
+      params.avg_bits = spec.avg_bits == 0 ? kEarlyBits : spec.avg_bits;
+      return params;
+    case Kind::kSq8:
+      params.kind = CodecKind::kSq8;
+      return params;
+  }
+  return std::nullopt;
+}
+
+ResourceEstimate EstimateResources(const CollectionSchema& schema,
+                                   uint64_t num_points, size_t num_threads) {
+  const Layout layout = LayoutOf(schema);
+  const auto n = static_cast<double>(num_points);
+  ResourceEstimate out;
+  double hot = 0, vectors = 0, records = kRecordOverheadBytes * n;
+  double micros = 0;
+  for (size_t f = 0; f < schema.vectors.size(); ++f) {
+    const VectorField& field = schema.vectors[f];
+    const FieldLayout& place = layout.fields[f];
+    const auto dim = static_cast<double>(field.dim);
+    vectors += n * static_cast<double>(place.stride_bytes);
+    records += n * static_cast<double>(place.row_bytes);
+    if (!HasIndex(field) || num_points < kMinIndexRows) continue;
+    hot += StructureBytes(field, num_points);
+    if (field.index == IndexKind::kHnsw) {
+      micros += n * (kGraphMicros + kGraphMicrosPerDim * dim);
+    } else {
+      micros += n * (kListMicros + kListMicrosPerDim * dim);
+    }
+    const std::optional<CodecParams> codec =
+        ChooseCodec(schema, layout, f, num_points, num_points);
+    if (!codec.has_value()) continue;
+    hot += n * static_cast<double>(RecordBytes(*codec, field.dim));
+    micros += n * kCodeMicrosPerDim * dim;
+    if (codec->kind == CodecKind::kSaq) {
+      micros += 1e6 * kTrainSeconds * std::pow(dim / kTrainDim, 2);
+    }
+  }
+  const uint64_t budget = schema.memory.budget_bytes;
+  const bool fits = budget == 0 || hot <= static_cast<double>(budget);
+  if (!fits) {
+    out.warnings.push_back(absl::StrFormat(
+        "memory.budget_bytes is %d, and codes and links of %d points take at "
+        "least %.0f bytes: what does not fit is searched from mapped files, "
+        "with "
+        "the same answers but slower.",
+        budget, num_points, hot));
+  }
+  const bool in_ram = fits && schema.memory.tier != MemoryTier::kMapped;
+  const double files = vectors + hot + n * kIdBytesPerPoint;
+  out.ram_bytes = static_cast<uint64_t>(
+      (in_ram ? hot : 0) +
+      (schema.memory.tier == MemoryTier::kPinned ? vectors : 0));
+  out.mapped_bytes = static_cast<uint64_t>(files - (in_ram ? hot : 0));
+  out.disk_bytes = static_cast<uint64_t>(files + records);
+  out.build_seconds =
+      micros * 1e-6 / static_cast<double>(std::max<size_t>(1, num_threads));
+  return out;
+}
+
+}  // namespace vicinal
