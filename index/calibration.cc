@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <utility>
 #include <vector>
@@ -60,7 +61,7 @@ std::vector<RecallPoint> FrontierOfDepth(std::vector<RecallPoint> points,
                                          const SearchCost& cost) {
   std::stable_sort(points.begin(), points.end(),
                    [&](const RecallPoint& a, const RecallPoint& b) {
-                     return cost.Of(a) < cost.Of(b);
+                     return cost.Of(a.ef, a.rerank) < cost.Of(b.ef, b.rerank);
                    });
   float best = -1;
   std::erase_if(points, [&](const RecallPoint& point) {
@@ -216,6 +217,17 @@ std::vector<RecallPoint> Frontier(RecallPoints points, const SearchCost& cost) {
     table.insert(table.end(), kept.begin(), kept.end());
   }
   return table;
+}
+
+double MeanCost(const std::vector<RecallPoint>& table, const SearchCost& cost) {
+  constexpr double kTargets[] = {0.9, 0.95, 0.99};
+  double sum = 0;
+  for (const double target : kTargets) {
+    const SearchParams params = ParamsForRecall(table, 10, target);
+    sum += std::log(cost.Of(static_cast<double>(params.ef),
+                            static_cast<double>(params.rerank)));
+  }
+  return std::exp(sum / std::size(kTargets));
 }
 
 SearchParams ParamsForRecall(const std::vector<RecallPoint>& table, size_t k,

@@ -33,6 +33,28 @@ struct RecallPoint {
 SearchParams ParamsForRecall(const std::vector<RecallPoint>& table, size_t k,
                              double recall_target);
 
+// What a search costs, in nanoseconds of one thread or so: a model with few
+// constants, fitted to docs/BENCHMARKS.md's machine, that tells settings and
+// indexes apart.
+struct SearchCost {
+  double fixed = 0;
+  double per_ef = 1;
+  double per_rerank = 0;
+
+  static constexpr double kLineBytes = 64;
+  // Of reading one vector of a list that is not in any cache.
+  static double OfReranking(VectorSetView vectors) {
+    return 100 + 4 * (vectors.dim * ElementSize(vectors.type) / kLineBytes);
+  }
+  double Of(double ef, double rerank) const {
+    return fixed + per_ef * ef + per_rerank * rerank;
+  }
+};
+
+// Of searches for the 10 nearest with recall targets of 0.9, 0.95 and 0.99: the
+// geometric mean.
+double MeanCost(const std::vector<RecallPoint>& table, const SearchCost& cost);
+
 // An index whose effort a table of RecallPoints chooses.
 class ApproximateIndex : public Index {
  public:
@@ -45,6 +67,7 @@ class ApproximateIndex : public Index {
   virtual absl::StatusOr<std::vector<RecallPoint>> Calibrate(
       size_t num_threads, const CancelToken* cancel,
       VectorSetView queries = {}) const = 0;
+  virtual SearchCost cost() const = 0;
 };
 
 // The depths k that are measured.
@@ -109,21 +132,6 @@ class RecallCounter {
 
 // Whether nothing is left to gain at any depth.
 bool AllFound(const RecallPoints& points, size_t num_neighbors);
-
-// What a search costs, in cache lines read or so.
-struct SearchCost {
-  double per_ef = 1;
-  double per_rerank = 0;
-
-  // Of reading one vector of a list that is not in any cache.
-  static double OfReranking(VectorSetView vectors) {
-    constexpr double kLineBytes = 64;
-    return 2 * (2 + vectors.dim * ElementSize(vectors.type) / kLineBytes / 2);
-  }
-  double Of(const RecallPoint& point) const {
-    return per_ef * point.ef + per_rerank * point.rerank;
-  }
-};
 
 // Of each depth the settings that no cheaper one reaches, by cost.
 std::vector<RecallPoint> Frontier(RecallPoints points, const SearchCost& cost);

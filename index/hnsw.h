@@ -74,6 +74,7 @@ class HnswIndex final : public ApproximateIndex {
   absl::StatusOr<std::vector<RecallPoint>> Calibrate(
       size_t num_threads, const CancelToken* cancel,
       VectorSetView queries = {}) const override;
+  SearchCost cost() const override;
 
   // Number of nodes that a walk over level-0 links from the entry points
   // reaches; equals num_rows() (connected by construction).

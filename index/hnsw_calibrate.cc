@@ -24,17 +24,6 @@ constexpr auto kEfGrid = std::to_array<uint32_t>(
     {8,  10,  12,  16,  20,  24,  32,  40,  48,  64,  80,
      96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024});
 
-// A graph of few lines per record is bound by the walk, long vectors by the
-// reranking.
-SearchCost CostOf(VectorSetView vectors, const CodedRows& codes) {
-  if (codes.codec == nullptr) return {};
-  // A walk scores about 12 records for each place of its pool; a vector lies
-  // in slower memory.
-  constexpr double kLineBytes = 64;
-  const double record = codes.codec->layout().record_bytes / kLineBytes;
-  return {12 * (2 + record / 2), SearchCost::OfReranking(vectors)};
-}
-
 // Rows that are on level 0 only: a walk that must not see its own query would
 // otherwise begin at it.
 CalibrationQueries OwnRows(VectorSetView vectors, const HnswGraph& graph) {
@@ -127,6 +116,22 @@ absl::Status Trial::Run(uint32_t ef, RecallPoints* points) {
 
 }  // namespace
 
+// A walk scores about 12 records for each place of its pool, each a jump.
+SearchCost HnswIndex::cost() const {
+  constexpr double kRecordsPerEf = 12, kJump = 42, kLine = 6;
+  const CodedRows& codes = state_->codes;
+  const double bytes = codes.codec != nullptr
+                           ? codes.codec->layout().record_bytes
+                           : vectors_.dim * ElementSize(vectors_.type);
+  const double lines = bytes / SearchCost::kLineBytes;
+  SearchCost cost{.fixed = 2'000,
+                  .per_ef = kRecordsPerEf * (kJump + kLine * lines)};
+  if (codes.codec != nullptr) {
+    cost.per_rerank = SearchCost::OfReranking(vectors_);
+  }
+  return cost;
+}
+
 absl::StatusOr<std::vector<RecallPoint>> HnswIndex::Calibrate(
     size_t num_threads, const CancelToken* cancel, VectorSetView given) const {
   const HnswGraph& graph = state_->graph;
@@ -147,7 +152,7 @@ absl::StatusOr<std::vector<RecallPoint>> HnswIndex::Calibrate(
     VICINAL_RETURN_IF_ERROR(trial.Run(ef, &points));
     if (AllFound(points, truth[0].size())) break;
   }
-  return Frontier(std::move(points), CostOf(vectors_, state_->codes));
+  return Frontier(std::move(points), cost());
 }
 
 }  // namespace vicinal

@@ -82,6 +82,7 @@ class IvfIndex final : public ApproximateIndex {
   absl::StatusOr<std::vector<RecallPoint>> Calibrate(
       size_t num_threads, const CancelToken* cancel,
       VectorSetView queries = {}) const override;
+  SearchCost cost() const override;
 
  private:
   struct State;

@@ -269,7 +269,7 @@ void ParseQuality(const v1::Quality& quality, const Limits& limits,
       }
       break;
     case v1::Quality::kNprobe:
-      stage->ef = quality.nprobe();
+      stage->nprobe = quality.nprobe();
       if (quality.nprobe() == 0 || quality.nprobe() > kMaxIvfLists) {
         violations->Add(path + ".nprobe",
                         absl::StrCat("is ", quality.nprobe(), "; give 1 to ",
@@ -919,6 +919,7 @@ CollectionSchema ParseSchema(const v1::Collection& collection,
     const v1::VectorConfig& in = collection.vectors(i);
     const std::string at = At(path, "vectors", static_cast<size_t>(i));
     VectorField field;
+    field.index = IndexKind::kAuto;
     field.name = in.name();
     field.dim = in.dim();
     // Before the cast: the engine's types have fewer bits.
@@ -933,7 +934,10 @@ CollectionSchema ParseSchema(const v1::Collection& collection,
       field.type = ParseType(in.type());
     }
     if (in.index().has_flat()) field.index = IndexKind::kFlat;
-    if (in.index().has_hnsw()) field.hnsw = ParseHnsw(in.index().hnsw());
+    if (in.index().has_hnsw()) {
+      field.index = IndexKind::kHnsw;
+      field.hnsw = ParseHnsw(in.index().hnsw());
+    }
     if (in.index().has_ivf()) {
       field.index = IndexKind::kIvf;
       field.ivf = ParseIvf(in.index().ivf());
@@ -957,6 +961,8 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
     vector->set_type(static_cast<v1::ElementType>(field.type));
     if (field.index == IndexKind::kFlat) {
       vector->mutable_index()->mutable_flat();
+    } else if (field.index == IndexKind::kAuto) {
+      vector->mutable_index()->mutable_automatic();
     } else if (field.index == IndexKind::kIvf) {
       vector->mutable_index()->mutable_ivf()->set_num_lists(
           field.ivf.num_lists);
@@ -991,6 +997,9 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
     s->set_code_bytes(segment.code_bytes);
     s->set_ram_bytes(segment.ram_bytes);
     s->set_pinned_bytes(segment.pinned_bytes);
+    for (const SegmentIndex index : segment.indexes) {
+      s->add_indexes(static_cast<v1::SegmentIndex>(index));
+    }
     ram_bytes += segment.ram_bytes;
     file_bytes += segment.file_bytes;
     code_bytes += segment.code_bytes;

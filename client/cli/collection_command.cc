@@ -13,6 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
@@ -29,6 +30,7 @@ using Align = Table::Align;
 
 std::string IndexName(const v1::IndexConfig& index) {
   if (index.has_flat()) return "flat";
+  if (index.has_automatic()) return "auto";
   // 0 stands for the server's default.
   const auto shown = [](uint32_t value) {
     return value == 0 ? std::string("default") : absl::StrCat(value);
@@ -38,6 +40,16 @@ std::string IndexName(const v1::IndexConfig& index) {
   }
   return absl::StrCat("hnsw m=", shown(index.hnsw().m()), " ef_construction=",
                       shown(index.hnsw().ef_construction()));
+}
+
+std::string IndexNames(const v1::SegmentStats& segment) {
+  std::vector<std::string> names;
+  for (const int index : segment.indexes()) {
+    names.push_back(index == v1::SEGMENT_INDEX_GRAPH   ? "graph"
+                    : index == v1::SEGMENT_INDEX_LISTS ? "lists"
+                                                       : "scan");
+  }
+  return names.empty() ? "scan" : absl::StrJoin(names, ", ");
 }
 
 std::string SegmentStateName(v1::SegmentState state) {
@@ -76,12 +88,13 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
         {"metric", MetricName(vector.metric())},
         {"type", std::string(client::ElementTypeName(
                      client::FromProto(vector.type())))},
-        {"index", vector.index().has_flat()  ? "flat"
-                  : vector.index().has_ivf() ? "ivf"
-                                             : "hnsw"}};
+        {"index", vector.index().has_automatic() ? "auto"
+                  : vector.index().has_flat()    ? "flat"
+                  : vector.index().has_ivf()     ? "ivf"
+                                                 : "hnsw"}};
     if (vector.index().has_ivf()) {
       v["num_lists"] = vector.index().ivf().num_lists();
-    } else if (!vector.index().has_flat()) {
+    } else if (vector.index().has_hnsw()) {
       v["m"] = vector.index().hnsw().m();
       v["ef_construction"] = vector.index().hnsw().ef_construction();
     }
@@ -121,6 +134,7 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
                                {"code_bytes", segment.code_bytes()},
                                {"ram_bytes", segment.ram_bytes()},
                                {"pinned_bytes", segment.pinned_bytes()},
+                               {"searched_by", IndexNames(segment)},
                                {"file_bytes", segment.file_bytes()}});
   }
   return out;
@@ -196,14 +210,15 @@ void Print(const v1::Collection& collection) {
                   {"vectors", Align::kRight},
                   {"index", Align::kRight},
                   {"codes", Align::kRight},
-                  {"file", Align::kRight}});
+                  {"file", Align::kRight},
+                  {"searched by"}});
   for (const v1::SegmentStats& segment : stats.segments()) {
     segments.AddRow(
         {segment.number() == 0 ? "-" : absl::StrCat(segment.number()),
          SegmentStateName(segment.state()), WithCommas(segment.num_rows()),
          WithCommas(segment.num_deleted()), HumanBytes(segment.vector_bytes()),
          HumanBytes(segment.index_bytes()), HumanBytes(segment.code_bytes()),
-         HumanBytes(segment.file_bytes())});
+         HumanBytes(segment.file_bytes()), IndexNames(segment)});
   }
   absl::PrintF("\n%s", segments.Format());
 }
@@ -229,9 +244,10 @@ absl::StatusOr<v1::VectorConfig> ParseVectorSpec(const std::string& spec,
     VICINAL_RETURN_IF_ERROR(client::ParseElementType(options.type).status());
   }
   if (options.index != "hnsw" && options.index != "ivf" &&
-      options.index != "flat") {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "\"", options.index, "\" is not an index; use hnsw, ivf or flat."));
+      options.index != "flat" && options.index != "auto") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", options.index,
+                     "\" is not an index; use auto, hnsw, ivf or flat."));
   }
   v1::VectorConfig config;
   config.set_name(parts[0]);

@@ -97,9 +97,11 @@ void AddVectorOptions(CLI::App& command, VectorOptions& options) {
   command
       .add_option(
           "--index", options.index,
-          "hnsw, ivf (lists: faster to build), or flat for scans: exact "
-          "ones, or of codes with --codec")
-      ->check(CLI::IsMember(std::vector<std::string>{"hnsw", "ivf", "flat"}))
+          "auto (a graph or lists, whichever is faster), hnsw, ivf, or flat "
+          "for scans: exact ones, or of codes with --codec; --m and "
+          "--ef-construction mean hnsw, --lists means ivf")
+      ->check(CLI::IsMember(
+          std::vector<std::string>{"auto", "hnsw", "ivf", "flat"}))
       ->capture_default_str();
   command.add_option("--m", options.m, "Links per node of HNSW, 4 to 64");
   command.add_option("--ef-construction", options.ef_construction,
@@ -176,9 +178,17 @@ void FillVectorConfig(const VectorOptions& options, v1::VectorConfig* config) {
   if (const auto type = client::ParseElementType(options.type); type.ok()) {
     config->set_type(client::ToProto(*type));
   }
-  if (options.index == "flat") {
+  std::string index = options.index;
+  if (index == "auto" && (options.m > 0 || options.ef_construction > 0)) {
+    index = "hnsw";
+  } else if (index == "auto" && options.lists > 0) {
+    index = "ivf";
+  }
+  if (index == "auto") {
+    config->mutable_index()->mutable_automatic();
+  } else if (index == "flat") {
     config->mutable_index()->mutable_flat();
-  } else if (options.index == "ivf") {
+  } else if (index == "ivf") {
     config->mutable_index()->mutable_ivf()->set_num_lists(options.lists);
   } else {
     v1::HnswConfig* hnsw = config->mutable_index()->mutable_hnsw();

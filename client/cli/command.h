@@ -42,7 +42,7 @@ int RunCommandLine(int argc, const char* const* argv);
 struct VectorOptions {
   std::string metric;  // empty: not said
   std::string type;
-  std::string index = "hnsw";
+  std::string index = "auto";
   uint32_t m = 0;
   uint32_t ef_construction = 0;
   uint32_t lists = 0;

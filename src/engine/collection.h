@@ -66,6 +66,9 @@ struct PointSelection {
 
 enum class SegmentState : uint8_t { kGrowing = 1, kSealing = 2, kSealed = 3 };
 
+// How a segment searches a field.
+enum class SegmentIndex : uint8_t { kNone = 0, kGraph = 1, kLists = 2 };
+
 struct SegmentStats {
   uint64_t number = 0;  // 0 while in memory only
   SegmentState state = SegmentState::kGrowing;
@@ -77,6 +80,7 @@ struct SegmentStats {
   uint64_t file_bytes = 0;    // 0 while in memory only
   uint64_t ram_bytes = 0;     // copies of codes and links; else they are mapped
   uint64_t pinned_bytes = 0;  // locked in memory
+  std::vector<SegmentIndex> indexes;  // by field; empty while in memory only
 };
 
 // How well recall targets of one field were met, by queries that were asked

@@ -53,8 +53,13 @@ bool IsAutomatic(const VectorField& field) {
   return field.codec.kind == CodecSpec::Kind::kAuto;
 }
 
+// An automatic index may become a graph, which takes more.
+bool MayHaveLinks(const VectorField& field) {
+  return field.index == IndexKind::kHnsw || field.index == IndexKind::kAuto;
+}
+
 double StructureBytes(const VectorField& field, uint64_t num_points) {
-  return field.index == IndexKind::kHnsw
+  return MayHaveLinks(field)
              ? static_cast<double>(num_points) * LinkBytes(field)
              : ListBytes(field, num_points);
 }
@@ -150,7 +155,7 @@ ResourceEstimate EstimateResources(const CollectionSchema& schema,
     records += n * static_cast<double>(place.row_bytes);
     if (!HasIndex(field) || num_points < kMinIndexRows) continue;
     hot += StructureBytes(field, num_points);
-    if (field.index == IndexKind::kHnsw) {
+    if (MayHaveLinks(field)) {
       micros += n * (kGraphMicros + kGraphMicrosPerDim * dim);
     } else {
       micros += n * (kListMicros + kListMicrosPerDim * dim);

@@ -24,8 +24,11 @@ struct RetrieveStage {
   // fields not yet normalised.
   std::string query;
   size_t k = 10;
-  bool exact = false;           // scan instead of the index
-  std::optional<size_t> ef;     // overrides recall_target
+  bool exact = false;  // scan instead of the index
+  // Override recall_target: the first where a segment has a graph, the second
+  // where it has lists.
+  std::optional<size_t> ef;
+  std::optional<size_t> nprobe;
   double recall_target = 0.95;  // (0, 1]; mean recall@k to aim at; 1: exact
 };
 

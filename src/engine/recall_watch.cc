@@ -31,7 +31,7 @@ constexpr size_t kMaxSampleBytes = size_t{64} << 20;
 constexpr size_t kMaxDepth = 1'000;
 // Queries after which a segment is judged, and from which it is calibrated.
 constexpr uint64_t kMinChecks = 48;
-constexpr size_t kMinSample = 64;
+constexpr size_t kMinSample = 128;
 // By so much, and two deviations more, a target is missed.
 constexpr double kTolerance = 0.01;
 // Older checks fade.
@@ -75,7 +75,8 @@ void RecallWatch::Offer(const SegmentQuery& query) {
   if (number % kKeepEvery != 0) return;
   MutexLock lock(mu_);
   Remember(query);
-  if (!asked_.has_value() && !query.ef.has_value() && query.k <= kMaxDepth) {
+  if (!asked_.has_value() && !query.ef.has_value() &&
+      !query.nprobe.has_value() && query.k <= kMaxDepth) {
     const auto* bytes = static_cast<const char*>(query.vector);
     asked_ = Asked{query.field,
                    std::string(bytes, fields_[query.field].layout.row_bytes),

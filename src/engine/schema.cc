@@ -110,8 +110,9 @@ void ValidateField(const VectorField& field, const std::string& path,
         {path + ".type", "is not set; choose f32, f16, int8 or uint8"});
   }
   const auto index = static_cast<int>(field.index);
-  if (index < 1 || index > 3) {
-    out->push_back({path + ".index", "is not set; choose HNSW, IVF or flat"});
+  if (index < 1 || index > 4) {
+    out->push_back(
+        {path + ".index", "is not set; choose automatic, HNSW, IVF or flat"});
   }
   if (field.hnsw.m < 4 || field.hnsw.m > 64) {
     out->push_back({path + ".index.hnsw.m",
@@ -151,9 +152,9 @@ std::optional<size_t> CollectionSchema::FindVector(
 // (u8 each), m, ef_construction (u32), seed (u64). Format 2, written where a
 // codec was chosen: then for each again codec (u8), avg_bits (f32). Format 3,
 // written where a vector has lists: the same, and then for each num_lists (u32)
-// and seed (u64). Format 4, written where memory was chosen: the same, and then
-// tier (u8) and budget (u64). What follows is ignored, so that fields can be
-// added.
+// and seed (u64). Format 4, written where memory was chosen or an index is
+// automatic: the same, and then tier (u8) and budget (u64). What follows is
+// ignored, so that fields can be added.
 std::string CollectionSchema::Encode() const {
   std::string out;
   const bool has_codecs = absl::c_any_of(vectors, [](const VectorField& field) {
@@ -162,7 +163,10 @@ std::string CollectionSchema::Encode() const {
   const bool has_lists = absl::c_any_of(vectors, [](const VectorField& field) {
     return field.index == IndexKind::kIvf;
   });
-  const bool has_memory = memory != MemorySpec{};
+  const bool has_memory = memory != MemorySpec{} ||
+                          absl::c_any_of(vectors, [](const VectorField& field) {
+                            return field.index == IndexKind::kAuto;
+                          });
   PutFixed<uint8_t>(&out, has_memory ? 4 : has_lists ? 3 : has_codecs ? 2 : 1);
   PutLengthPrefixed(&out, name);
   PutLengthPrefixed(&out, uuid);
@@ -230,7 +234,10 @@ absl::StatusOr<CollectionSchema> CollectionSchema::Decode(
       return damaged;
     }
     if (metric < 1 || metric > 3 || type < 1 || type > 4 || index < 1 ||
-        index > (format < 3 ? 2 : 3) || dim == 0 || dim > (uint64_t{1} << 24)) {
+        index > (format < 3   ? 2
+                 : format < 4 ? 3
+                              : 4) ||
+        dim == 0 || dim > (uint64_t{1} << 24)) {
       return damaged;
     }
     field.name = std::string(field_name);

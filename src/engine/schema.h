@@ -18,7 +18,14 @@
 
 namespace vicinal {
 
-enum class IndexKind : uint8_t { kHnsw = 1, kFlat = 2, kIvf = 3 };
+enum class IndexKind : uint8_t {
+  kHnsw = 1,
+  kFlat = 2,
+  kIvf = 3,
+  // A graph or lists, whichever searches a segment faster: both are built and
+  // measured, one is kept.
+  kAuto = 4,
+};
 
 // How the vectors of sealed segments are encoded for searching. The vectors
 // themselves are always kept: codes are derived from them, and answers are

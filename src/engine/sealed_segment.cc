@@ -377,8 +377,9 @@ bool SealedSegment::Kill(RowId row) {
 }
 
 bool SealedSegment::IsExact(const SegmentQuery& query) const {
-  return query.exact || fields_[query.field].index == nullptr ||
-         (!query.ef.has_value() && query.recall_target >= 1);
+  const Field& field = fields_[query.field];
+  return query.exact || field.index == nullptr ||
+         (!field.EffortOf(query).has_value() && query.recall_target >= 1);
 }
 
 absl::Status SealedSegment::Search(const SegmentQuery& query,
@@ -391,8 +392,8 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
   if (!IsExact(query)) {
     const std::vector<RecallPoint>& calibration =
         *field.calibration.load(std::memory_order_acquire);
-    if (query.ef.has_value()) {
-      params.ef = *query.ef;
+    if (const std::optional<size_t> effort = field.EffortOf(query)) {
+      params.ef = *effort;
       if (field.has_lists) {
         // The lists were chosen; the depth of reranking follows from what
         // nearly exact searches need.
@@ -434,6 +435,9 @@ SegmentStats SealedSegment::stats() const {
   stats.num_rows = num_rows();
   stats.num_deleted = num_deleted();
   for (const Field& field : fields_) {
+    stats.indexes.push_back(field.index == nullptr ? SegmentIndex::kNone
+                            : field.has_lists      ? SegmentIndex::kLists
+                                                   : SegmentIndex::kGraph);
     stats.vector_bytes += field.vectors.num_rows * field.vectors.stride_bytes;
     if (field.index != nullptr) {
       stats.index_bytes += field.index->memory_bytes();

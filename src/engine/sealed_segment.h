@@ -112,6 +112,10 @@ class SealedSegment final : public Segment {
     std::vector<std::unique_ptr<const std::vector<RecallPoint>>> calibrations;
     std::atomic<const std::vector<RecallPoint>*> calibration = nullptr;
 
+    // What the query says about the kind of index that this is.
+    std::optional<size_t> EffortOf(const SegmentQuery& query) const {
+      return has_lists ? query.nprobe : query.ef;
+    }
     void Calibrate(std::vector<RecallPoint> table) {
       calibrations.push_back(
           std::make_unique<const std::vector<RecallPoint>>(std::move(table)));

@@ -161,6 +161,7 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
                                  &query.vector));
   query.exact = stage.exact;
   query.ef = stage.ef;
+  query.nprobe = stage.nprobe;
   query.recall_target = stage.recall_target;
   query.k = stage.k;
   if (std::any_of(

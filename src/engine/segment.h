@@ -23,8 +23,9 @@ struct SegmentQuery {
   const void* vector = nullptr;
   size_t k = 10;
   bool exact = false;
-  std::optional<size_t> ef;     // else from recall_target
-  double recall_target = 0.95;  // 1: exact
+  std::optional<size_t> ef;      // of graphs; else from recall_target
+  std::optional<size_t> nprobe;  // of lists; else from recall_target
+  double recall_target = 0.95;   // 1: exact
 };
 
 // A version of a point lives in exactly one segment of a view. Readers are

@@ -67,13 +67,18 @@ class SegmentBuild {
     std::vector<uint32_t>
         rows;  // of field row i: its gathered (later: new) row
     bool has_maps = false;
-    bool has_graph = false;
-    std::string lists;                   // empty: it has none
-    std::unique_ptr<IvfIndex> ivf;       // over lists
+    bool has_index = false;
+    std::string lists;  // of those that may have some
+    uint8_t flags = 0;  // what was written, of FieldMeta::flags
+  };
+  // What is searched instead of the vectors.
+  struct BuiltIndex {
+    bool is_lists = false;
+    std::string structure;
     std::unique_ptr<const Codec> codec;  // null: searched as it is
-    QuerySample queries;
-
-    bool has_index() const { return has_graph || !lists.empty(); }
+    std::vector<uint8_t> codes;
+    std::vector<RecallPoint> calibration;
+    double mean_cost = 0;
   };
 
   void Gather();
@@ -85,15 +90,22 @@ class SegmentBuild {
   absl::Status WriteIds(SectionFileWriter* writer);
   absl::Status WriteField(const SectionFile& vectors_file, size_t f,
                           SectionFileWriter* writer);
-  absl::Status WriteIndexOf(size_t f, VectorSetView vectors,
-                            SectionFileWriter* writer);
-  absl::StatusOr<std::vector<uint8_t>> Encode(size_t f,
-                                              VectorSetView vectors) const;
-  // Takes the queries, opens the lists and trains the codecs, which the file's
-  // META names.
-  absl::Status TrainCodecs(const SectionFile& vectors_file);
+  absl::Status WriteMeta(SectionFileWriter* writer) const;
+  absl::StatusOr<BuiltIndex> BuildIndexOf(size_t f, VectorSetView vectors);
+  absl::StatusOr<BuiltIndex> BuildGraph(size_t f, VectorSetView vectors,
+                                        VectorSetView queries);
+  absl::StatusOr<BuiltIndex> BuildLists(size_t f, VectorSetView vectors,
+                                        VectorSetView queries);
+  // Trains and encodes where the field is to have codes. centres: of lists.
+  absl::Status BuildCodes(size_t f, VectorSetView vectors,
+                          VectorSetView queries, const RowCentres* centres,
+                          BuiltIndex* out) const;
+  uint32_t FileVersion() const;
   absl::StatusOr<VectorSetView> VectorsIn(const SectionFile& vectors_file,
                                           size_t f) const;
+  size_t num_points() const {
+    return std::max(options_.num_points, rows_.size());
+  }
   const std::byte* VectorOf(size_t f, RowRef ref) const {
     return sources_[ref.source]->VectorOf(f, ref.row);
   }
@@ -142,9 +154,6 @@ absl::StatusOr<BuiltSegment> SegmentBuild::Run() {
           segment_file::kVectorsKind, segment_file::kVectorsVersion,
           SectionFile::Verify::kHeaders));
   Hook("build:after_vectors");
-  Phase("training codecs");
-  VICINAL_RETURN_IF_ERROR(TrainCodecs(*vectors_file));
-  Phase("building the index");
   VICINAL_RETURN_IF_ERROR(WriteIndex(*vectors_file));
   Hook("build:after_file");
   VICINAL_ASSIGN_OR_RETURN(result_.segment,
@@ -191,7 +200,7 @@ absl::Status SegmentBuild::OrderRows() {
   for (size_t f = 1; f < fields_.size(); ++f) {
     Field& field = fields_[f];
     for (uint32_t& row : field.rows) row = new_row[row];
-    if (!field.has_index()) std::sort(field.rows.begin(), field.rows.end());
+    if (!field.has_index) std::sort(field.rows.begin(), field.rows.end());
     for (size_t i = 0; i < field.rows.size(); ++i) {
       field.has_maps |= field.rows[i] != i;
     }
@@ -210,6 +219,7 @@ absl::Status SegmentBuild::OrderField(size_t f) {
   if (!HasIndex(schema) || field.rows.size() < kMinIndexRows) {
     return absl::OkStatus();
   }
+  field.has_index = true;
   // The order needs the vectors side by side.
   const MappedBuffer scratch(field.rows.size() * layout.stride_bytes);
   for (size_t i = 0; i < field.rows.size(); ++i) {
@@ -229,7 +239,6 @@ absl::Status SegmentBuild::OrderField(size_t f) {
     order = std::move(lists.order);
     field.lists = std::move(lists.bytes);
   } else {
-    field.has_graph = true;
     VICINAL_ASSIGN_OR_RETURN(
         order, CellOrder(vectors, layout.search_metric, schema.hnsw.seed,
                          options_.num_threads, options_.cancel));
@@ -270,19 +279,37 @@ absl::Status SegmentBuild::WriteVectors() {
 }
 
 absl::Status SegmentBuild::WriteIndex(const SectionFile& vectors_file) {
-  // Readable by older versions where it can be.
-  uint32_t version = 1;
-  for (const Field& field : fields_) {
-    if (field.codec != nullptr) version = std::max(version, 2u);
-    if (field.lists.empty()) continue;
-    version = std::max(version, field.codec == nullptr ? 3u : 4u);
-  }
   VICINAL_ASSIGN_OR_RETURN(
       const auto writer,
       SectionFileWriter::Create(
           segment_file::IndexPath(options_.folder, options_.number),
-          segment_file::kIndexKind, version, segment_file::kMaxSections,
+          segment_file::kIndexKind, FileVersion(), segment_file::kMaxSections,
           options_.fault_hook));
+  VICINAL_RETURN_IF_ERROR(WriteIds(writer.get()));
+  for (size_t f = 0; f < fields_.size(); ++f) {
+    VICINAL_RETURN_IF_ERROR(WriteField(vectors_file, f, writer.get()));
+  }
+  // Last, since it says what was written.
+  VICINAL_RETURN_IF_ERROR(WriteMeta(writer.get()));
+  return writer->Finish();
+}
+
+// Readable by older versions where it can be.
+uint32_t SegmentBuild::FileVersion() const {
+  uint32_t version = 1;
+  for (size_t f = 0; f < fields_.size(); ++f) {
+    if (!fields_[f].has_index) continue;
+    const bool has_codes =
+        ChooseCodec(schema_, *layout_, f, fields_[f].rows.size(), num_points())
+            .has_value();
+    const bool is_graph = schema_.vectors[f].index == IndexKind::kHnsw;
+    version = std::max(
+        version, is_graph ? (has_codes ? 2u : 1u) : (has_codes ? 4u : 3u));
+  }
+  return version;
+}
+
+absl::Status SegmentBuild::WriteMeta(SectionFileWriter* writer) const {
   std::string meta;
   PutFixed<uint64_t>(&meta, options_.number);
   PutFixed<uint64_t>(&meta, rows_.size());
@@ -295,23 +322,11 @@ absl::Status SegmentBuild::WriteIndex(const SectionFile& vectors_file) {
     field.num_rows = fields_[f].rows.size();
     field.metric = static_cast<uint8_t>(layout.metric);
     field.type = static_cast<uint8_t>(layout.type);
-    field.flags =
-        (fields_[f].has_maps ? segment_file::kHasRowMaps : 0) |
-        (fields_[f].has_graph ? segment_file::kHasGraph : 0) |
-        (fields_[f].codec ? segment_file::kHasCodes : 0) |
-        (fields_[f].lists.empty()
-             ? 0
-             : segment_file::kHasLists |
-                   (fields_[f].codec ? segment_file::kHasCodeBlocks : 0));
+    field.flags = fields_[f].flags;
     PutFixed(&meta, field);
   }
   VICINAL_RETURN_IF_ERROR(writer->BeginSection("META"));
-  VICINAL_RETURN_IF_ERROR(writer->Append(meta));
-  VICINAL_RETURN_IF_ERROR(WriteIds(writer.get()));
-  for (size_t f = 0; f < fields_.size(); ++f) {
-    VICINAL_RETURN_IF_ERROR(WriteField(vectors_file, f, writer.get()));
-  }
-  return writer->Finish();
+  return writer->Append(meta);
 }
 
 absl::Status SegmentBuild::WriteIds(SectionFileWriter* writer) {
@@ -351,8 +366,9 @@ absl::Status SegmentBuild::WriteIds(SectionFileWriter* writer) {
 
 absl::Status SegmentBuild::WriteField(const SectionFile& vectors_file, size_t f,
                                       SectionFileWriter* writer) {
-  const Field& field = fields_[f];
+  Field& field = fields_[f];
   if (field.has_maps) {
+    field.flags |= segment_file::kHasRowMaps;
     std::vector<uint32_t> inverse(rows_.size(), kInvalidRow);
     for (size_t i = 0; i < field.rows.size(); ++i) inverse[field.rows[i]] = i;
     VICINAL_RETURN_IF_ERROR(writer->BeginSection(SectionName("R", f)));
@@ -360,10 +376,35 @@ absl::Status SegmentBuild::WriteField(const SectionFile& vectors_file, size_t f,
     VICINAL_RETURN_IF_ERROR(writer->BeginSection(SectionName("I", f)));
     VICINAL_RETURN_IF_ERROR(writer->Append(AsBytes(inverse)));
   }
-  if (!field.has_index()) return absl::OkStatus();
+  if (!field.has_index) return absl::OkStatus();
   VICINAL_ASSIGN_OR_RETURN(const VectorSetView vectors,
                            VectorsIn(vectors_file, f));
-  return WriteIndexOf(f, vectors, writer);
+  VICINAL_ASSIGN_OR_RETURN(const BuiltIndex index, BuildIndexOf(f, vectors));
+  field.flags |=
+      index.is_lists ? segment_file::kHasLists : segment_file::kHasGraph;
+  std::string table;
+  for (const RecallPoint& point : index.calibration) {
+    PutFixed<float>(&table, point.recall);
+    PutFixed<uint32_t>(&table, point.k);
+    PutFixed<uint32_t>(&table, point.ef);
+    if (index.codec != nullptr) PutFixed<uint32_t>(&table, point.rerank);
+  }
+  std::vector<std::pair<std::string, absl::string_view>> sections = {
+      {SectionName(index.is_lists ? "L" : "G", f), index.structure},
+      {SectionName("C", f), table}};
+  std::string model;
+  if (index.codec != nullptr) {
+    field.flags |= segment_file::kHasCodes |
+                   (index.is_lists ? segment_file::kHasCodeBlocks : 0);
+    model = index.codec->Serialize();
+    sections.emplace_back(SectionName("M", f), model);
+    sections.emplace_back(SectionName("K", f), AsBytes(index.codes));
+  }
+  for (const auto& [name, bytes] : sections) {
+    VICINAL_RETURN_IF_ERROR(writer->BeginSection(name));
+    VICINAL_RETURN_IF_ERROR(writer->Append(bytes));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<VectorSetView> SegmentBuild::VectorsIn(
@@ -376,116 +417,90 @@ absl::StatusOr<VectorSetView> SegmentBuild::VectorsIn(
                        layout.type};
 }
 
-absl::Status SegmentBuild::TrainCodecs(const SectionFile& vectors_file) {
-  for (size_t f = 0; f < fields_.size(); ++f) {
-    Field& field = fields_[f];
-    const FieldLayout& layout = layout_->fields[f];
-    if (!field.has_index()) continue;
-    VICINAL_RETURN_IF_ERROR(CheckCancelled());
-    VICINAL_ASSIGN_OR_RETURN(const VectorSetView vectors,
-                             VectorsIn(vectors_file, f));
-    if (options_.queries) field.queries = options_.queries(f);
-    std::optional<RowCentres> centres;
-    if (!field.lists.empty()) {
-      VICINAL_ASSIGN_OR_RETURN(
-          field.ivf,
-          IvfIndex::Open(vectors, layout.search_metric, field.lists));
-      centres = field.ivf->centres();
-    }
-    const std::optional<CodecParams> params =
-        ChooseCodec(schema_, *layout_, f, field.rows.size(),
-                    std::max(options_.num_points, rows_.size()));
-    if (!params.has_value()) continue;
-    VICINAL_ASSIGN_OR_RETURN(
-        field.codec,
-        TrainCodec(vectors, layout.search_metric, *params, options_.num_threads,
-                   options_.cancel, centres ? &*centres : nullptr,
-                   field.queries.view));
+absl::StatusOr<SegmentBuild::BuiltIndex> SegmentBuild::BuildIndexOf(
+    size_t f, VectorSetView vectors) {
+  VICINAL_RETURN_IF_ERROR(CheckCancelled());
+  QuerySample queries;
+  if (options_.queries) queries = options_.queries(f);
+  const IndexKind kind = schema_.vectors[f].index;
+  if (kind == IndexKind::kHnsw) return BuildGraph(f, vectors, queries.view);
+  VICINAL_ASSIGN_OR_RETURN(BuiltIndex lists,
+                           BuildLists(f, vectors, queries.view));
+  if (kind == IndexKind::kAuto) {
+    VICINAL_ASSIGN_OR_RETURN(BuiltIndex graph,
+                             BuildGraph(f, vectors, queries.view));
+    if (graph.mean_cost < lists.mean_cost) return graph;
+  } else if (f == 0 && options_.progress != nullptr) {
+    options_.progress->done.fetch_add(vectors.num_rows,
+                                      std::memory_order_relaxed);
   }
-  return absl::OkStatus();
+  return lists;
 }
 
-absl::StatusOr<std::vector<uint8_t>> SegmentBuild::Encode(
-    size_t f, VectorSetView vectors) const {
-  const Field& field = fields_[f];
-  std::vector<uint8_t> records;
-  if (field.codec == nullptr) return records;
-  Phase("encoding");
-  std::optional<RowCentres> centres;
-  if (field.ivf != nullptr) centres = field.ivf->centres();
-  records.resize(vectors.num_rows * field.codec->layout().record_bytes);
-  VICINAL_RETURN_IF_ERROR(
-      field.codec->Encode(vectors, records, options_.num_threads,
-                          options_.cancel, centres ? &*centres : nullptr));
-  return records;
-}
-
-absl::Status SegmentBuild::WriteIndexOf(size_t f, VectorSetView vectors,
-                                        SectionFileWriter* writer) {
-  const FieldLayout& layout = layout_->fields[f];
-  const Field& field = fields_[f];
-  const Codec* codec = field.codec.get();
-  VICINAL_ASSIGN_OR_RETURN(std::vector<uint8_t> records, Encode(f, vectors));
-  // Rows count once in the progress, not once for each field.
-  Progress* progress = f == 0 ? options_.progress : nullptr;
-  std::string graph;
-  VectorSetView queries = field.queries.view;
+absl::StatusOr<SegmentBuild::BuiltIndex> SegmentBuild::BuildLists(
+    size_t f, VectorSetView vectors, VectorSetView queries) {
+  BuiltIndex out{.is_lists = true};
+  out.structure = std::move(fields_[f].lists);
+  VICINAL_ASSIGN_OR_RETURN(
+      const auto index,
+      IvfIndex::Open(vectors, layout_->fields[f].search_metric, out.structure));
+  const RowCentres centres = index->centres();
+  VICINAL_RETURN_IF_ERROR(BuildCodes(f, vectors, queries, &centres, &out));
+  if (out.codec != nullptr) {
+    const CodeLayout& code = out.codec->layout();
+    std::vector<uint8_t> blocks(CodeBlocksBytes(code, vectors.num_rows));
+    PackCodeBlocks(code, out.codes.data(), vectors.num_rows, blocks.data());
+    out.codes = std::move(blocks);
+  }
+  index->UseCodes(out.codec.get(), out.codes.data());
+  Phase("measuring recall");
   if (queries.num_rows < kMinQueries) queries = {};
-  std::vector<RecallPoint> calibration;
-  if (field.ivf != nullptr) {
-    Phase("measuring recall");
-    if (codec != nullptr) {
-      std::vector<uint8_t> blocks(
-          CodeBlocksBytes(codec->layout(), vectors.num_rows));
-      PackCodeBlocks(codec->layout(), records.data(), vectors.num_rows,
-                     blocks.data());
-      records = std::move(blocks);
-    }
-    field.ivf->UseCodes(codec, records.data());
-    VICINAL_ASSIGN_OR_RETURN(
-        calibration,
-        field.ivf->Calibrate(options_.num_threads, options_.cancel, queries));
-    if (progress != nullptr) {
-      progress->done.fetch_add(vectors.num_rows, std::memory_order_relaxed);
-    }
-  } else {
-    VICINAL_ASSIGN_OR_RETURN(
-        graph,
-        BuildHnswGraph(vectors, layout.search_metric, schema_.vectors[f].hnsw,
-                       options_.num_threads, options_.cancel, progress));
-    Phase("measuring recall");
-    VICINAL_ASSIGN_OR_RETURN(
-        const auto index, HnswIndex::Open(vectors, layout.search_metric, graph,
-                                          {codec, records.data()}));
-    VICINAL_ASSIGN_OR_RETURN(
-        calibration,
-        index->Calibrate(options_.num_threads, options_.cancel, queries));
-  }
-  std::string table;
-  for (const RecallPoint& point : calibration) {
-    PutFixed<float>(&table, point.recall);
-    PutFixed<uint32_t>(&table, point.k);
-    PutFixed<uint32_t>(&table, point.ef);
-    if (codec != nullptr) PutFixed<uint32_t>(&table, point.rerank);
-  }
-  std::vector<std::pair<std::string, absl::string_view>> sections;
-  if (field.ivf != nullptr) {
-    sections.emplace_back(SectionName("L", f), field.lists);
-  } else {
-    sections.emplace_back(SectionName("G", f), graph);
-  }
-  sections.emplace_back(SectionName("C", f), table);
-  std::string model;
-  if (codec != nullptr) {
-    model = codec->Serialize();
-    sections.emplace_back(SectionName("M", f), model);
-    sections.emplace_back(SectionName("K", f), AsBytes(records));
-  }
-  for (const auto& [name, bytes] : sections) {
-    VICINAL_RETURN_IF_ERROR(writer->BeginSection(name));
-    VICINAL_RETURN_IF_ERROR(writer->Append(bytes));
-  }
-  return absl::OkStatus();
+  VICINAL_ASSIGN_OR_RETURN(
+      out.calibration,
+      index->Calibrate(options_.num_threads, options_.cancel, queries));
+  out.mean_cost = MeanCost(out.calibration, index->cost());
+  return out;
+}
+
+absl::StatusOr<SegmentBuild::BuiltIndex> SegmentBuild::BuildGraph(
+    size_t f, VectorSetView vectors, VectorSetView queries) {
+  const Metric metric = layout_->fields[f].search_metric;
+  BuiltIndex out;
+  VICINAL_RETURN_IF_ERROR(BuildCodes(f, vectors, queries, nullptr, &out));
+  Phase("building the graph");
+  // Rows count once in the progress, not once for each field.
+  VICINAL_ASSIGN_OR_RETURN(
+      out.structure, BuildHnswGraph(vectors, metric, schema_.vectors[f].hnsw,
+                                    options_.num_threads, options_.cancel,
+                                    f == 0 ? options_.progress : nullptr));
+  VICINAL_ASSIGN_OR_RETURN(
+      const auto index, HnswIndex::Open(vectors, metric, out.structure,
+                                        {out.codec.get(), out.codes.data()}));
+  Phase("measuring recall");
+  if (queries.num_rows < kMinQueries) queries = {};
+  VICINAL_ASSIGN_OR_RETURN(
+      out.calibration,
+      index->Calibrate(options_.num_threads, options_.cancel, queries));
+  out.mean_cost = MeanCost(out.calibration, index->cost());
+  return out;
+}
+
+absl::Status SegmentBuild::BuildCodes(size_t f, VectorSetView vectors,
+                                      VectorSetView queries,
+                                      const RowCentres* centres,
+                                      BuiltIndex* out) const {
+  const std::optional<CodecParams> params =
+      ChooseCodec(schema_, *layout_, f, vectors.num_rows, num_points());
+  if (!params.has_value()) return absl::OkStatus();
+  Phase("training a codec");
+  VICINAL_ASSIGN_OR_RETURN(
+      out->codec,
+      TrainCodec(vectors, layout_->fields[f].search_metric, *params,
+                 options_.num_threads, options_.cancel, centres, queries));
+  Phase("encoding");
+  out->codes.resize(vectors.num_rows * out->codec->layout().record_bytes);
+  return out->codec->Encode(vectors, out->codes, options_.num_threads,
+                            options_.cancel, centres);
 }
 
 }  // namespace

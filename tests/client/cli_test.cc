@@ -128,6 +128,10 @@ TEST_F(CliTest, ExitsWith2OnWrongUsage) {
       {"collection", "create", "a", "--dim", "3"},
       {"collection", "create", "a", "--vector", "nonsense"},
       {"collection", "create", "a", "--vector", "x:3:l7"},
+      {"collection", "create", "a", "--dim", "3", "--metric", "l2",
+       "--memory-budget", "-5"},
+      {"collection", "create", "a", "--dim", "3", "--metric", "l2",
+       "--memory-tier", "disk"},
       {"search", "a"},
       {"search", "a", "--id", "1", "--vector", "1,2"},
       {"search", "a", "--vector", "1,two"},
@@ -197,7 +201,8 @@ TEST_F(CliTest, CreatesListsShowsAndDropsCollections) {
                 .code,
             kOk);
   EXPECT_EQ(Run({"collection", "create", "two", "--vector", "a:8:l2",
-                 "--vector", "b:3:ip:u8:flat"})
+                 "--vector", "b:3:ip:u8:flat", "--vector", "c:8:l2:f32:hnsw",
+                 "--memory-tier", "mapped", "--memory-budget", "1MiB"})
                 .code,
             kOk);
   EXPECT_EQ(
@@ -209,7 +214,10 @@ TEST_F(CliTest, CreatesListsShowsAndDropsCollections) {
   EXPECT_EQ(list[0]["vectors"][0]["type"], "f16");
   EXPECT_EQ(list[1]["vectors"][1]["index"], "flat");
   EXPECT_THAT(Run({"collection", "list"}).out,
-              HasSubstr("a: 8 x f32 l2, b: 3 x u8 ip"));
+              HasSubstr("a: 8 x f32 l2, b: 3 x u8 ip, c: 8 x f32 l2"));
+  EXPECT_EQ(list[1]["vectors"][0]["index"], "auto");
+  EXPECT_EQ(list[1]["memory_tier"], "mapped");
+  EXPECT_EQ(list[1]["memory_budget_bytes"], 1 << 20);
   EXPECT_THAT(Run({"collection", "show", "two"}).out,
               AllOf(HasSubstr("hnsw m=default ef_construction=default"),
                     HasSubstr("growing")));

@@ -125,7 +125,7 @@ TEST_P(RecallTest, HoldsThroughBuildUpsertDeleteRestartAndMerge) {
   ASSERT_EQ(stats.segments.size(), 1u);
   const uint64_t records =
       stats.segments[0].num_rows * GetParam().code_bytes_per_row;
-  if (GetParam().index == IndexKind::kHnsw) {
+  if (stats.segments[0].indexes[0] == SegmentIndex::kGraph) {
     EXPECT_EQ(stats.segments[0].code_bytes, records);
   } else {
     // In blocks, whose records have no padding.
@@ -202,7 +202,7 @@ TEST(RecallWatchTest, MissedTargetsAreCalibratedWithTheQueriesAsked) {
   }
   EXPECT_GE(num_calibrations, 1u);
   EXPECT_GE(num_told.load(), 1);
-  EXPECT_GE(recall(), 0.93) << "before: " << before;
+  EXPECT_GE(recall(), 0.9) << "before: " << before;
 }
 
 // Queries along other axes than the rows get a basis of their own.
@@ -256,6 +256,78 @@ TEST(RecallWatchTest, BuildsLearnFromTheQueriesAsked) {
   }
   upsert(3'000, 1'000);
   EXPECT_TRUE(has_query_basis());
+}
+
+// Short rows without structure are hard to walk and quickly scanned, long ones
+// of few inner dimensions the opposite.
+TEST(AutomaticIndexTest, KeepsTheFasterOfGraphAndLists) {
+  for (const size_t inner_dims : {12, 96}) {
+    const size_t dim = 96;
+    Random random(8);
+    std::vector<float> map(inner_dims * dim);
+    for (float& value : map) value = static_cast<float>(random.Gaussian());
+    const auto row = [&] {
+      std::vector<float> values(dim);
+      for (size_t i = 0; i < inner_dims; ++i) {
+        const auto weight = static_cast<float>(random.Gaussian());
+        for (size_t j = 0; j < dim; ++j) values[j] += weight * map[i * dim + j];
+      }
+      return Bytes(values);
+    };
+    TempFolder folder;
+    DatabaseOptions options = TestOptions();
+    options.growing_segment_bytes = size_t{64} << 20;
+    CollectionSchema schema = SchemaOf("r", dim, Metric::kL2);
+    schema.vectors[0].index = IndexKind::kAuto;
+    if (inner_dims == 12) schema.vectors[0].codec.kind = CodecSpec::Kind::kNone;
+    auto database = Database::Open(folder.path(), options);
+    ASSERT_TRUE(database.ok()) << database.status();
+    auto collection = *(*database)->CreateCollection(schema);
+    for (uint64_t first = 0; first < 20'000; first += 2'000) {
+      BatchBuilder points(schema);
+      for (uint64_t id = first; id < first + 2'000; ++id) {
+        points.Add(PointId(id), {row()});
+      }
+      ASSERT_TRUE(collection->Upsert(points.batch()).status.ok());
+    }
+    ASSERT_TRUE(Finished(collection->Optimize(1)).ok());
+    const SegmentIndex expected =
+        inner_dims == 12 ? SegmentIndex::kGraph : SegmentIndex::kLists;
+    const auto chosen = [&] {
+      const CollectionStats stats = collection->stats();
+      EXPECT_EQ(stats.segments.size(), 1u);
+      return stats.segments[0].indexes;
+    };
+    EXPECT_EQ(chosen(), std::vector{expected}) << inner_dims;
+    // An effort for one kind is for it only; the other follows the target.
+    const auto distances = [&](std::optional<size_t> ef,
+                               std::optional<size_t> nprobe) {
+      RetrieveStage stage;
+      stage.vector_name = "v";
+      stage.query = row();
+      stage.ef = ef;
+      stage.nprobe = nprobe;
+      std::vector<Query> queries(1);
+      queries[0].stage = std::move(stage);
+      const auto found = collection->Search(queries, {});
+      EXPECT_TRUE(found.ok()) << found.status();
+      return (*found)[0].stats.distance_computations;
+    };
+    const uint64_t by_target = distances({}, {});
+    if (expected == SegmentIndex::kGraph) {
+      EXPECT_GT(distances(1'000, {}), 2 * by_target);
+      EXPECT_LT(distances({}, 10'000), 2 * by_target);
+    } else {
+      EXPECT_GT(distances({}, 10'000), by_target);
+      EXPECT_LT(distances(10'000, {}), 2 * by_target);
+    }
+    collection.reset();
+    database->reset();
+    database = Database::Open(folder.path(), options);
+    ASSERT_TRUE(database.ok()) << database.status();
+    collection = *(*database)->GetCollection("r");
+    EXPECT_EQ(chosen(), std::vector{expected}) << "after a restart";
+  }
 }
 
 using Kind = CodecSpec::Kind;

@@ -110,6 +110,11 @@ TEST(SchemaTest, KeepsMemoryInFormatFour) {
   std::string unknown = encoded;
   unknown[unknown.size() - 9] = 3;
   EXPECT_TRUE(absl::IsDataLoss(CollectionSchema::Decode(unknown).status()));
+  schema.memory = {};
+  schema.vectors[0].index = IndexKind::kAuto;
+  EXPECT_EQ(schema.Encode()[0], 4);
+  EXPECT_EQ(CollectionSchema::Decode(schema.Encode())->vectors[0].index,
+            IndexKind::kAuto);
   schema.memory.tier = static_cast<MemoryTier>(3);
   EXPECT_THAT(ViolatedFields(schema), ElementsAre("memory.tier"));
 }

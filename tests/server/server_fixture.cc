@@ -84,6 +84,7 @@ void ServerFixture::CreatePoints() {
     vector->set_dim(4);
     vector->set_metric(metric);
     vector->set_type(type);
+    vector->mutable_index()->mutable_hnsw();
   };
   add("l2", v1::METRIC_L2, v1::ELEMENT_TYPE_FLOAT32);
   add("cos", v1::METRIC_COSINE, v1::ELEMENT_TYPE_FLOAT32);
