@@ -261,8 +261,8 @@ TEST(RecallWatchTest, BuildsLearnFromTheQueriesAsked) {
 // Short rows without structure are hard to walk and quickly scanned, long ones
 // of few inner dimensions the opposite.
 TEST(AutomaticIndexTest, KeepsTheFasterOfGraphAndLists) {
-  for (const size_t inner_dims : {12, 96}) {
-    const size_t dim = 96;
+  for (const size_t inner_dims : {8, 64}) {
+    const size_t dim = inner_dims == 8 ? 512 : 64;
     Random random(8);
     std::vector<float> map(inner_dims * dim);
     for (float& value : map) value = static_cast<float>(random.Gaussian());
@@ -279,11 +279,11 @@ TEST(AutomaticIndexTest, KeepsTheFasterOfGraphAndLists) {
     options.growing_segment_bytes = size_t{64} << 20;
     CollectionSchema schema = SchemaOf("r", dim, Metric::kL2);
     schema.vectors[0].index = IndexKind::kAuto;
-    if (inner_dims == 12) schema.vectors[0].codec.kind = CodecSpec::Kind::kNone;
+    if (inner_dims == 8) schema.vectors[0].codec.kind = CodecSpec::Kind::kNone;
     auto database = Database::Open(folder.path(), options);
     ASSERT_TRUE(database.ok()) << database.status();
     auto collection = *(*database)->CreateCollection(schema);
-    for (uint64_t first = 0; first < 20'000; first += 2'000) {
+    for (uint64_t first = 0; first < 6'000; first += 2'000) {
       BatchBuilder points(schema);
       for (uint64_t id = first; id < first + 2'000; ++id) {
         points.Add(PointId(id), {row()});
@@ -292,7 +292,7 @@ TEST(AutomaticIndexTest, KeepsTheFasterOfGraphAndLists) {
     }
     ASSERT_TRUE(Finished(collection->Optimize(1)).ok());
     const SegmentIndex expected =
-        inner_dims == 12 ? SegmentIndex::kGraph : SegmentIndex::kLists;
+        inner_dims == 8 ? SegmentIndex::kGraph : SegmentIndex::kLists;
     const auto chosen = [&] {
       const CollectionStats stats = collection->stats();
       EXPECT_EQ(stats.segments.size(), 1u);
