@@ -69,7 +69,8 @@ std::unique_ptr<AnnSystem> MakeVicinalIndex();
 // The same with the default codec's codes, on which it walks.
 std::unique_ptr<AnnSystem> MakeVicinalCodes();
 // Lists with the default codec; `ef` is the number of lists read.
-std::unique_ptr<AnnSystem> MakeVicinalIvf();
+// avg_bits of its codes; 0: the default of the dimension.
+std::unique_ptr<AnnSystem> MakeVicinalIvf(float avg_bits = 0);
 // Ours, in process, through Database and Collection.
 std::unique_ptr<AnnSystem> MakeVicinalEngine(std::string data_dir);
 // Ours, over gRPC: a server at `address`, or, when it is empty, one of this

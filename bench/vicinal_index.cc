@@ -159,6 +159,8 @@ class VicinalIndex final : public CodecSystem {
 // Lists with codes, as a sealed segment has them.
 class VicinalIvf final : public AnnSystem {
  public:
+  // avg_bits 0: the default of the dimension.
+  explicit VicinalIvf(float avg_bits) : avg_bits_(avg_bits) {}
   std::string name() const override { return "vicinal ivf"; }
 
   absl::Status Build(const Dataset& dataset,
@@ -187,8 +189,11 @@ class VicinalIvf final : public AnnSystem {
                                 lists.bytes.size()}));
     const RowCentres centres = index_->centres();
     VICINAL_ASSIGN_OR_RETURN(
-        codec_, TrainCodec(view, metric, {.avg_bits = DefaultAvgBits(view.dim)},
-                           params.num_threads, nullptr, &centres));
+        codec_,
+        TrainCodec(
+            view, metric,
+            {.avg_bits = avg_bits_ > 0 ? avg_bits_ : DefaultAvgBits(view.dim)},
+            params.num_threads, nullptr, &centres));
     std::vector<uint8_t> records(view.num_rows * codec_->layout().record_bytes);
     VICINAL_RETURN_IF_ERROR(
         codec_->Encode(view, records, params.num_threads, nullptr, &centres));
@@ -229,6 +234,7 @@ class VicinalIvf final : public AnnSystem {
 
   std::vector<RowId> order_;
   MappedBuffer rows_;
+  const float avg_bits_;
   MappedBuffer blocks_;
   MappedBuffer lists_;
   std::unique_ptr<const Codec> codec_;
@@ -238,8 +244,8 @@ class VicinalIvf final : public AnnSystem {
 
 }  // namespace
 
-std::unique_ptr<AnnSystem> MakeVicinalIvf() {
-  return std::make_unique<VicinalIvf>();
+std::unique_ptr<AnnSystem> MakeVicinalIvf(float avg_bits) {
+  return std::make_unique<VicinalIvf>(avg_bits);
 }
 std::unique_ptr<AnnSystem> MakeVicinalIndex() {
   return std::make_unique<VicinalIndex>(CodecChoice{.name = "vicinal index"});

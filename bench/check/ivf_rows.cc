@@ -83,9 +83,9 @@ absl::StatusOr<std::vector<Point>> Sweep(AnnSystem* system,
 }  // namespace
 
 absl::StatusOr<double> IvfQpsAt(const Dataset& dataset,
-                                const RecallJudge& judge, double recall,
-                                size_t passes) {
-  const std::unique_ptr<AnnSystem> system = MakeVicinalIvf();
+                                const RecallJudge& judge, float avg_bits,
+                                double recall, size_t passes) {
+  const std::unique_ptr<AnnSystem> system = MakeVicinalIvf(avg_bits);
   VICINAL_RETURN_IF_ERROR(system->Build(dataset, {}));
   VICINAL_ASSIGN_OR_RETURN(const std::vector<Point> points,
                            Sweep(system.get(), dataset, judge, passes));

@@ -9,11 +9,11 @@
 
 namespace vicinal::bench {
 
-// Queries per second of processor time of our IVF with the default codec at
-// recall@judge.k(), on one thread, by recall targets; built with two. The
-// dataset is prepared. NotFound: no target reaches it.
+// Queries per second of processor time of our IVF with codes of so many bits
+// (0: the default) at recall@judge.k(), on one thread, by recall targets; built
+// with two. The dataset is prepared. NotFound: no target reaches it.
 absl::StatusOr<double> IvfQpsAt(const Dataset& dataset,
-                                const RecallJudge& judge, double recall,
-                                size_t passes);
+                                const RecallJudge& judge, float avg_bits,
+                                double recall, size_t passes);
 
 }  // namespace vicinal::bench

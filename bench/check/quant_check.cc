@@ -121,10 +121,18 @@ void MeasureFaiss(const Flags& flags, CheckReport* report) {
   }
 }
 
-// Our lists beside faiss's product quantization, recall@100.
-absl::Status MeasureListsOf(const Set& set, const Flags& flags, CheckRow* row) {
-  constexpr size_t kDepth = 100;
-  constexpr double kRecall = 0.96;
+// Our lists beside faiss's.
+struct ListsRow {
+  const char* key;
+  const char* peer;
+  const std::vector<std::string>& factories;
+  size_t k;
+  double recall;
+  float long_bits;  // of ours from 256 dimensions on; 0: the default
+};
+
+absl::Status MeasureListsOf(const Set& set, const ListsRow& lists,
+                            const Flags& flags, CheckRow* row) {
   GraphOptions options;
   options.passes = flags.passes;
   VICINAL_ASSIGN_OR_RETURN(Dataset dataset, LoadDataset(set.spec));
@@ -134,28 +142,38 @@ absl::Status MeasureListsOf(const Set& set, const Flags& flags, CheckRow* row) {
   dataset.queries.values.resize(dataset.queries.num_rows * dataset.queries.dim);
   const TruthTable truth =
       CachedTruth(dataset.base, dataset.queries, dataset.search_metric(),
-                  kDepth, options.build_threads, flags.cache_dir);
+                  lists.k, options.build_threads, flags.cache_dir);
   const RecallJudge judge(dataset.base, dataset.queries,
-                          dataset.search_metric(), truth, kDepth);
-  VICINAL_ASSIGN_OR_RETURN(const FaissLists faiss,
-                           BestFaissLists(PqFactories(), flags.faiss_python,
-                                          dataset, judge, kRecall, options));
-  VICINAL_ASSIGN_OR_RETURN(const double ours,
-                           IvfQpsAt(dataset, judge, kRecall, options.passes));
+                          dataset.search_metric(), truth, lists.k);
+  const float bits = dataset.base.dim >= 256 ? lists.long_bits : 0;
+  VICINAL_ASSIGN_OR_RETURN(
+      const FaissLists faiss,
+      BestFaissLists(lists.factories, flags.faiss_python, dataset, judge,
+                     lists.recall, options));
+  VICINAL_ASSIGN_OR_RETURN(
+      const double ours,
+      IvfQpsAt(dataset, judge, bits, lists.recall, options.passes));
   row->measured = ours / faiss.qps;
-  row->raw = {{"ours_qps", ours}, {"faiss", faiss.raw}};
+  row->raw = {{"ours_qps", ours}, {"ours_bits", bits}, {"faiss", faiss.raw}};
   return absl::OkStatus();
 }
 
 void MeasureLists(const Flags& flags, CheckReport* report) {
-  for (const Set& set : Sets(flags)) {
-    CheckRow row{
-        .key = absl::StrCat("ivf_faiss_pqfs_", set.spec.name),
-        .what = absl::StrCat(
-            "IVF vs faiss IVF,PQfs + refine, recall@100 0.96, ", set.label),
-        .limit = 1.5};
-    row.why_not = std::string(MeasureListsOf(set, flags, &row).message());
-    report->Add(std::move(row));
+  // One bit beside RaBitQ's one.
+  const ListsRow rows[] = {
+      {"pqfs", "IVF,PQfs + refine", PqFactories(), 100, 0.96, 0},
+      {"rabitq", "IVF,RaBitQfs", RabitqFactories(), 10, 0.95, 1}};
+  for (const ListsRow& lists : rows) {
+    for (const Set& set : Sets(flags)) {
+      CheckRow row{
+          .key = absl::StrCat("ivf_faiss_", lists.key, "_", set.spec.name),
+          .what = absl::StrFormat("IVF vs faiss %s, recall@%d %.2f, %s",
+                                  lists.peer, lists.k, lists.recall, set.label),
+          .limit = 1.5};
+      row.why_not =
+          std::string(MeasureListsOf(set, lists, flags, &row).message());
+      report->Add(std::move(row));
+    }
   }
 }
 

@@ -261,8 +261,8 @@ TEST(RecallWatchTest, BuildsLearnFromTheQueriesAsked) {
 // Short rows without structure are hard to walk and quickly scanned, long ones
 // of few inner dimensions the opposite.
 TEST(AutomaticIndexTest, KeepsTheFasterOfGraphAndLists) {
-  for (const size_t inner_dims : {8, 64}) {
-    const size_t dim = inner_dims == 8 ? 512 : 64;
+  for (const size_t inner_dims : {8, 40}) {
+    const size_t dim = inner_dims == 8 ? 400 : 40;
     Random random(8);
     std::vector<float> map(inner_dims * dim);
     for (float& value : map) value = static_cast<float>(random.Gaussian());
@@ -283,9 +283,9 @@ TEST(AutomaticIndexTest, KeepsTheFasterOfGraphAndLists) {
     auto database = Database::Open(folder.path(), options);
     ASSERT_TRUE(database.ok()) << database.status();
     auto collection = *(*database)->CreateCollection(schema);
-    for (uint64_t first = 0; first < 6'000; first += 2'000) {
+    for (uint64_t first = 0; first < 3'000; first += 1'000) {
       BatchBuilder points(schema);
-      for (uint64_t id = first; id < first + 2'000; ++id) {
+      for (uint64_t id = first; id < first + 1'000; ++id) {
         points.Add(PointId(id), {row()});
       }
       ASSERT_TRUE(collection->Upsert(points.batch()).status.ok());
