@@ -395,7 +395,7 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
     for (size_t i = 0; i < segment.num_dims; ++i) {
       const int32_t value = Round(coordinates[i] * inverse);
       values[i] = static_cast<int8_t>(value);
-      sum += value;
+      sum += values[i];
     }
     double step = largest / 127;
     const float scale = factor * unit_[s] * (largest / 127);
@@ -410,7 +410,7 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
             coordinates[i] * inverse - static_cast<float>(values[i]);
         const int32_t value = Round(rest * kLowSteps);
         low[i] = static_cast<int8_t>(value);
-        low_sum += value;
+        low_sum += low[i];
       }
       prepared.low_scale[s] = scale / kLowSteps;
       all += static_cast<double>(low_sum) / kLowSteps;

@@ -26,6 +26,7 @@ class ChurnTest : public ::testing::TestWithParam<IndexKind> {
  protected:
   ChurnTest() {
     options_.growing_segment_bytes = size_t{256} << 10;
+    options_.recall_check_ms = 0;
     schema_ = SchemaOf("churned", kDim, Metric::kL2);
     schema_.vectors[0].index = GetParam();
     schema_.vectors[0].codec = {CodecSpec::Kind::kSaq, 4};

@@ -76,14 +76,7 @@ TEST_P(OtherQueriesTest, MeetTheTargetSoon) {
   std::vector<std::string> queries;
   for (int i = 0; i < 300; ++i) queries.push_back(query());
   EXPECT_GE(Recall(*collection, oracle, 0, queries, 10, std::nullopt), 0.91);
-  for (size_t i = 0; i < 20; ++i) {
-    std::vector<Query> exact;
-    exact.push_back(Nearest("v", queries[i], 10, true));
-    const auto found = collection->Search(exact, {});
-    ASSERT_TRUE(found.ok()) << found.status();
-    EXPECT_TRUE((*found)[0].exact);
-    EXPECT_EQ((*found)[0].hits.size(), 10u);
-  }
+  EXPECT_TRUE(oracle.Compare(*collection, random).ok());  // exact is exact
 }
 
 INSTANTIATE_TEST_SUITE_P(

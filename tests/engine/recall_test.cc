@@ -197,7 +197,9 @@ TEST(RecallWatchTest, MissedTargetsAreCalibratedWithTheQueriesAsked) {
     ASSERT_TRUE((*collection)->Search(queries, {}).ok());
     for (const RecallStats& stats : (*collection)->stats().recall) {
       num_calibrations = stats.num_calibrations;
-      if (stats.num_queries > 0) EXPECT_NEAR(stats.asked, 0.95, 1e-6);
+      if (stats.num_queries > 0) {
+        EXPECT_NEAR(stats.asked, 0.95, 1e-6);
+      }
     }
   }
   EXPECT_GE(num_calibrations, 1u);
