@@ -15,11 +15,12 @@ namespace {
 
 // What clients may test for; a feature is never taken away within v1.
 constexpr const char* kFeatures[] = {
-    "index.hnsw",          "index.ivf",          "index.flat",
-    "vector.float32",      "vector.float16",     "vector.int8",
-    "vector.uint8",        "vector.named",       "query.recall_target",
-    "query.fuse.rrf",      "query.rerank",       "write.stream",
-    "write.stream.resume", "collection.optimize"};
+    "index.automatic",     "index.hnsw",          "index.ivf",
+    "index.flat",          "vector.float32",      "vector.float16",
+    "vector.int8",         "vector.uint8",        "vector.named",
+    "query.recall_target", "query.fuse.rrf",      "query.rerank",
+    "write.stream",        "write.stream.resume", "collection.optimize",
+    "collection.memory",   "collection.estimate"};
 
 // How often a waiting call looks whether its client is still there.
 constexpr std::chrono::milliseconds kWaitSlice(100);

@@ -34,6 +34,8 @@ constexpr uint64_t kMinChecks = 48;
 constexpr size_t kMinSample = 128;
 // By so much, and two deviations more, a target is missed.
 constexpr double kTolerance = 0.01;
+// 256 queries read a segment together, eight at a time.
+constexpr size_t kPassesOfCalibration = 32;
 // Older checks fade.
 constexpr uint64_t kMaxChecks = 512;
 
@@ -113,6 +115,30 @@ QuerySample RecallWatch::Sample(size_t f) const {
   return sample;
 }
 
+std::optional<double> RecallWatch::RecallOf(const Asked& asked,
+                                            const SealedSegment& segment,
+                                            const CancelToken* cancel) {
+  SegmentQuery query;
+  query.field = asked.field;
+  query.vector = asked.vector.data();
+  query.k = std::min(asked.k, segment.num_live());
+  query.recall_target = asked.recall_target;
+  StopCondition stop;
+  stop.cancelled = [&] { return cancel != nullptr && cancel->cancelled(); };
+  TopK found(query.k), exact(query.k);
+  if (!segment.Search(query, stop, &found, nullptr).ok()) return std::nullopt;
+  query.exact = true;
+  if (!segment.Search(query, stop, &exact, nullptr).ok()) return std::nullopt;
+  const std::vector<Neighbor> truth = exact.TakeSorted();
+  if (truth.empty()) return std::nullopt;
+  size_t hits = 0;
+  for (const Neighbor& neighbor : found.TakeSorted()) {
+    hits += neighbor.distance <= truth.back().distance;
+  }
+  return std::min(
+      1.0, static_cast<double>(hits) / static_cast<double>(truth.size()));
+}
+
 std::optional<size_t> RecallWatch::Check(const View& view,
                                          const CheckOptions& options) {
   std::optional<Asked> asked;
@@ -122,55 +148,45 @@ std::optional<size_t> RecallWatch::Check(const View& view,
   }
   if (!asked.has_value() || view.sealed.empty()) return std::nullopt;
   const size_t f = asked->field;
-  const std::shared_ptr<SealedSegment>& segment =
-      view.sealed[next_segment_++ % view.sealed.size()];
-  if (!segment->HasIndex(f) || segment->num_live() == 0) return 0;
+  SealedSegment& segment = *view.sealed[next_segment_++ % view.sealed.size()];
+  if (!segment.HasIndex(f) || segment.num_live() == 0) return 0;
+  const std::optional<double> recall =
+      RecallOf(*asked, segment, options.cancel);
+  if (!recall.has_value()) return 0;
 
-  SegmentQuery query;
-  query.field = f;
-  query.vector = asked->vector.data();
-  query.k = std::min(asked->k, segment->num_live());
-  query.recall_target = asked->recall_target;
-  StopCondition stop;
-  stop.cancelled = [&] {
-    return options.cancel != nullptr && options.cancel->cancelled();
-  };
-  TopK found(query.k), exact(query.k);
-  if (!segment->Search(query, stop, &found, nullptr).ok()) return 0;
-  query.exact = true;
-  if (!segment->Search(query, stop, &exact, nullptr).ok()) return 0;
-  const std::vector<Neighbor> truth = exact.TakeSorted();
-  if (truth.empty()) return 0;
-  size_t hits = 0;
-  for (const Neighbor& neighbor : found.TakeSorted()) {
-    hits += neighbor.distance <= truth.back().distance;
-  }
-  const double recall = std::min(1.0, static_cast<double>(hits) / truth.size());
-  if (by_segment_.size() > 2 * view.sealed.size()) {
-    absl::erase_if(by_segment_, [&](const auto& entry) {
-      return std::none_of(view.sealed.begin(), view.sealed.end(),
-                          [&](const auto& other) {
-                            return other->entry().number == entry.first;
-                          });
-    });
-  }
-  std::vector<Sums>& sums = by_segment_[segment->entry().number];
+  ForgetOthersThan(view);
+  std::vector<Sums>& sums = by_segment_[segment.entry().number];
   {
     MutexLock lock(mu_);
     sums.resize(fields_.size());
-    fields_[f].sums.Add(asked->recall_target, recall);
+    fields_[f].sums.Add(asked->recall_target, *recall);
   }
-  sums[f].Add(asked->recall_target, recall);
-  size_t bytes = segment->num_rows() * asked->vector.size();
+  sums[f].Add(asked->recall_target, *recall);
+  const size_t bytes = segment.num_rows() * asked->vector.size();
   if (!sums[f].Missed()) return bytes;
-
   const QuerySample sample = Sample(f);
   if (sample.view.num_rows < kMinSample) return bytes;
-  const Sums missed = std::exchange(sums[f], Sums());
-  const absl::Status status =
-      segment->Recalibrate(f, sample.view, options.num_threads, options.cancel);
-  bytes *= 32;  // 256 queries read it together, eight at a time
-  if (!status.ok()) return bytes;
+  Calibrate(f, sample, std::exchange(sums[f], Sums()), options, &segment);
+  return bytes * kPassesOfCalibration;
+}
+
+void RecallWatch::ForgetOthersThan(const View& view) {
+  if (by_segment_.size() <= 2 * view.sealed.size()) return;
+  absl::erase_if(by_segment_, [&](const auto& entry) {
+    return std::none_of(view.sealed.begin(), view.sealed.end(),
+                        [&](const auto& other) {
+                          return other->entry().number == entry.first;
+                        });
+  });
+}
+
+void RecallWatch::Calibrate(size_t f, const QuerySample& sample,
+                            const Sums& missed, const CheckOptions& options,
+                            SealedSegment* segment) {
+  if (!segment->Recalibrate(f, sample.view, options.num_threads, options.cancel)
+           .ok()) {
+    return;
+  }
   if (options.tell) {
     const auto n = static_cast<double>(missed.count);
     options.tell(absl::StrFormat(
@@ -180,12 +196,9 @@ std::optional<size_t> RecallWatch::Check(const View& view,
         segment->entry().number, missed.found / n, missed.asked / n,
         missed.count, std::min<size_t>(sample.view.num_rows, 256)));
   }
-  {
-    MutexLock lock(mu_);
-    ++fields_[f].num_calibrations;
-    fields_[f].sums = Sums();
-  }
-  return bytes;
+  MutexLock lock(mu_);
+  ++fields_[f].num_calibrations;
+  fields_[f].sums = Sums();
 }
 
 std::vector<RecallStats> RecallWatch::stats() const {

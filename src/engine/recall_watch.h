@@ -76,6 +76,13 @@ class RecallWatch {
   };
 
   void Remember(const SegmentQuery& query) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Of Check. Nothing: it was cancelled.
+  static std::optional<double> RecallOf(const Asked& asked,
+                                        const SealedSegment& segment,
+                                        const CancelToken* cancel);
+  void ForgetOthersThan(const View& view);
+  void Calibrate(size_t field, const QuerySample& sample, const Sums& missed,
+                 const CheckOptions& options, SealedSegment* segment);
 
   std::atomic<uint64_t> num_offered_ = 0;
   mutable Mutex mu_;
