@@ -12,6 +12,7 @@
 #include "bench/curve.h"
 #include "bench/ground_truth.h"
 #include "bench/sweep.h"
+#include "bench/vicinal_index.h"
 #include "src/base/status_macros.h"
 
 namespace vicinal::bench {
@@ -142,12 +143,46 @@ nlohmann::json PointsJson(const std::vector<CurvePoint>& points) {
 
 }  // namespace
 
+namespace {
+
+// Sets how many candidates ours compares exactly to what is fastest at the
+// recall, as its calibration does in the server; NotFound: none reaches it.
+absl::StatusOr<size_t> ChooseRerank(CodecSystem* ours, const Dataset& dataset,
+                                    const RecallJudge& judge, double recall) {
+  size_t best = 0;
+  double best_qps = 0;
+  absl::Status why_not;
+  for (const size_t factor : {2, 4, 8}) {
+    ours->set_rerank_factor(factor);
+    const absl::StatusOr<size_t> ef = SmallestEf(ours, dataset, judge, recall);
+    why_not.Update(ef.status());
+    if (!ef.ok()) continue;
+    VICINAL_ASSIGN_OR_RETURN(
+        const CurvePoint point,
+        RunPass(ours, dataset, judge, *ef, PassClock::kThreadCpu));
+    if (point.qps <= best_qps) continue;
+    best = factor;
+    best_qps = point.qps;
+  }
+  if (best == 0) return why_not;
+  ours->set_rerank_factor(best);
+  return best;
+}
+
+}  // namespace
+
 absl::StatusOr<double> SearchRatio(const SystemPair& pair,
                                    const Dataset& dataset,
                                    const RecallJudge& judge, double recall,
                                    const GraphOptions& options,
                                    nlohmann::json* raw) {
   const std::vector<AnnSystem*> systems = {pair.ours, pair.peer};
+  auto* codes = dynamic_cast<CodecSystem*>(pair.ours);
+  if (codes != nullptr &&
+      codes->record_bytes() < dataset.base.dim * sizeof(float)) {
+    VICINAL_ASSIGN_OR_RETURN((*raw)["rerank_factor"],
+                             ChooseRerank(codes, dataset, judge, recall));
+  }
   std::set<size_t> efs;
   for (AnnSystem* system : systems) {
     VICINAL_ASSIGN_OR_RETURN(const size_t ef,
