@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "index/calibration.h"
 #include "index/cell_order.h"
 #include "index/hnsw.h"
 #include "index/ivf.h"
@@ -100,6 +101,8 @@ class SegmentBuild {
   absl::Status BuildCodes(size_t f, VectorSetView vectors,
                           VectorSetView queries, const RowCentres* centres,
                           BuiltIndex* out) const;
+  absl::Status Measure(const ApproximateIndex& index, VectorSetView queries,
+                       BuiltIndex* out) const;
   uint32_t FileVersion() const;
   absl::StatusOr<VectorSetView> VectorsIn(const SectionFile& vectors_file,
                                           size_t f) const;
@@ -453,12 +456,7 @@ absl::StatusOr<SegmentBuild::BuiltIndex> SegmentBuild::BuildLists(
     out.codes = std::move(blocks);
   }
   index->UseCodes(out.codec.get(), out.codes.data());
-  Phase("measuring recall");
-  if (queries.num_rows < kMinQueries) queries = {};
-  VICINAL_ASSIGN_OR_RETURN(
-      out.calibration,
-      index->Calibrate(options_.num_threads, options_.cancel, queries));
-  out.mean_cost = MeanCost(out.calibration, index->cost());
+  VICINAL_RETURN_IF_ERROR(Measure(*index, queries, &out));
   return out;
 }
 
@@ -476,13 +474,20 @@ absl::StatusOr<SegmentBuild::BuiltIndex> SegmentBuild::BuildGraph(
   VICINAL_ASSIGN_OR_RETURN(
       const auto index, HnswIndex::Open(vectors, metric, out.structure,
                                         {out.codec.get(), out.codes.data()}));
+  VICINAL_RETURN_IF_ERROR(Measure(*index, queries, &out));
+  return out;
+}
+
+absl::Status SegmentBuild::Measure(const ApproximateIndex& index,
+                                   VectorSetView queries,
+                                   BuiltIndex* out) const {
   Phase("measuring recall");
   if (queries.num_rows < kMinQueries) queries = {};
   VICINAL_ASSIGN_OR_RETURN(
-      out.calibration,
-      index->Calibrate(options_.num_threads, options_.cancel, queries));
-  out.mean_cost = MeanCost(out.calibration, index->cost());
-  return out;
+      out->calibration,
+      index.Calibrate(options_.num_threads, options_.cancel, queries));
+  out->mean_cost = MeanCost(out->calibration, index.cost());
+  return absl::OkStatus();
 }
 
 absl::Status SegmentBuild::BuildCodes(size_t f, VectorSetView vectors,
