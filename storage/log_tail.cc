@@ -262,6 +262,7 @@ struct Damage {
   size_t end = 0;             // where the next whole record of that log begins
   bool was_synced = false;    // a later record says so
   bool is_last_write = true;  // no whole record is behind it
+  bool is_first = false;      // none is before it
 };
 
 std::optional<Damage> FindDamage(
@@ -273,11 +274,11 @@ std::optional<Damage> FindDamage(
     while (true) {
       const std::optional<Record> record = reader.Next();
       if (!damage.has_value() && reader.damaged_record().has_value()) {
-        damage =
-            Damage{.log = l,
-                   .record = *reader.damaged_record(),
-                   .place = reader.damage(),
-                   .end = record ? record->begin : logs[l]->bytes().size()};
+        damage = Damage{.log = l,
+                        .record = *reader.damaged_record(),
+                        .place = reader.damage(),
+                        .end = record ? record->begin : logs[l]->bytes().size(),
+                        .is_first = !next_sequence.has_value()};
       }
       if (!record.has_value()) break;
       if (!damage.has_value()) {
@@ -359,7 +360,12 @@ absl::Status MendLogTail(
         "from a backup, or give that write up with: truncate -s ",
         damage->record, " ", log.path()));
   }
-  if (look == Look::kCutShort && damage->is_last_write) return absl::OkStatus();
+  if (look == Look::kCutShort && damage->is_last_write) {
+    // RocksDB leaves it out, but may keep the log: behind a first record whose
+    // place in the order nobody knows, later ones would look like proof that it
+    // was synced.
+    return damage->is_first ? log.Cut(damage->record) : absl::OkStatus();
+  }
   size_t num_bytes = log.bytes().size() - damage->record;
   VICINAL_RETURN_IF_ERROR(log.Cut(damage->record));
   for (size_t l = damage->log + 1; l < logs.size(); ++l) {
