@@ -409,13 +409,19 @@ void IvfIndex::Collector::ScanCodes(const CodeQuery& query, size_t begin,
   const uint8_t* blocks = state_.blocks;
   std::array<float, kScanRows> estimates;
   std::array<uint32_t, kScanRows + 16> within;
+  // In lists near a query too few blocks are far to look for them. (Measured:
+  // one list of 60,000 x 784 1.2 to 1.7 times as fast, 245 lists no faster.)
   // Whole blocks: rows of the lists beside this one are left out afterwards.
   for (size_t first = begin / kCodeBlockRows * kCodeBlockRows; first < end;
        first += kScanRows) {
     const size_t count = std::min(kScanRows, end - first);
-    kernels.scan_blocks(
-        layout, query, blocks + first / kCodeBlockRows * block_bytes,
-        (count + kCodeBlockRows - 1) / kCodeBlockRows, estimates.data());
+    const float leave_above = state_.num_lists() == 1
+                                  ? limit_
+                                  : std::numeric_limits<float>::infinity();
+    kernels.scan_blocks(layout, query,
+                        blocks + first / kCodeBlockRows * block_bytes,
+                        (count + kCodeBlockRows - 1) / kCodeBlockRows,
+                        leave_above, estimates.data());
     const size_t skipped = first < begin ? begin - first : 0;
     const size_t n = ActiveKernels().select_within(
         estimates.data() + skipped, count - skipped, limit_, within.data());

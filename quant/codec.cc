@@ -1,6 +1,7 @@
 #include "quant/codec.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -373,6 +374,8 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
                           : (metric_ == Metric::kCosine ? 1.0f : 0.0f) -
                                 static_cast<float>(mean_product);
   prepared.additive_scale = share;
+  // Under the other metrics rows that are far are not known so early.
+  prepared.look_after = metric_ == Metric::kL2 && plan_.size() > 1 ? 1 : 0;
   if (stores_missing()) {
     prepared.scale[plan_.size()] = 0;
     prepared.offset[plan_.size()] = 0;
@@ -417,6 +420,8 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
       step /= kLowSteps;
     }
     prepared.offset[s] = static_cast<float>(-scale * levels.center() * all);
+    prepared.least[s] =
+        -std::abs(factor) * norm_[s] * static_cast<float>(std::sqrt(segment2));
     // Codes err by the query's length, its rounding by the row's.
     const double from_codes = deviation_[s] * deviation_[s] * segment2;
     const double from_query = norm_[s] * norm_[s] * step * step / 12;
@@ -446,6 +451,7 @@ CodeQuery Codec::QueryAround(const PreparedQuery& query, float centre_distance,
     around.additive_scale = along;
   } else if (stores_missing()) {
     around.offset[plan_.size()] = -2 * along * missing_unit_;
+    around.least[plan_.size()] = around.offset[plan_.size()];
   }
   return around;
 }
@@ -489,6 +495,40 @@ float Codec::ErrorBound(const PreparedQuery& query, const uint8_t* record,
     variance += error * error;
   }
   return deviations * static_cast<float>(std::sqrt(variance));
+}
+
+float Codec::Between(const uint8_t* a, const uint8_t* b) const {
+  VICINAL_DCHECK(!has_query_basis() && !around_centres_);
+  // Padded dimensions of a rotation included.
+  std::array<uint8_t, 2 * kMaxCodecDim> codes_a, codes_b;
+  double product = 0;  // <r_a, r_b>
+  for (size_t s = 0; s < plan_.size(); ++s) {
+    const CodeSegment& segment = layout_.segments[s];
+    const ScalarLevels& levels = ScalarLevels::ForBits(segment.bits);
+    UnpackCodes(a + segment.payload_offset, segment.num_dims, segment.bits,
+                codes_a.data());
+    UnpackCodes(b + segment.payload_offset, segment.num_dims, segment.bits,
+                codes_b.data());
+    // sum (u_a - c)(u_b - c), below 2^31 in integers of 2u.
+    const auto centre2 = static_cast<int32_t>(2 * levels.center());
+    int64_t sum = 0;
+    for (size_t i = 0; i < segment.num_dims; ++i) {
+      const auto u_a = static_cast<int32_t>(levels.Level(codes_a[i]));
+      const auto u_b = static_cast<int32_t>(levels.Level(codes_b[i]));
+      sum += (2 * u_a - centre2) * (2 * u_b - centre2);
+    }
+    product += static_cast<double>(Rescale(a, s)) * Rescale(b, s) * unit_[s] *
+               unit_[s] * static_cast<double>(sum) / 4;
+  }
+  float additive_a, additive_b;
+  std::memcpy(&additive_a, a + layout_.additive_offset, sizeof(float));
+  std::memcpy(&additive_b, b + layout_.additive_offset, sizeof(float));
+  const double additive = static_cast<double>(additive_a) + additive_b;
+  if (metric_ == Metric::kL2) {
+    return static_cast<float>(std::max(0.0, additive - 2 * product));
+  }
+  return static_cast<float>((metric_ == Metric::kCosine ? 1 : 0) - mean_norm2_ +
+                            additive - product);
 }
 
 void Codec::Decode(const uint8_t* record, std::span<float> out) const {

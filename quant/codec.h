@@ -169,6 +169,11 @@ class Codec {
   float ErrorBound(const PreparedQuery& query, const uint8_t* record,
                    float deviations) const;
 
+  // The distance of two rows estimated from their records alone, in integers:
+  // of the form above with both products estimated. Not where there is a query
+  // basis, nor for records around centres.
+  float Between(const uint8_t* a, const uint8_t* b) const;
+
   // The row that a record stands for: the mean where it has no bits. Not for
   // records around centres.
   void Decode(const uint8_t* record, std::span<float> out) const;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -148,7 +149,9 @@ absl::StatusOr<CodecFigures> Measure(const std::vector<float>& values,
     start = Clock::now();
     for (int pass = 0; pass < kPasses; ++pass) {
       kernels.scan_blocks(codec->layout(), query.code_query(), blocks.data(),
-                          kCachedRows / kCodeBlockRows, estimate.data());
+                          kCachedRows / kCodeBlockRows,
+                          std::numeric_limits<float>::infinity(),
+                          estimate.data());
     }
     out.scan_ns = std::min(out.scan_ns,
                            SecondsSince(start) / (kPasses * kCachedRows) * 1e9);

@@ -66,6 +66,10 @@ struct CodeQuery {
   float low_scale[kMaxCodeSegments] = {};  // of the second digits
   float additive = 0;
   float additive_scale = 1;  // of the record's
+  // For scans with a limit: the least that a segment's product may be, and the
+  // segments to sum before a block may be left; 0: it never is.
+  float least[kMaxCodeSegments] = {};
+  uint32_t look_after = 0;
 };
 
 // The estimate of a record, smaller is closer:
@@ -89,9 +93,12 @@ struct CodeKernels {
   void (*scan)(const CodeLayout& layout, const CodeQuery& query,
                const uint8_t* base, size_t stride_bytes, size_t n, float* out);
   // num_blocks consecutive blocks into 16 num_blocks estimates, the bits of
-  // `scan`.
+  // `scan`; but infinity for all of a block of which, after the first
+  // look_after segments, no record can come within `limit`: sum + the others'
+  // fma(rescale[s], least[s], ) is above it for each of the sixteen.
   void (*scan_blocks)(const CodeLayout& layout, const CodeQuery& query,
-                      const uint8_t* blocks, size_t num_blocks, float* out);
+                      const uint8_t* blocks, size_t num_blocks, float limit,
+                      float* out);
   // out[i] = sum over j < dim of matrix[i * dim + j] * vector[j], i < num_rows.
   // dim is a multiple of 32. The caller bounds |row| * |vector| below 2^31, so
   // no partial sum overflows (Cauchy-Schwarz).

@@ -301,7 +301,8 @@ VICINAL_INLINE __m256i BlockDots(const CodeSegment& segment,
 }
 
 void ScanBlocks(const CodeLayout& layout, const CodeQuery& query,
-                const uint8_t* blocks, size_t num_blocks, float* out) {
+                const uint8_t* blocks, size_t num_blocks, float limit,
+                float* out) {
   const size_t width = layout.rescale_is_f16 ? 2 : 4;
   size_t segment_bytes[kMaxCodeSegments];
   size_t codes_bytes = 0;
@@ -315,37 +316,70 @@ void ScanBlocks(const CodeLayout& layout, const CodeQuery& query,
   const size_t factors_bytes =
       kCodeBlockRows * (4 + width * layout.num_segments);
   const size_t block_bytes = (codes_bytes + factors_bytes + 63) / 64 * 64;
-  for (size_t half = 0; half < 2 * num_blocks; ++half) {
-    const uint8_t* block = blocks + half / 2 * block_bytes;
-    const size_t lane = half % 2 * 8;
-    const uint8_t* groups = block + 4 * lane;
-    const uint8_t* factors = block + codes_bytes;
-    __m256 sum = _mm256_fmadd_ps(
-        _mm256_set1_ps(query.additive_scale),
-        _mm256_loadu_ps(reinterpret_cast<const float*>(factors) + lane),
-        _mm256_set1_ps(query.additive));
-    const uint8_t* rescales = factors + 64 + lane * width;
-    for (size_t s = 0; s < layout.num_segments; ++s) {
-      const CodeSegment& segment = layout.segments[s];
-      const __m256 dots = _mm256_cvtepi32_ps(
-          BlockDots(segment, groups, query.values + segment.query_offset));
-      __m256 product = _mm256_fmadd_ps(_mm256_set1_ps(query.scale[s]), dots,
-                                       _mm256_set1_ps(query.offset[s]));
-      if (segment.low_offset != 0) {
-        const __m256 low = _mm256_cvtepi32_ps(BlockDotsOf<8, false>(
-            segment, groups, query.values + segment.low_offset));
-        product =
-            _mm256_fmadd_ps(_mm256_set1_ps(query.low_scale[s]), low, product);
-      }
-      const __m256 rescale =
-          layout.rescale_is_f16
-              ? _mm256_cvtph_ps(Load16(rescales))
-              : _mm256_loadu_ps(reinterpret_cast<const float*>(rescales));
-      sum = _mm256_fmadd_ps(rescale, product, sum);
-      groups += segment_bytes[s];
-      rescales += kCodeBlockRows * width;
+  const size_t look_after = query.look_after > 0 && limit < __builtin_inff()
+                                ? query.look_after
+                                : layout.num_segments;
+  for (size_t b = 0; b < num_blocks; ++b, out += kCodeBlockRows) {
+    const uint8_t* groups = blocks + b * block_bytes;
+    const uint8_t* factors = groups + codes_bytes;
+    const auto rescale = [&](size_t s, size_t half) {
+      const uint8_t* at =
+          factors + 64 + (kCodeBlockRows * s + 8 * half) * width;
+      return layout.rescale_is_f16
+                 ? _mm256_cvtph_ps(Load16(at))
+                 : _mm256_loadu_ps(reinterpret_cast<const float*>(at));
+    };
+    __m256 sums[2];
+    for (size_t half = 0; half < 2; ++half) {
+      sums[half] = _mm256_fmadd_ps(
+          _mm256_set1_ps(query.additive_scale),
+          _mm256_loadu_ps(reinterpret_cast<const float*>(factors) + 8 * half),
+          _mm256_set1_ps(query.additive));
     }
-    _mm256_storeu_ps(out + half * 8, sum);
+    // Segments first .. last of one half.
+    const auto add = [&](size_t half, size_t first, size_t last) {
+      const uint8_t* at = groups + 32 * half;
+      for (size_t s = 0; s < first; ++s) at += segment_bytes[s];
+      __m256 sum = sums[half];
+      for (size_t s = first; s < last; ++s) {
+        const CodeSegment& segment = layout.segments[s];
+        const __m256 dots = _mm256_cvtepi32_ps(
+            BlockDots(segment, at, query.values + segment.query_offset));
+        __m256 product = _mm256_fmadd_ps(_mm256_set1_ps(query.scale[s]), dots,
+                                         _mm256_set1_ps(query.offset[s]));
+        if (segment.low_offset != 0) {
+          const __m256 low = _mm256_cvtepi32_ps(BlockDotsOf<8, false>(
+              segment, at, query.values + segment.low_offset));
+          product =
+              _mm256_fmadd_ps(_mm256_set1_ps(query.low_scale[s]), low, product);
+        }
+        sum = _mm256_fmadd_ps(rescale(s, half), product, sum);
+        at += segment_bytes[s];
+      }
+      sums[half] = sum;
+    };
+    add(0, 0, look_after);
+    add(1, 0, look_after);
+    if (look_after < layout.num_segments) {
+      int is_near = 0;
+      for (size_t half = 0; half < 2; ++half) {
+        __m256 least = sums[half];
+        for (size_t s = look_after; s < layout.num_segments; ++s) {
+          least = _mm256_fmadd_ps(rescale(s, half),
+                                  _mm256_set1_ps(query.least[s]), least);
+        }
+        is_near |= _mm256_movemask_ps(
+            _mm256_cmp_ps(least, _mm256_set1_ps(limit), _CMP_LE_OQ));
+      }
+      if (is_near == 0) {
+        sums[0] = sums[1] = _mm256_set1_ps(__builtin_inff());
+      } else {
+        add(0, look_after, layout.num_segments);
+        add(1, look_after, layout.num_segments);
+      }
+    }
+    _mm256_storeu_ps(out, sums[0]);
+    _mm256_storeu_ps(out + 8, sums[1]);
   }
 }
 

@@ -261,7 +261,8 @@ VICINAL_INLINE __m512i BlockDots(const CodeSegment& segment,
 }
 
 void ScanBlocks(const CodeLayout& layout, const CodeQuery& query,
-                const uint8_t* blocks, size_t num_blocks, float* out) {
+                const uint8_t* blocks, size_t num_blocks, float limit,
+                float* out) {
   const size_t width = layout.rescale_is_f16 ? 2 : 4;
   size_t segment_bytes[kMaxCodeSegments];
   size_t codes_bytes = 0;
@@ -275,14 +276,33 @@ void ScanBlocks(const CodeLayout& layout, const CodeQuery& query,
   const size_t factors_bytes =
       kCodeBlockRows * (4 + width * layout.num_segments);
   const size_t block_bytes = (codes_bytes + factors_bytes + 63) / 64 * 64;
+  const size_t look_after = query.look_after > 0 && limit < __builtin_inff()
+                                ? query.look_after
+                                : layout.num_segments;
   for (size_t b = 0; b < num_blocks; ++b) {
     const uint8_t* groups = blocks + b * block_bytes;
     const uint8_t* factors = groups + codes_bytes;
     __m512 sum = _mm512_fmadd_ps(_mm512_set1_ps(query.additive_scale),
                                  _mm512_loadu_ps(factors),
                                  _mm512_set1_ps(query.additive));
-    const uint8_t* rescales = factors + 64;
+    const auto rescale = [&](size_t s) {
+      const uint8_t* at = factors + 64 + kCodeBlockRows * width * s;
+      return layout.rescale_is_f16 ? _mm512_cvtph_ps(_mm256_loadu_si256(
+                                         reinterpret_cast<const __m256i*>(at)))
+                                   : _mm512_loadu_ps(at);
+    };
     for (size_t s = 0; s < layout.num_segments; ++s) {
+      if (s == look_after) {
+        __m512 least = sum;
+        for (size_t t = s; t < layout.num_segments; ++t) {
+          least = _mm512_fmadd_ps(rescale(t), _mm512_set1_ps(query.least[t]),
+                                  least);
+        }
+        if (_mm512_cmp_ps_mask(least, _mm512_set1_ps(limit), _CMP_LE_OQ) == 0) {
+          sum = _mm512_set1_ps(__builtin_inff());
+          break;
+        }
+      }
       const CodeSegment& segment = layout.segments[s];
       const __m512 dots = _mm512_cvtepi32_ps(
           BlockDots(segment, groups, query.values + segment.query_offset));
@@ -294,14 +314,8 @@ void ScanBlocks(const CodeLayout& layout, const CodeQuery& query,
         product =
             _mm512_fmadd_ps(_mm512_set1_ps(query.low_scale[s]), low, product);
       }
-      const __m512 rescale =
-          layout.rescale_is_f16
-              ? _mm512_cvtph_ps(_mm256_loadu_si256(
-                    reinterpret_cast<const __m256i*>(rescales)))
-              : _mm512_loadu_ps(rescales);
-      sum = _mm512_fmadd_ps(rescale, product, sum);
+      sum = _mm512_fmadd_ps(rescale(s), product, sum);
       groups += segment_bytes[s];
-      rescales += kCodeBlockRows * width;
     }
     _mm512_storeu_ps(out + b * kCodeBlockRows, sum);
   }

@@ -113,7 +113,8 @@ size_t BlockSegmentBytes(const CodeSegment& segment) {
 }
 
 void ScanBlocks(const CodeLayout& layout, const CodeQuery& query,
-                const uint8_t* blocks, size_t num_blocks, float* out) {
+                const uint8_t* blocks, size_t num_blocks, float limit,
+                float* out) {
   const size_t width = layout.rescale_is_f16 ? 2 : 4;
   size_t codes_bytes = 0;
   for (size_t s = 0; s < layout.num_segments; ++s) {
@@ -122,20 +123,38 @@ void ScanBlocks(const CodeLayout& layout, const CodeQuery& query,
   const size_t factors_bytes =
       kCodeBlockRows * (4 + width * layout.num_segments);
   const size_t block_bytes = (codes_bytes + factors_bytes + 63) / 64 * 64;
-  for (size_t b = 0; b < num_blocks; ++b) {
-    const uint8_t* block = blocks + b * block_bytes;
-    const uint8_t* factors = block + codes_bytes;
+  for (size_t b = 0; b < num_blocks; ++b, out += kCodeBlockRows) {
+    const uint8_t* groups = blocks + b * block_bytes;
+    const uint8_t* factors = groups + codes_bytes;
+    const auto rescale = [&](size_t s, size_t l) {
+      const uint8_t* at = factors + kCodeBlockRows * (4 + width * s);
+      return layout.rescale_is_f16 ? LoadHalf(at + 2 * l)
+                                   : LoadFloat(at + 4 * l);
+    };
     for (size_t l = 0; l < kCodeBlockRows; ++l) {
-      float sum = __builtin_fmaf(query.additive_scale,
-                                 LoadFloat(factors + 4 * l), query.additive);
-      const uint8_t* groups = block;
-      for (size_t s = 0; s < layout.num_segments; ++s) {
-        const CodeSegment& segment = layout.segments[s];
-        const uint8_t* rescales = factors + kCodeBlockRows * (4 + width * s);
-        const float rescale = layout.rescale_is_f16
-                                  ? LoadHalf(rescales + 2 * l)
-                                  : LoadFloat(rescales + 4 * l);
-        const int8_t* values = query.values + segment.query_offset;
+      out[l] = __builtin_fmaf(query.additive_scale, LoadFloat(factors + 4 * l),
+                              query.additive);
+    }
+    for (size_t s = 0; s < layout.num_segments; ++s) {
+      if (s > 0 && s == query.look_after) {
+        bool is_near = false;
+        for (size_t l = 0; l < kCodeBlockRows; ++l) {
+          float least = out[l];
+          for (size_t t = s; t < layout.num_segments; ++t) {
+            least = __builtin_fmaf(rescale(t, l), query.least[t], least);
+          }
+          is_near = is_near || least <= limit;
+        }
+        if (!is_near) {
+          for (size_t l = 0; l < kCodeBlockRows; ++l) {
+            out[l] = __builtin_inff();
+          }
+          break;
+        }
+      }
+      const CodeSegment& segment = layout.segments[s];
+      const int8_t* values = query.values + segment.query_offset;
+      for (size_t l = 0; l < kCodeBlockRows; ++l) {
         const auto dot = static_cast<float>(
             segment.bits == 0 ? 0 : BlockDot(segment, groups, l, values));
         float product = __builtin_fmaf(query.scale[s], dot, query.offset[s]);
@@ -144,10 +163,9 @@ void ScanBlocks(const CodeLayout& layout, const CodeQuery& query,
               BlockDot(segment, groups, l, query.values + segment.low_offset));
           product = __builtin_fmaf(query.low_scale[s], low, product);
         }
-        sum = __builtin_fmaf(rescale, product, sum);
-        groups += BlockSegmentBytes(segment);
+        out[l] = __builtin_fmaf(rescale(s, l), product, out[l]);
       }
-      out[b * kCodeBlockRows + l] = sum;
+      groups += BlockSegmentBytes(segment);
     }
   }
 }

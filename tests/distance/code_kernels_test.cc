@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -98,9 +99,11 @@ Case MakeCase(const std::vector<std::pair<uint32_t, uint32_t>>& segments,
     out.query.scale[s] = static_cast<float>(random->Gaussian());
     out.query.offset[s] = static_cast<float>(random->Gaussian() * 50);
     out.query.low_scale[s] = out.query.scale[s] / 254;
+    out.query.least[s] = static_cast<float>(-std::abs(random->Gaussian()));
   }
   out.query.additive = static_cast<float>(random->Gaussian() * 100);
   out.query.additive_scale = static_cast<float>(random->Gaussian());
+  out.query.look_after = random->Uniform(segments.size());
   return out;
 }
 
@@ -164,9 +167,22 @@ void ExpectTablesAgree(const Case& c, size_t n, size_t extra_stride,
   }
   const auto expect_blocks_agree = [&](const CodeKernels& table) {
     std::vector<float> out(num_blocks * kCodeBlockRows);
-    table.scan_blocks(c.layout, c.query, blocks.data(), num_blocks, out.data());
+    const float none = std::numeric_limits<float>::infinity();
+    table.scan_blocks(c.layout, c.query, blocks.data(), num_blocks, none,
+                      out.data());
     out.resize(n);
     ExpectSameBits(out, scanned, std::string(table.name) + " scan_blocks");
+    // Blocks are left together, whatever the instruction set.
+    out.resize(num_blocks * kCodeBlockRows);
+    std::vector<float> expected(out.size());
+    scalar.scan_blocks(c.layout, c.query, blocks.data(), num_blocks, scanned[0],
+                       expected.data());
+    table.scan_blocks(c.layout, c.query, blocks.data(), num_blocks, scanned[0],
+                      out.data());
+    ExpectSameBits(out, expected, std::string(table.name) + " with a limit");
+    for (size_t i = 0; i < n; ++i) {
+      ASSERT_TRUE(expected[i] == scanned[i] || std::isinf(expected[i]));
+    }
   };
   expect_blocks_agree(scalar);
   for (const CodeKernels* table : Fast()) {

@@ -175,6 +175,89 @@ TEST(CodecTest, DecodesNearTheRow) {
   }
 }
 
+TEST(CodecTest, TwoRecordsTellTheDistanceOfTheirRows) {
+  const size_t n = 2'000, dim = 160;
+  const std::vector<float> values = StudyRows(n, dim, 0.9, 21);
+  const VectorSetView rows = ViewOf(values, dim);
+  for (const Metric metric :
+       {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+    for (const CodecParams& params :
+         {CodecParams{.avg_bits = 4},
+          CodecParams{.kind = CodecKind::kRbq, .avg_bits = 4},
+          CodecParams{.kind = CodecKind::kSq8, .avg_bits = 8}}) {
+      const CodecPtr codec = TrainOrDie(rows, metric, params);
+      const std::vector<uint8_t> records = EncodeAll(*codec, rows);
+      const size_t bytes = codec->layout().record_bytes;
+      const DistanceOps& ops = OpsFor(metric, ElementType::kFloat32);
+      double error2 = 0, bias = 0, sum = 0, sum2 = 0;
+      for (size_t i = 0; i < n; ++i) {
+        const size_t j = (i * 7 + 1) % n;
+        const double exact = ops.one(rows.row(i), rows.row(j), dim);
+        const double estimate =
+            codec->Between(&records[i * bytes], &records[j * bytes]);
+        EXPECT_EQ(estimate,
+                  codec->Between(&records[j * bytes], &records[i * bytes]));
+        error2 += (estimate - exact) * (estimate - exact) / n;
+        bias += (estimate - exact) / n;
+        sum += exact / n;
+        sum2 += exact * exact / n;
+      }
+      const double spread = std::sqrt(sum2 - sum * sum);
+      const double limit = params.kind == CodecKind::kSq8 ? 0.01 : 0.15;
+      EXPECT_LT(std::sqrt(error2), limit * spread)
+          << static_cast<int>(metric) << ' ' << static_cast<int>(params.kind);
+      EXPECT_LT(std::abs(bias), limit / 10 * spread);
+    }
+  }
+}
+
+TEST(CodecTest, AScanWithALimitLeavesFarRowsAndFindsTheNear) {
+  // Groups of rows, which lie together as a segment's do.
+  const size_t n = 16'000, dim = 256, per_group = 160;
+  std::vector<float> values = StudyRows(n, dim, 0.8, 22);
+  const std::vector<float> centres = StudyRows(n / per_group, dim, 0.8, 23);
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t j = 0; j < dim; ++j) {
+      values[i * dim + j] += 2 * centres[i / per_group * dim + j];
+    }
+  }
+  const VectorSetView rows = ViewOf(values, dim);
+  const CodecPtr codec = TrainOrDie(rows, Metric::kL2, {.avg_bits = 2});
+  ASSERT_GT(codec->plan().size(), 1u);
+  const CodeLayout& layout = codec->layout();
+  const std::vector<uint8_t> records = EncodeAll(*codec, rows);
+  std::vector<uint8_t> blocks(n / kCodeBlockRows * CodeBlockBytes(layout));
+  for (size_t b = 0; b < n / kCodeBlockRows; ++b) {
+    PackCodeBlock(layout, &records[b * kCodeBlockRows * layout.record_bytes],
+                  kCodeBlockRows, &blocks[b * CodeBlockBytes(layout)]);
+  }
+  size_t left = 0, near = 0, lost = 0;
+  for (size_t q = 0; q < 50; ++q) {
+    PreparedQuery query;
+    ASSERT_TRUE(codec->Prepare(rows.row(q * 300), rows.type, &query).ok());
+    std::vector<float> all(n), some(n);
+    const auto scan = [&](float limit, std::vector<float>* out) {
+      ActiveCodeKernels().scan_blocks(layout, query.code_query(), blocks.data(),
+                                      n / kCodeBlockRows, limit, out->data());
+    };
+    scan(std::numeric_limits<float>::infinity(), &all);
+    std::vector<float> sorted = all;
+    std::nth_element(sorted.begin(), sorted.begin() + 100, sorted.end());
+    scan(sorted[100], &some);
+    for (size_t i = 0; i < n; ++i) {
+      if (std::isinf(some[i])) {
+        ++left;
+        lost += all[i] <= sorted[100];
+      } else {
+        ASSERT_EQ(some[i], all[i]);
+      }
+      near += all[i] <= sorted[100];
+    }
+  }
+  EXPECT_GT(left, 50 * n / 4) << "few blocks were left early";
+  EXPECT_LE(lost, near / 1'000);
+}
+
 TEST(CodecTest, IsTheSameForAnyNumberOfThreads) {
   const size_t dim = 100;
   const auto values = StudyRows(3'000, dim, 0.8, 8);
