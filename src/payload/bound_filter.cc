@@ -1,0 +1,744 @@
+#include "src/payload/bound_filter.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/time.h"
+#include "nlohmann/json.hpp"
+#include "src/base/status_macros.h"
+
+namespace vicinal {
+
+struct BoundFilter::Node {
+  enum class Kind : uint8_t {
+    kTrue,
+    kFalse,
+    kAnd,
+    kOr,
+    kNot,
+    kKeys,     // some value of the path, of `type`, has a key in `ranges`
+    kExists,   // the path has a value of any type
+    kElement,  // some object at the path satisfies the child
+    kGeo,      // some place at the path is in `area`
+    kId,
+  };
+  Kind kind = Kind::kTrue;
+  std::vector<std::string> path;
+  PayloadType type = PayloadType::kKeyword;
+  std::vector<KeyRange> ranges;  // ascending, apart
+  FilterNode area;
+  absl::flat_hash_set<PointId> ids;
+  std::vector<std::unique_ptr<const Node>> children;
+};
+
+namespace {
+
+using Json = nlohmann::json;
+using Node = BoundFilter::Node;
+using Kind = FilterNode::Kind;
+using Op = FilterNode::Op;
+using NodePtr = std::unique_ptr<Node>;
+
+std::string BigEndian(uint64_t value) {
+  std::string out(8, '\0');
+  for (int i = 0; i < 8; ++i) out[i] = static_cast<char>(value >> (56 - 8 * i));
+  return out;
+}
+std::string KeyOfInteger(int64_t value) {
+  return BigEndian(static_cast<uint64_t>(value) ^ (uint64_t{1} << 63));
+}
+std::string KeyOfDouble(double value) {
+  const auto bits = std::bit_cast<uint64_t>(value == 0 ? 0.0 : value);
+  return BigEndian((bits >> 63) != 0 ? ~bits : bits ^ (uint64_t{1} << 63));
+}
+
+// The next key after `key`.
+std::string After(std::string key) {
+  key.push_back('\0');
+  return key;
+}
+
+std::optional<int64_t> MicrosOf(absl::string_view text) {
+  absl::Time time;
+  std::string error;
+  for (const char* format :
+       {absl::RFC3339_full, "%Y-%m-%d%ET%H:%M:%E*S", "%Y-%m-%d"}) {
+    if (absl::ParseTime(format, text, absl::UTCTimeZone(), &time, &error) &&
+        time != absl::InfiniteFuture() && time != absl::InfinitePast()) {
+      return absl::ToUnixMicros(time);
+    }
+  }
+  return std::nullopt;
+}
+
+// The number without a fraction, where it is one of 64 bits.
+std::optional<int64_t> IntegerOf(double value) {
+  if (value != std::trunc(value) || !(value >= -0x1p63 && value < 0x1p63)) {
+    return std::nullopt;
+  }
+  return static_cast<int64_t>(value);
+}
+
+// The key of a value under a type; nullopt: it is none of that type.
+std::optional<std::string> KeyOf(const Json& value, PayloadType type) {
+  switch (type) {
+    case PayloadType::kKeyword:
+      if (value.is_string()) return value.get_ref<const std::string&>();
+      break;
+    case PayloadType::kInt64:
+      if (value.is_number_unsigned()) {
+        const auto number = value.get<uint64_t>();
+        if (number > static_cast<uint64_t>(INT64_MAX)) return std::nullopt;
+        return KeyOfInteger(static_cast<int64_t>(number));
+      }
+      if (value.is_number_integer()) return KeyOfInteger(value.get<int64_t>());
+      if (value.is_number_float()) {
+        const std::optional<int64_t> number = IntegerOf(value.get<double>());
+        if (number.has_value()) return KeyOfInteger(*number);
+      }
+      break;
+    case PayloadType::kFloat64:
+      if (value.is_number()) return KeyOfDouble(value.get<double>());
+      break;
+    case PayloadType::kBool:
+      if (value.is_boolean()) return KeyOfInteger(value.get<bool>() ? 1 : 0);
+      break;
+    case PayloadType::kDatetime:
+      if (value.is_string()) {
+        const auto micros = MicrosOf(value.get_ref<const std::string&>());
+        if (micros.has_value()) return KeyOfInteger(*micros);
+      }
+      break;
+    case PayloadType::kUuid:
+      if (value.is_string()) {
+        const auto id = PointId::ParseUuid(value.get_ref<const std::string&>());
+        if (id.ok()) {
+          return std::string(id->uuid().begin(), id->uuid().end());
+        }
+      }
+      break;
+    case PayloadType::kGeo:
+      break;
+  }
+  return std::nullopt;
+}
+
+std::optional<GeoPoint> PlaceOf(const Json& value) {
+  if (!value.is_object()) return std::nullopt;
+  const auto lat = value.find("lat"), lon = value.find("lon");
+  if (lat == value.end() || lon == value.end() || !lat->is_number() ||
+      !lon->is_number()) {
+    return std::nullopt;
+  }
+  const GeoPoint place{lat->get<double>(), lon->get<double>()};
+  if (!(std::abs(place.lat) <= 90 && std::abs(place.lon) <= 180)) {
+    return std::nullopt;
+  }
+  return place;
+}
+
+// Calls visit(value) for the values of a path until it returns true; whether it
+// did.
+template <typename Visit>
+bool AnyValue(const Json& json, std::span<const std::string> path,
+              const Visit& visit) {
+  if (json.is_array()) {
+    for (const Json& element : json) {
+      if (AnyValue(element, path, visit)) return true;
+    }
+    return false;
+  }
+  if (path.empty()) return !json.is_null() && visit(json);
+  if (!json.is_object()) return false;
+  const auto found = json.find(path[0]);
+  return found != json.end() && AnyValue(*found, path.subspan(1), visit);
+}
+
+bool IsInRanges(const std::vector<KeyRange>& ranges, absl::string_view key) {
+  auto it = std::upper_bound(ranges.begin(), ranges.end(), key,
+                             [](absl::string_view k, const KeyRange& range) {
+                               return k < range.begin;
+                             });
+  if (it == ranges.begin()) return false;
+  --it;
+  return !it->end.has_value() || key < *it->end;
+}
+
+bool Matches(const Node& node, const PointId& id, const Json& json) {
+  const auto matches = [&](const auto& child) {
+    return Matches(*child, id, json);
+  };
+  switch (node.kind) {
+    case Node::Kind::kTrue:
+      return true;
+    case Node::Kind::kFalse:
+      return false;
+    case Node::Kind::kAnd:
+      return std::all_of(node.children.begin(), node.children.end(), matches);
+    case Node::Kind::kOr:
+      return std::any_of(node.children.begin(), node.children.end(), matches);
+    case Node::Kind::kNot:
+      return !matches(node.children[0]);
+    case Node::Kind::kKeys:
+      return AnyValue(json, node.path, [&](const Json& value) {
+        const std::optional<std::string> key = KeyOf(value, node.type);
+        return key.has_value() && IsInRanges(node.ranges, *key);
+      });
+    case Node::Kind::kExists:
+      return AnyValue(json, node.path, [](const Json&) { return true; });
+    case Node::Kind::kElement:
+      return AnyValue(json, node.path, [&](const Json& value) {
+        return value.is_object() && Matches(*node.children[0], id, value);
+      });
+    case Node::Kind::kGeo:
+      return AnyValue(json, node.path, [&](const Json& value) {
+        const std::optional<GeoPoint> place = PlaceOf(value);
+        return place.has_value() &&
+               (node.area.kind == Kind::kTrue || IsInArea(node.area, *place));
+      });
+    case Node::Kind::kId:
+      return node.ids.contains(id);
+  }
+  return false;
+}
+
+bool NeedsPayload(const Node& node) {
+  switch (node.kind) {
+    case Node::Kind::kTrue:
+    case Node::Kind::kFalse:
+    case Node::Kind::kId:
+      return false;
+    case Node::Kind::kAnd:
+    case Node::Kind::kOr:
+    case Node::Kind::kNot:
+      return std::any_of(
+          node.children.begin(), node.children.end(),
+          [](const auto& child) { return NeedsPayload(*child); });
+    default:
+      return true;
+  }
+}
+
+absl::string_view NameOf(const Literal& literal) {
+  constexpr absl::string_view kNames[] = {"NULL", "a bool", "an integer",
+                                          "a double", "a string"};
+  return kNames[literal.index()];
+}
+
+// What a comparison asks of keys.
+class Binder {
+ public:
+  Binder(std::span<const PayloadField> fields, const FilterLimits& limits)
+      : fields_(fields), limits_(limits) {}
+
+  absl::StatusOr<NodePtr> Bind(const FilterNode& in, const std::string& prefix,
+                               size_t depth);
+
+ private:
+  absl::StatusOr<NodePtr> Join(const FilterNode& in, const std::string& prefix,
+                               size_t depth);
+  // Leaves, of a path relative to the element they are in.
+  absl::StatusOr<NodePtr> Compare(const FilterNode& in,
+                                  const std::string& full) const;
+  absl::StatusOr<NodePtr> In(const FilterNode& in,
+                             const std::string& full) const;
+  absl::StatusOr<NodePtr> ContainsAll(const FilterNode& in,
+                                      const std::string& full) const;
+  absl::StatusOr<NodePtr> Between(const FilterNode& in,
+                                  const std::string& full) const;
+  absl::StatusOr<NodePtr> Prefix(const FilterNode& in,
+                                 const std::string& full) const;
+  absl::StatusOr<NodePtr> Geo(const FilterNode& in,
+                              const std::string& full) const;
+  absl::StatusOr<NodePtr> Exists(const FilterNode& in,
+                                 const std::string& full) const;
+
+  const PayloadField* FieldOf(const std::string& full) const {
+    for (const PayloadField& field : fields_) {
+      if (field.path == full) return &field;
+    }
+    return nullptr;
+  }
+  // The type that a literal is compared under.
+  absl::StatusOr<PayloadType> TypeFor(const Literal& literal,
+                                      const std::string& full) const;
+  // Keys that compare so to a literal; of the type of TypeFor.
+  absl::StatusOr<KeyRange> RangeOf(Op op, const Literal& literal,
+                                   PayloadType type,
+                                   const std::string& full) const;
+  absl::Status CheckPath(const FilterNode& in) const;
+
+  const std::span<const PayloadField> fields_;
+  const FilterLimits& limits_;
+  size_t num_nodes_ = 0;
+};
+
+NodePtr NewNode(Node::Kind kind) {
+  auto node = std::make_unique<Node>();
+  node->kind = kind;
+  return node;
+}
+NodePtr NewLeaf(Node::Kind kind, const std::string& path) {
+  NodePtr node = NewNode(kind);
+  node->path = absl::StrSplit(path, '.');
+  return node;
+}
+NodePtr Not(NodePtr child) {
+  NodePtr node = NewNode(Node::Kind::kNot);
+  node->children.push_back(std::move(child));
+  return node;
+}
+
+// Sorts, and joins those that touch.
+void Normalize(std::vector<KeyRange>* ranges) {
+  std::erase_if(*ranges, [](const KeyRange& range) {
+    return range.end.has_value() && *range.end <= range.begin;
+  });
+  std::sort(
+      ranges->begin(), ranges->end(),
+      [](const KeyRange& a, const KeyRange& b) { return a.begin < b.begin; });
+  size_t n = 0;
+  for (KeyRange& range : *ranges) {
+    KeyRange* const last = n > 0 ? &(*ranges)[n - 1] : nullptr;
+    if (last == nullptr ||
+        (last->end.has_value() && *last->end < range.begin)) {
+      std::swap((*ranges)[n++], range);
+    } else if (last->end.has_value() &&
+               (!range.end.has_value() || *last->end < *range.end)) {
+      last->end = std::move(range.end);
+    }
+  }
+  ranges->resize(n);
+}
+
+absl::Status Binder::CheckPath(const FilterNode& in) const {
+  if (in.path.empty() || in.path.size() > limits_.max_path_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter: a path has ", in.path.size(),
+                     " bytes; it must be 1 to ", limits_.max_path_bytes));
+  }
+  if (in.path[0] == '.' || in.path.back() == '.' ||
+      in.path.find("..") != std::string::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter: the path \"", in.path,
+                     "\" has an empty name; names stand "
+                     "between dots"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<PayloadType> Binder::TypeFor(const Literal& literal,
+                                            const std::string& full) const {
+  const bool is_string = std::holds_alternative<std::string>(literal);
+  const bool is_bool = std::holds_alternative<bool>(literal);
+  const bool is_number = std::holds_alternative<int64_t>(literal) ||
+                         std::holds_alternative<double>(literal);
+  const auto* number = std::get_if<double>(&literal);
+  if ((number != nullptr && std::isnan(*number)) ||
+      !(is_string || is_bool || is_number)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "filter: ", full, " is compared with ", is_number ? "NaN" : "NULL",
+        "; NULL goes with = and != only"));
+  }
+  const PayloadField* field = FieldOf(full);
+  if (field == nullptr) {
+    return is_string ? PayloadType::kKeyword
+           : is_bool ? PayloadType::kBool
+                     : PayloadType::kFloat64;
+  }
+  const bool fits =
+      field->type == PayloadType::kInt64 || field->type == PayloadType::kFloat64
+          ? is_number
+      : field->type == PayloadType::kBool ? is_bool
+      : field->type == PayloadType::kGeo  ? false
+                                          : is_string;
+  if (!fits) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "filter: ", full, " is declared as ", PayloadTypeName(field->type),
+        " and cannot be compared with ", NameOf(literal),
+        field->type == PayloadType::kGeo ? ": use GEO_RADIUS, GEO_BOX or "
+                                           "GEO_POLYGON"
+                                         : ": change the value or the field"));
+  }
+  return field->type;
+}
+
+KeyRange RangeOfKey(Op op, std::string key) {
+  switch (op) {
+    case Op::kLess:
+      return {"", std::move(key)};
+    case Op::kLessEqual:
+      return {"", After(std::move(key))};
+    case Op::kGreater:
+      return {After(std::move(key)), std::nullopt};
+    case Op::kGreaterEqual:
+      return {std::move(key), std::nullopt};
+    default: {
+      std::string end = After(key);
+      return {std::move(key), std::move(end)};
+    }
+  }
+}
+
+KeyRange Nothing() { return {"", ""}; }
+KeyRange Everything() { return {"", std::nullopt}; }
+
+// Integers that compare so to a double.
+KeyRange RangeOfIntegers(Op op, double value) {
+  const std::optional<int64_t> whole = IntegerOf(value);
+  if (whole.has_value()) return RangeOfKey(op, KeyOfInteger(*whole));
+  if (op == Op::kEqual) return Nothing();
+  const bool wants_less = op == Op::kLess || op == Op::kLessEqual;
+  if (value >= 0x1p63) return wants_less ? Everything() : Nothing();
+  if (value < -0x1p63) return wants_less ? Nothing() : Everything();
+  // Between two integers.
+  const auto below = static_cast<int64_t>(std::floor(value));
+  return RangeOfKey(wants_less ? Op::kLessEqual : Op::kGreater,
+                    KeyOfInteger(below));
+}
+
+absl::StatusOr<KeyRange> Binder::RangeOf(Op op, const Literal& literal,
+                                         PayloadType type,
+                                         const std::string& full) const {
+  const auto* text = std::get_if<std::string>(&literal);
+  if (text != nullptr && text->size() > limits_.max_literal_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "filter: ", full, " is compared with a string of ", text->size(),
+        " bytes; at most ", limits_.max_literal_bytes, " are allowed"));
+  }
+  const auto quoted = [&] {
+    return absl::StrCat("filter: ", full, " is compared with \"",
+                        text->substr(0, 64), "\", which is no ");
+  };
+  switch (type) {
+    case PayloadType::kKeyword:
+      return RangeOfKey(op, *text);
+    case PayloadType::kBool:
+      if (op != Op::kEqual) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("filter: ", full,
+                         " is compared with a bool by an order; use = or "
+                         "!="));
+      }
+      return RangeOfKey(op, KeyOfInteger(std::get<bool>(literal) ? 1 : 0));
+    case PayloadType::kInt64:
+      if (const auto* integer = std::get_if<int64_t>(&literal)) {
+        return RangeOfKey(op, KeyOfInteger(*integer));
+      }
+      return RangeOfIntegers(op, std::get<double>(literal));
+    case PayloadType::kFloat64:
+      if (const auto* integer = std::get_if<int64_t>(&literal)) {
+        return RangeOfKey(op, KeyOfDouble(static_cast<double>(*integer)));
+      }
+      return RangeOfKey(op, KeyOfDouble(std::get<double>(literal)));
+    case PayloadType::kDatetime: {
+      const std::optional<int64_t> micros = MicrosOf(*text);
+      if (!micros.has_value()) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            quoted(), "date; write 2024-05-31 or 2024-05-31T12:00:00Z"));
+      }
+      return RangeOfKey(op, KeyOfInteger(*micros));
+    }
+    case PayloadType::kUuid: {
+      const auto id = PointId::ParseUuid(*text);
+      if (!id.ok()) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            quoted(), "UUID; write 8-4-4-4-12 hexadecimal digits"));
+      }
+      return RangeOfKey(op, std::string(id->uuid().begin(), id->uuid().end()));
+    }
+    case PayloadType::kGeo:
+      break;
+  }
+  return absl::InternalError("a place was compared");
+}
+
+absl::StatusOr<NodePtr> Binder::Exists(const FilterNode& in,
+                                       const std::string& full) const {
+  const PayloadField* field = FieldOf(full);
+  if (field == nullptr) return NewLeaf(Node::Kind::kExists, in.path);
+  NodePtr node = NewLeaf(
+      field->type == PayloadType::kGeo ? Node::Kind::kGeo : Node::Kind::kKeys,
+      in.path);
+  node->type = field->type;
+  node->ranges.push_back(Everything());
+  return node;
+}
+
+absl::StatusOr<NodePtr> Binder::Compare(const FilterNode& in,
+                                        const std::string& full) const {
+  if (in.literals.size() != 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter: ", full, " is compared with ", in.literals.size(),
+                     " values; it must be one"));
+  }
+  const Literal& literal = in.literals[0];
+  const bool negated = in.op == Op::kNotEqual;
+  const Op op = negated ? Op::kEqual : in.op;
+  if (std::holds_alternative<std::nullptr_t>(literal) && op == Op::kEqual) {
+    VICINAL_ASSIGN_OR_RETURN(NodePtr exists, Exists(in, full));
+    return negated ? std::move(exists) : Not(std::move(exists));
+  }
+  NodePtr node = NewLeaf(Node::Kind::kKeys, in.path);
+  VICINAL_ASSIGN_OR_RETURN(node->type, TypeFor(literal, full));
+  VICINAL_ASSIGN_OR_RETURN(KeyRange range,
+                           RangeOf(op, literal, node->type, full));
+  node->ranges.push_back(std::move(range));
+  Normalize(&node->ranges);
+  return negated ? Not(std::move(node)) : std::move(node);
+}
+
+absl::StatusOr<NodePtr> Binder::In(const FilterNode& in,
+                                   const std::string& full) const {
+  // One leaf for each type of the list.
+  std::vector<NodePtr> leaves;
+  for (const Literal& literal : in.literals) {
+    VICINAL_ASSIGN_OR_RETURN(const PayloadType type, TypeFor(literal, full));
+    VICINAL_ASSIGN_OR_RETURN(KeyRange range,
+                             RangeOf(Op::kEqual, literal, type, full));
+    auto leaf = std::find_if(leaves.begin(), leaves.end(),
+                             [&](const NodePtr& l) { return l->type == type; });
+    if (leaf == leaves.end()) {
+      leaves.push_back(NewLeaf(Node::Kind::kKeys, in.path));
+      leaf = leaves.end() - 1;
+      (*leaf)->type = type;
+    }
+    (*leaf)->ranges.push_back(std::move(range));
+  }
+  for (const NodePtr& leaf : leaves) Normalize(&leaf->ranges);
+  if (leaves.empty()) return NewNode(Node::Kind::kFalse);
+  if (leaves.size() == 1) return std::move(leaves[0]);
+  NodePtr node = NewNode(Node::Kind::kOr);
+  for (NodePtr& leaf : leaves) node->children.push_back(std::move(leaf));
+  return node;
+}
+
+absl::StatusOr<NodePtr> Binder::ContainsAll(const FilterNode& in,
+                                            const std::string& full) const {
+  NodePtr node = NewNode(Node::Kind::kAnd);
+  for (const Literal& literal : in.literals) {
+    FilterNode one{.kind = Kind::kCompare, .path = in.path};
+    one.literals.push_back(literal);
+    VICINAL_ASSIGN_OR_RETURN(NodePtr child, Compare(one, full));
+    node->children.push_back(std::move(child));
+  }
+  if (node->children.empty()) return NewNode(Node::Kind::kTrue);
+  return node;
+}
+
+absl::StatusOr<NodePtr> Binder::Between(const FilterNode& in,
+                                        const std::string& full) const {
+  if (in.literals.size() != 2) {
+    return absl::InvalidArgumentError(absl::StrCat("filter: BETWEEN of ", full,
+                                                   " has ", in.literals.size(),
+                                                   " values; it must be two"));
+  }
+  NodePtr node = NewLeaf(Node::Kind::kKeys, in.path);
+  VICINAL_ASSIGN_OR_RETURN(node->type, TypeFor(in.literals[0], full));
+  VICINAL_ASSIGN_OR_RETURN(const PayloadType other,
+                           TypeFor(in.literals[1], full));
+  if (other != node->type) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "filter: BETWEEN of ", full, " has ", NameOf(in.literals[0]), " and ",
+        NameOf(in.literals[1]), "; give two values of one type"));
+  }
+  VICINAL_ASSIGN_OR_RETURN(
+      KeyRange low,
+      RangeOf(Op::kGreaterEqual, in.literals[0], node->type, full));
+  VICINAL_ASSIGN_OR_RETURN(
+      KeyRange high, RangeOf(Op::kLessEqual, in.literals[1], node->type, full));
+  // Nothing is above the empty range's end, so a low bound that nothing
+  // reaches stays one.
+  if (low.end.has_value()) return NewNode(Node::Kind::kFalse);
+  node->ranges.push_back({std::move(low.begin), std::move(high.end)});
+  Normalize(&node->ranges);
+  return node;
+}
+
+absl::StatusOr<NodePtr> Binder::Prefix(const FilterNode& in,
+                                       const std::string& full) const {
+  const auto* text = in.literals.size() == 1
+                         ? std::get_if<std::string>(&in.literals[0])
+                         : nullptr;
+  const PayloadField* field = FieldOf(full);
+  if (text == nullptr ||
+      (field != nullptr && field->type != PayloadType::kKeyword)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter: STARTS WITH of ", full,
+                     " wants a string and a field of strings"));
+  }
+  VICINAL_ASSIGN_OR_RETURN(
+      KeyRange range,
+      RangeOf(Op::kGreaterEqual, in.literals[0], PayloadType::kKeyword, full));
+  std::string end = *text;
+  while (!end.empty() && end.back() == '\xFF') end.pop_back();
+  if (!end.empty()) {
+    ++end.back();
+    range.end = std::move(end);
+  }
+  NodePtr node = NewLeaf(Node::Kind::kKeys, in.path);
+  node->ranges.push_back(std::move(range));
+  return node;
+}
+
+absl::StatusOr<NodePtr> Binder::Geo(const FilterNode& in,
+                                    const std::string& full) const {
+  const PayloadField* field = FieldOf(full);
+  if (field != nullptr && field->type != PayloadType::kGeo) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter: ", full, " is declared as ",
+                     PayloadTypeName(field->type), " and is no place"));
+  }
+  if (absl::Status status = CheckGeometry(in, limits_); !status.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter: ", full, ": ", status.message()));
+  }
+  NodePtr node = NewLeaf(Node::Kind::kGeo, in.path);
+  node->type = PayloadType::kGeo;
+  node->area = in;
+  return node;
+}
+
+absl::StatusOr<NodePtr> Binder::Join(const FilterNode& in,
+                                     const std::string& prefix, size_t depth) {
+  if (in.children.empty() || (in.kind != Kind::kAnd && in.kind != Kind::kOr &&
+                              in.children.size() != 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter: a node has ", in.children.size(),
+                     " children; AND and OR take one or more, NOT and an "
+                     "element exactly one"));
+  }
+  NodePtr node = in.kind == Kind::kAnd  ? NewNode(Node::Kind::kAnd)
+                 : in.kind == Kind::kOr ? NewNode(Node::Kind::kOr)
+                 : in.kind == Kind::kNot
+                     ? NewNode(Node::Kind::kNot)
+                     : NewLeaf(Node::Kind::kElement, in.path);
+  const std::string inner =
+      in.kind == Kind::kElement ? absl::StrCat(prefix, in.path, ".") : prefix;
+  for (const FilterNode& child : in.children) {
+    VICINAL_ASSIGN_OR_RETURN(NodePtr bound, Bind(child, inner, depth + 1));
+    node->children.push_back(std::move(bound));
+  }
+  return node;
+}
+
+absl::StatusOr<NodePtr> Binder::Bind(const FilterNode& in,
+                                     const std::string& prefix, size_t depth) {
+  if (depth > limits_.max_depth) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "filter: nested deeper than ", limits_.max_depth, ": flatten it"));
+  }
+  if (++num_nodes_ > limits_.max_nodes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter: has more than ", limits_.max_nodes,
+                     " conditions; use IN for many values of one field"));
+  }
+  if (std::max(in.literals.size(), in.ids.size()) > limits_.max_literals) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "filter: a list has ", std::max(in.literals.size(), in.ids.size()),
+        " values; at most ", limits_.max_literals, " are allowed"));
+  }
+  switch (in.kind) {
+    case Kind::kTrue:
+      return NewNode(Node::Kind::kTrue);
+    case Kind::kFalse:
+      return NewNode(Node::Kind::kFalse);
+    case Kind::kAnd:
+    case Kind::kOr:
+    case Kind::kNot:
+      return Join(in, prefix, depth);
+    case Kind::kId: {
+      if (!prefix.empty()) {
+        return absl::InvalidArgumentError(
+            "filter: ID stands inside of [ ]; it is the point's, write it "
+            "outside");
+      }
+      NodePtr node = NewNode(Node::Kind::kId);
+      node->ids.insert(in.ids.begin(), in.ids.end());
+      return node;
+    }
+    default:
+      break;
+  }
+  VICINAL_RETURN_IF_ERROR(CheckPath(in));
+  const std::string full = prefix + in.path;
+  switch (in.kind) {
+    case Kind::kElement:
+      return Join(in, prefix, depth);
+    case Kind::kCompare:
+      return Compare(in, full);
+    case Kind::kIn:
+      return In(in, full);
+    case Kind::kContainsAll:
+      return ContainsAll(in, full);
+    case Kind::kBetween:
+      return Between(in, full);
+    case Kind::kExists:
+      return Exists(in, full);
+    case Kind::kPrefix:
+      return Prefix(in, full);
+    case Kind::kMatch:
+      return absl::UnimplementedError(
+          "filter: MATCH needs a text field, which this version does not have");
+    default:
+      return Geo(in, full);
+  }
+}
+
+}  // namespace
+
+absl::string_view PayloadTypeName(PayloadType type) {
+  constexpr absl::string_view kNames[] = {"?",    "keyword",  "i64",  "f64",
+                                          "bool", "datetime", "uuid", "geo"};
+  const auto i = static_cast<size_t>(type);
+  return kNames[i < std::size(kNames) ? i : 0];
+}
+
+absl::StatusOr<BoundFilter> BoundFilter::Bind(
+    const FilterNode& filter, std::span<const PayloadField> fields,
+    const FilterLimits& limits) {
+  VICINAL_ASSIGN_OR_RETURN(NodePtr root,
+                           Binder(fields, limits).Bind(filter, "", 1));
+  return BoundFilter(std::move(root));
+}
+
+BoundFilter::BoundFilter(std::unique_ptr<const Node> root)
+    : root_(std::move(root)) {}
+BoundFilter::BoundFilter(BoundFilter&&) noexcept = default;
+BoundFilter& BoundFilter::operator=(BoundFilter&&) noexcept = default;
+BoundFilter::~BoundFilter() = default;
+
+bool BoundFilter::accepts_all() const {
+  return root_->kind == Node::Kind::kTrue;
+}
+
+bool BoundFilter::accepts_none() const {
+  return root_->kind == Node::Kind::kFalse;
+}
+
+bool BoundFilter::needs_payload() const { return NeedsPayload(*root_); }
+
+bool BoundFilter::Matches(const PointId& id, absl::string_view payload) const {
+  // Payloads were checked when they were written.
+  const Json json =
+      payload.empty() || !needs_payload()
+          ? Json::object()
+          : Json::parse(payload, nullptr, /*allow_exceptions=*/false);
+  return ::vicinal::Matches(*root_, id, json);
+}
+
+}  // namespace vicinal

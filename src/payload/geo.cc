@@ -1,0 +1,99 @@
+// Areas on the earth, a sphere of its mean radius.
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <numbers>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "src/payload/filter.h"
+
+namespace vicinal {
+namespace {
+
+constexpr double kEarthMeters = 6'371'008.8;
+constexpr double kRadians = std::numbers::pi / 180;
+
+// Along the great circle (the haversine formula).
+double Meters(GeoPoint a, GeoPoint b) {
+  const double lat = std::sin((b.lat - a.lat) * kRadians / 2);
+  const double lon = std::sin((b.lon - a.lon) * kRadians / 2);
+  const double h = lat * lat + std::cos(a.lat * kRadians) *
+                                   std::cos(b.lat * kRadians) * lon * lon;
+  return 2 * kEarthMeters * std::asin(std::sqrt(std::min(1.0, h)));
+}
+
+bool IsInBox(GeoPoint south_west, GeoPoint north_east, GeoPoint place) {
+  if (place.lat < south_west.lat || place.lat > north_east.lat) return false;
+  if (south_west.lon <= north_east.lon) {
+    return place.lon >= south_west.lon && place.lon <= north_east.lon;
+  }
+  return place.lon >= south_west.lon || place.lon <= north_east.lon;
+}
+
+// The even-odd rule; an edge takes its southern end and not its northern one.
+bool IsInPolygon(const std::vector<GeoPoint>& corners, GeoPoint place) {
+  bool inside = false;
+  for (size_t i = 0, j = corners.size() - 1; i < corners.size(); j = i++) {
+    const GeoPoint a = corners[i], b = corners[j];
+    if ((a.lat > place.lat) == (b.lat > place.lat)) continue;
+    const double lon =
+        a.lon + (place.lat - a.lat) / (b.lat - a.lat) * (b.lon - a.lon);
+    if (place.lon < lon) inside = !inside;
+  }
+  return inside;
+}
+
+}  // namespace
+
+absl::Status CheckGeometry(const FilterNode& node, const FilterLimits& limits) {
+  using Kind = FilterNode::Kind;
+  for (const GeoPoint point : node.points) {
+    if (!(point.lat >= -90 && point.lat <= 90)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "a latitude is ", point.lat, "; it must be -90 to 90 degrees"));
+    }
+    if (!(point.lon >= -180 && point.lon <= 180)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "a longitude is ", point.lon, "; it must be -180 to 180 degrees"));
+    }
+  }
+  if (node.kind == Kind::kGeoRadius) {
+    if (node.points.size() != 1) {
+      return absl::InvalidArgumentError("a radius needs one centre");
+    }
+    if (!(node.meters > 0 && std::isfinite(node.meters))) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "a radius is ", node.meters, " meters; it must be more than 0"));
+    }
+  } else if (node.kind == Kind::kGeoBox) {
+    if (node.points.size() != 2) {
+      return absl::InvalidArgumentError("a box needs two corners");
+    }
+    if (node.points[0].lat > node.points[1].lat) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("a box has its southern edge at ", node.points[0].lat,
+                       ", north of its northern one at ", node.points[1].lat));
+    }
+  } else if (node.points.size() < 3 ||
+             node.points.size() > limits.max_corners) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a polygon has ", node.points.size(),
+                     " corners; it must be 3 to ", limits.max_corners));
+  }
+  return absl::OkStatus();
+}
+
+bool IsInArea(const FilterNode& node, GeoPoint place) {
+  switch (node.kind) {
+    case FilterNode::Kind::kGeoRadius:
+      return Meters(node.points[0], place) <= node.meters;
+    case FilterNode::Kind::kGeoBox:
+      return IsInBox(node.points[0], node.points[1], place);
+    default:
+      return IsInPolygon(node.points, place);
+  }
+}
+
+}  // namespace vicinal
