@@ -325,9 +325,24 @@ absl::StatusOr<v1::DeleteResponse> Client::DeletePoints(
   return response;
 }
 
-absl::StatusOr<uint64_t> Client::Count(absl::string_view collection) {
+absl::StatusOr<v1::DeleteResponse> Client::DeletePoints(
+    absl::string_view collection, v1::Filter filter,
+    v1::Durability durability) {
+  v1::DeleteRequest request;
+  request.set_collection(collection.data(), collection.size());
+  *request.mutable_filter() = std::move(filter);
+  request.set_durability(durability);
+  v1::DeleteResponse response;
+  VICINAL_RETURN_IF_ERROR(
+      Run(VICINAL_CALL(points, Delete), request, &response, true));
+  return response;
+}
+
+absl::StatusOr<uint64_t> Client::Count(absl::string_view collection,
+                                       const v1::Filter& filter) {
   v1::CountRequest request;
   request.set_collection(collection.data(), collection.size());
+  if (!filter.text().empty()) *request.mutable_filter() = filter;
   v1::CountResponse response;
   VICINAL_RETURN_IF_ERROR(
       Run(VICINAL_CALL(points, Count), request, &response, true));

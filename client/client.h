@@ -60,6 +60,7 @@ struct SearchOptions {
   std::optional<uint32_t> nprobe;
   std::optional<double> recall_target;
   std::string vector;  // name; empty: the collection's only one
+  v1::Filter filter;   // of empty text: all points
   bool with_payload = false;
   bool with_vectors = false;
 };
@@ -111,7 +112,13 @@ class Client {
   absl::StatusOr<v1::DeleteResponse> DeletePoints(
       absl::string_view collection, v1::PointIds ids,
       v1::Durability durability = v1::DURABILITY_FSYNCED);
-  absl::StatusOr<uint64_t> Count(absl::string_view collection);
+  // Those that the filter accepts; its text must not be empty.
+  absl::StatusOr<v1::DeleteResponse> DeletePoints(
+      absl::string_view collection, v1::Filter filter,
+      v1::Durability durability = v1::DURABILITY_FSYNCED);
+  // filter: of empty text: all points.
+  absl::StatusOr<uint64_t> Count(absl::string_view collection,
+                                 const v1::Filter& filter = {});
   // Calls `page` for each page; its error ends the scroll and is returned.
   // Not tried again once a page was delivered. DeadlineExceeded: the server
   // was silent for options().stream_timeout; there is no other deadline.

@@ -56,6 +56,9 @@ v1::SearchRequest MakeSearchRequest(absl::string_view collection,
   retrieve->mutable_query()->set_type(v1::ELEMENT_TYPE_FLOAT32);
   retrieve->set_k(options.k);
   SetQuality(options, retrieve);
+  if (!options.filter.text().empty()) {
+    *retrieve->mutable_filter() = options.filter;
+  }
   SetSelect(options, &request);
   return request;
 }
@@ -77,6 +80,9 @@ v1::SearchBatchRequest MakeSearchBatchRequest(absl::string_view collection,
   }
   request.set_k(options.k);
   SetQuality(options, &request);
+  if (!options.filter.text().empty()) {
+    *request.mutable_filter() = options.filter;
+  }
   SetSelect(options, &request);
   return request;
 }

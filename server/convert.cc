@@ -10,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/convert_filter.h"
 #include "server/json_struct.h"
 #include "src/base/coding.h"
 #include "src/base/half.h"
@@ -335,6 +336,9 @@ std::optional<Query> ParseStage(const v1::Query& query,
       if (!f.has_value()) return std::nullopt;
       CheckQuality(in.quality(), schema.vectors[*f], at + ".quality",
                    violations);
+      if (in.has_filter()) {
+        stage.filter = ParseFilter(in.filter(), at + ".filter", violations);
+      }
       auto vector = ParseQueryVector(in.query(), schema.vectors[*f],
                                      at + ".query", violations);
       if (!vector.has_value()) return std::nullopt;
@@ -795,6 +799,9 @@ absl::StatusOr<std::vector<Query>> ParseSearchBatch(
   prototype.vector_name = request.vector();
   prototype.k = ParseK(request.k(), limits, "k", &violations);
   ParseQuality(request.quality(), limits, "quality", &violations, &prototype);
+  if (request.has_filter()) {
+    prototype.filter = ParseFilter(request.filter(), "filter", &violations);
+  }
   const v1::VectorColumn& queries = request.queries();
   if (queries.present_size() > 0 || !queries.name().empty()) {
     violations.Add("queries", "must have neither name nor present");

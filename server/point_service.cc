@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/convert.h"
+#include "server/convert_filter.h"
 #include "server/errors.h"
 #include "server/write_stream.h"
 #include "src/base/status_macros.h"
@@ -148,7 +149,8 @@ absl::Status PointServiceImpl::DoGet(grpc::ServerContext* context,
                  reply->mutable_points());
 }
 
-absl::Status PointServiceImpl::DoDelete(const v1::DeleteRequest& request,
+absl::Status PointServiceImpl::DoDelete(grpc::ServerContext* context,
+                                        const v1::DeleteRequest& request,
                                         v1::DeleteResponse* reply) {
   VICINAL_ASSIGN_OR_RETURN(
       const std::shared_ptr<Collection> collection,
@@ -156,9 +158,23 @@ absl::Status PointServiceImpl::DoDelete(const v1::DeleteRequest& request,
   FieldViolations violations;
   std::vector<PointId> ids = ParsePointIds(
       request.ids(), "ids", state_.database->options().limits, &violations);
+  std::shared_ptr<const FilterNode> filter;
+  if (request.has_filter()) {
+    filter = ParseFilter(request.filter(), "filter", &violations);
+    if (!ids.empty()) {
+      violations.Add("filter", "stands beside ids; give one of them");
+    }
+    if (filter != nullptr && request.filter().text().empty()) {
+      violations.Add("filter.text",
+                     "is empty, which would delete all; write TRUE for that");
+    }
+  }
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  const WriteOptions options = OptionsOf(request.durability());
   const WriteOutcome outcome =
-      collection->Delete(std::move(ids), OptionsOf(request.durability()));
+      filter != nullptr
+          ? collection->DeleteMatching(*filter, options, StopOf(context))
+          : collection->Delete(std::move(ids), options);
   if (!outcome.status.ok()) return state_.ExplainWriteError(outcome.status);
   reply->mutable_commit()->set_collection_uuid(collection->schema().uuid);
   reply->mutable_commit()->set_sequence(outcome.result.sequence != 0
@@ -189,6 +205,10 @@ absl::Status PointServiceImpl::DoScroll(
                                              "; at most ", limits.max_page_size,
                                              " points fit one message"));
   }
+  std::shared_ptr<const FilterNode> filter;
+  if (request.has_filter()) {
+    filter = ParseFilter(request.filter(), "filter", &violations);
+  }
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   size_t page_size =
       request.page_size() == 0 ? kDefaultPageSize : request.page_size();
@@ -205,7 +225,8 @@ absl::Status PointServiceImpl::DoScroll(
         left -= page.size();
         VICINAL_RETURN_IF_ERROR(pages.Write(std::move(page)));
         return left > 0;
-      });
+      },
+      filter.get());
 }
 
 grpc::Status PointServiceImpl::Upsert(grpc::ServerContext*,
@@ -220,19 +241,35 @@ grpc::Status PointServiceImpl::Get(grpc::ServerContext* context,
   return ToGrpcStatus(DoGet(context, *request, reply));
 }
 
-grpc::Status PointServiceImpl::Delete(grpc::ServerContext*,
+grpc::Status PointServiceImpl::Delete(grpc::ServerContext* context,
                                       const v1::DeleteRequest* request,
                                       v1::DeleteResponse* reply) {
-  return ToGrpcStatus(DoDelete(*request, reply));
+  return ToGrpcStatus(DoDelete(context, *request, reply));
 }
 
-grpc::Status PointServiceImpl::Count(grpc::ServerContext*,
+absl::Status PointServiceImpl::DoCount(grpc::ServerContext* context,
+                                       const v1::CountRequest& request,
+                                       v1::CountResponse* reply) {
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::shared_ptr<Collection> collection,
+      state_.FindCollection(request.collection(), "collection"));
+  if (!request.has_filter()) {
+    reply->set_count(collection->Count());
+    return absl::OkStatus();
+  }
+  FieldViolations violations;
+  const auto filter = ParseFilter(request.filter(), "filter", &violations);
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  VICINAL_ASSIGN_OR_RETURN(const uint64_t count,
+                           collection->CountMatching(*filter, StopOf(context)));
+  reply->set_count(count);
+  return absl::OkStatus();
+}
+
+grpc::Status PointServiceImpl::Count(grpc::ServerContext* context,
                                      const v1::CountRequest* request,
                                      v1::CountResponse* reply) {
-  auto collection = state_.FindCollection(request->collection(), "collection");
-  if (!collection.ok()) return ToGrpcStatus(collection.status());
-  reply->set_count((*collection)->Count());
-  return grpc::Status::OK;
+  return ToGrpcStatus(DoCount(context, *request, reply));
 }
 
 grpc::Status PointServiceImpl::Scroll(

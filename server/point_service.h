@@ -35,8 +35,12 @@ class PointServiceImpl final
                         v1::UpsertResponse* reply);
   absl::Status DoGet(grpc::ServerContext* context,
                      const v1::GetRequest& request, v1::GetResponse* reply);
-  absl::Status DoDelete(const v1::DeleteRequest& request,
+  absl::Status DoDelete(grpc::ServerContext* context,
+                        const v1::DeleteRequest& request,
                         v1::DeleteResponse* reply);
+  absl::Status DoCount(grpc::ServerContext* context,
+                       const v1::CountRequest& request,
+                       v1::CountResponse* reply);
   absl::Status DoScroll(grpc::ServerContext* context,
                         const v1::ScrollRequest& request,
                         grpc::ServerWriter<v1::ScrollResponse>* writer);

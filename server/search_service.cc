@@ -32,7 +32,8 @@ bool Scans(const v1::Quality& quality, const std::string& vector,
 bool Scans(const v1::Query& query, const CollectionSchema& schema) {
   switch (query.stage_case()) {
     case v1::Query::kRetrieve:
-      return Scans(query.retrieve().quality(), query.retrieve().vector(),
+      return query.retrieve().has_filter() ||
+             Scans(query.retrieve().quality(), query.retrieve().vector(),
                    schema);
     case v1::Query::kFuse:
       return absl::c_any_of(query.fuse().inputs(), [&](const v1::Query& input) {
@@ -211,6 +212,7 @@ grpc::ServerUnaryReactor* SearchServiceImpl::SearchBatch(
       context, request->collection(),
       [request](const CollectionSchema& schema) {
         return request->ByteSizeLong() > kMaxShortBatchBytes ||
+               request->has_filter() ||
                Scans(request->quality(), request->vector(), schema);
       },
       [=, this](const Collection& collection) {

@@ -76,6 +76,7 @@ int RunCommandLine(int argc, const char* const* argv) {
   AddImportCommand(app, globals);
   AddExportCommand(app, globals);
   AddSearchCommand(app, globals);
+  AddPointsCommands(app, globals);
   AddBenchCommand(app, globals);
   try {
     app.parse(argc, argv);

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -14,6 +15,7 @@
 #include "client/formats/vector_reader.h"
 #include "src/base/point_id.h"
 #include "vicinal/v1/collection.pb.h"
+#include "vicinal/v1/common.pb.h"
 
 namespace vicinal::cli {
 
@@ -33,6 +35,7 @@ void AddCollectionCommand(CLI::App& app, Globals& globals);
 void AddImportCommand(CLI::App& app, Globals& globals);
 void AddExportCommand(CLI::App& app, Globals& globals);
 void AddSearchCommand(CLI::App& app, Globals& globals);
+void AddPointsCommands(CLI::App& app, Globals& globals);  // count, delete
 void AddBenchCommand(CLI::App& app, Globals& globals);
 
 // Parses and runs; the whole command but for process set-up.
@@ -74,6 +77,16 @@ struct FileOptions {
 void AddFileOptions(CLI::App& command, FileOptions& options);
 absl::StatusOr<client::OpenOptions> MakeOpenOptions(
     const FileOptions& options, absl::string_view default_dataset);
+
+// --filter and --param.
+struct FilterOptions {
+  std::string text;
+  std::vector<std::string> parameters;  // NAME=VALUE
+};
+void AddFilterOptions(CLI::App& command, FilterOptions& options);
+// InvalidArgument: a parameter without a name, or with a value that is no JSON
+// scalar or array of such.
+absl::StatusOr<v1::Filter> MakeFilter(const FilterOptions& options);
 
 // Waits for an operation with a bar on stderr; an error when it failed.
 absl::Status WaitWithProgress(client::Client& client,

@@ -40,6 +40,7 @@ struct Options {
   std::string vector_name;
   std::string ids_file;
   uint64_t limit = 0;
+  FilterOptions filter;
   bool no_vectors = false;
   bool quiet = false;
 };
@@ -334,6 +335,8 @@ int RunExport(const Globals& globals, const Options& options) {
     return ReportUsage(absl::InvalidArgumentError(
         "--ids goes with .npy; JSON lines hold the ids themselves."));
   }
+  const auto filter = MakeFilter(options.filter);
+  if (!filter.ok()) return ReportUsage(filter.status());
   const auto client = globals.Connect();
   if (!client.ok()) return Report(client.status());
   const auto collection = (*client)->GetCollection(options.collection);
@@ -342,6 +345,7 @@ int RunExport(const Globals& globals, const Options& options) {
   request.set_collection(options.collection);
   request.set_limit(options.limit);
   request.set_page_size(1'000);
+  if (!filter->text().empty()) *request.mutable_filter() = *filter;
   auto sink = OpenSink(options, npy, *collection, request.mutable_select());
   if (!sink.ok()) return Report(sink.status());
   uint64_t total = collection->stats().num_points();
@@ -398,6 +402,7 @@ void AddExportCommand(CLI::App& app, Globals& globals) {
   command->add_option("--ids", options->ids_file,
                       "npy: file for the ids; .npy of u64, or text lines");
   command->add_option("--limit", options->limit, "At most so many points");
+  AddFilterOptions(*command, options->filter);
   command->add_flag("--no-vectors", options->no_vectors,
                     "jsonl: ids and payloads only");
   command->add_flag("--quiet", options->quiet, "No progress");

@@ -38,6 +38,7 @@ struct Options {
   uint64_t row = 0;
   FileOptions file_options;
   client::SearchOptions search;
+  FilterOptions filter;
   uint32_t ef = 0;
   uint32_t nprobe = 0;
   double recall = 0;
@@ -210,6 +211,9 @@ int RunSearch(const Globals& globals, Options& options) {
   if (options.ef > 0) options.search.ef = options.ef;
   if (options.nprobe > 0) options.search.nprobe = options.nprobe;
   if (options.recall > 0) options.search.recall_target = options.recall;
+  auto filter = MakeFilter(options.filter);
+  if (!filter.ok()) return ReportUsage(filter.status());
+  options.search.filter = *std::move(filter);
   std::vector<float> query;
   if (!options.literal.empty()) {
     auto parsed = ParseLiteral(options.literal);
@@ -278,6 +282,7 @@ void AddSearchCommand(CLI::App& app, Globals& globals) {
       ->excludes(exact)
       ->excludes(ef)
       ->excludes(nprobe);
+  AddFilterOptions(*command, options->filter);
   command->add_flag("--with-payload", options->search.with_payload,
                     "Print payloads");
   command->add_flag("--with-vectors", options->search.with_vectors,
@@ -286,6 +291,7 @@ void AddSearchCommand(CLI::App& app, Globals& globals) {
   command->footer(
       "Examples:\n"
       "  vicinal search photos --id 42 -k 5\n"
+      "  vicinal search shop --id 42 --filter 'price < $max' --param max=20\n"
       "  vicinal search photos --file queries.npy --row 7 --exact --json");
   command->callback([&globals, options] {
     globals.run = [&globals, options] { return RunSearch(globals, *options); };

@@ -23,6 +23,7 @@
 #include "src/engine/point_batch.h"
 #include "src/engine/query.h"
 #include "src/engine/schema.h"
+#include "src/payload/filter.h"
 #include "storage/record_store.h"
 
 namespace vicinal {
@@ -129,6 +130,15 @@ class Collection {
   // num_written counts the points that existed; others are no error.
   WriteOutcome Delete(std::vector<PointId> ids, WriteOptions options = {});
 
+  // Deletes the points that the filter accepts, as of the moment of the call; a
+  // point that is replaced meanwhile stays as it is then. Commits of at most
+  // limits.max_batch_points ids: where one fails, those before it stay, and
+  // num_written says how many. Reads all payloads. InvalidArgument: see
+  // BoundFilter::Bind.
+  virtual WriteOutcome DeleteMatching(const FilterNode& filter,
+                                      const WriteOptions& options,
+                                      const StopCondition& stop) = 0;
+
   // Last frame of an ingest stream that was committed; 0: none.
   virtual absl::StatusOr<uint64_t> LastFrame(
       absl::string_view stream_id) const = 0;
@@ -140,17 +150,22 @@ class Collection {
       const StopCondition& stop = {}) const = 0;
   // Points in id order from the first id > after, one consistent snapshot for
   // the whole walk. visit gets pages of at most page_size points and
-  // selection.max_bytes, and returns false to stop.
+  // selection.max_bytes, and returns false to stop. filter: null, or which
+  // points; it reads their payloads. InvalidArgument: see BoundFilter::Bind.
   virtual absl::Status Scroll(
       const std::optional<PointId>& after, size_t page_size,
       const PointSelection& selection, const StopCondition& stop,
       const std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>&
-          visit) const = 0;
+          visit,
+      const FilterNode* filter = nullptr) const = 0;
   virtual uint64_t Count() const = 0;  // live points
+  // Those that the filter accepts, at one moment. Reads all payloads.
+  virtual absl::StatusOr<uint64_t> CountMatching(
+      const FilterNode& filter, const StopCondition& stop) const = 0;
 
   // One result per query, in order. Uses the calling thread and the
-  // database's query pool. InvalidArgument: unknown vector name or a query
-  // of the wrong size (the edge checks both first).
+  // database's query pool. InvalidArgument: unknown vector name, a query of the
+  // wrong size or a filter that cannot be bound (the edge checks them first).
   virtual absl::StatusOr<std::vector<SearchResult>> Search(
       const std::vector<Query>& queries, const StopCondition& stop) const = 0;
   // Payloads and vectors of found versions, one element per hit; nullopt

@@ -27,7 +27,10 @@
 #include "src/engine/database.h"
 #include "src/engine/layout.h"
 #include "src/engine/recall_watch.h"
+#include "src/engine/searcher.h"
 #include "src/engine/view.h"
+#include "src/payload/bound_filter.h"
+#include "src/payload/filter.h"
 #include "storage/collection_store.h"
 
 namespace vicinal {
@@ -71,6 +74,9 @@ class CollectionImpl final
                    WriteCallback done) override;
   void DeleteAsync(std::vector<PointId> ids, WriteOptions options,
                    WriteCallback done) override;
+  WriteOutcome DeleteMatching(const FilterNode& filter,
+                              const WriteOptions& options,
+                              const StopCondition& stop) override;
   absl::StatusOr<uint64_t> LastFrame(
       absl::string_view stream_id) const override;
   absl::StatusOr<std::vector<std::optional<StoredPoint>>> Get(
@@ -80,10 +86,13 @@ class CollectionImpl final
       const std::optional<PointId>& after, size_t page_size,
       const PointSelection& selection, const StopCondition& stop,
       const std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>&
-          visit) const override;
+          visit,
+      const FilterNode* filter) const override;
   uint64_t Count() const override {
     return num_points_.load(std::memory_order_acquire);
   }
+  absl::StatusOr<uint64_t> CountMatching(
+      const FilterNode& filter, const StopCondition& stop) const override;
   absl::StatusOr<std::vector<SearchResult>> Search(
       const std::vector<Query>& queries,
       const StopCondition& stop) const override;
@@ -192,6 +201,17 @@ class CollectionImpl final
                          const PointSelection& selection,
                          const StoreSnapshot* snapshot,
                          std::span<std::optional<StoredPoint>> points) const;
+  absl::StatusOr<BoundFilter> Bind(const FilterNode& filter) const;
+  // Calls visit for the ids that the filter accepts (null: for all), in their
+  // order, until it returns false or an error.
+  absl::Status ScanMatching(
+      const BoundFilter* filter, const std::optional<PointId>& after,
+      const StoreSnapshot& snapshot, const StopCondition& stop,
+      const std::function<absl::StatusOr<bool>(const PointId&, IdEntry)>& visit)
+      const;
+  // Binds the filters of a query's leaves that are not there yet.
+  absl::Status AddFilters(const Query& query, const StopCondition& stop,
+                          RowFilters* filters) const;
   // Committer's thread: whether the entry's stream frame comes next. False:
   // it is a repetition.
   absl::StatusOr<bool> IsNextFrame(const StreamFrame& frame,

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
@@ -20,8 +21,10 @@
 #include "src/base/status_macros.h"
 #include "src/engine/collection_impl.h"
 #include "src/engine/compactor.h"
+#include "src/engine/row_filter.h"
 #include "src/engine/searcher.h"
 #include "src/engine/write_batch_encoder.h"
+#include "src/payload/bound_filter.h"
 
 namespace vicinal {
 namespace {
@@ -153,6 +156,53 @@ void CollectionImpl::DeleteAsync(std::vector<PointId> ids, WriteOptions options,
   entry->options = std::move(options);
   entry->done = std::move(done);
   context_->committer->Submit(std::move(entry));
+}
+
+WriteOutcome CollectionImpl::DeleteMatching(const FilterNode& filter,
+                                            const WriteOptions& options,
+                                            const StopCondition& stop) {
+  WriteOutcome outcome;
+  if (dropped()) {
+    outcome.status = absl::NotFoundError(
+        absl::StrCat("collection \"", schema().name, "\" was dropped"));
+    return outcome;
+  }
+  const absl::StatusOr<BoundFilter> bound = Bind(filter);
+  if (!bound.ok()) {
+    outcome.status = bound.status();
+    return outcome;
+  }
+  std::vector<PointId> ids;
+  std::vector<Ordinal> versions;
+  const auto flush = [&]() -> absl::Status {
+    if (ids.empty()) return absl::OkStatus();
+    Waiter waiter;
+    auto entry = std::make_unique<WriteEntry>();
+    entry->collection = shared_from_this();
+    entry->deletions = std::exchange(ids, {});
+    entry->deleted_versions = std::exchange(versions, {});
+    entry->options = options;
+    entry->done = waiter.callback();
+    context_->committer->Submit(std::move(entry));
+    const WriteOutcome part = waiter.Wait();
+    outcome.result.num_written += part.result.num_written;
+    if (part.result.sequence != 0) {
+      outcome.result.sequence = part.result.sequence;
+    }
+    return part.status;
+  };
+  const size_t limit = context_->options->limits.max_batch_points;
+  const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
+  outcome.status = ScanMatching(
+      &*bound, std::nullopt, *snapshot, stop,
+      [&](const PointId& id, IdEntry entry) -> absl::StatusOr<bool> {
+        ids.push_back(id);
+        versions.push_back(entry.ordinal);
+        if (ids.size() == limit) VICINAL_RETURN_IF_ERROR(flush());
+        return true;
+      });
+  if (outcome.status.ok()) outcome.status = flush();
+  return outcome;
 }
 
 absl::StatusOr<uint64_t> CollectionImpl::LastFrame(
@@ -294,13 +344,81 @@ absl::StatusOr<std::vector<std::optional<StoredPoint>>> CollectionImpl::Fetch(
   return points;
 }
 
+absl::StatusOr<BoundFilter> CollectionImpl::Bind(
+    const FilterNode& filter) const {
+  return BoundFilter::Bind(filter, {});
+}
+
+absl::Status CollectionImpl::ScanMatching(
+    const BoundFilter* filter, const std::optional<PointId>& after,
+    const StoreSnapshot& snapshot, const StopCondition& stop,
+    const std::function<absl::StatusOr<bool>(const PointId&, IdEntry)>& visit)
+    const {
+  if (filter == nullptr || filter->accepts_all()) {
+    return store_.ScanIds(after, &snapshot, visit);
+  }
+  if (filter->accepts_none()) return absl::OkStatus();
+  constexpr size_t kChunk = 512;
+  std::vector<PointId> ids;
+  std::vector<IdEntry> entries;
+  std::vector<Ordinal> ordinals;
+  const auto flush = [&]() -> absl::StatusOr<bool> {
+    VICINAL_RETURN_IF_ERROR(stop.Check());
+    std::vector<std::optional<std::string>> payloads(ids.size());
+    if (filter->needs_payload()) {
+      VICINAL_ASSIGN_OR_RETURN(payloads,
+                               store_.GetPayloads(ordinals, &snapshot));
+    }
+    bool more = true;
+    for (size_t i = 0; i < ids.size() && more; ++i) {
+      if (!filter->Matches(ids[i], payloads[i].value_or(""))) continue;
+      VICINAL_ASSIGN_OR_RETURN(more, visit(ids[i], entries[i]));
+    }
+    ids.clear();
+    entries.clear();
+    ordinals.clear();
+    return more;
+  };
+  bool more = true;
+  VICINAL_RETURN_IF_ERROR(store_.ScanIds(
+      after, &snapshot,
+      [&](const PointId& id, IdEntry entry) -> absl::StatusOr<bool> {
+        ids.push_back(id);
+        entries.push_back(entry);
+        ordinals.push_back(entry.ordinal);
+        if (ids.size() == kChunk) {
+          VICINAL_ASSIGN_OR_RETURN(more, flush());
+        }
+        return more;
+      }));
+  return more ? flush().status() : absl::OkStatus();
+}
+
+absl::StatusOr<uint64_t> CollectionImpl::CountMatching(
+    const FilterNode& filter, const StopCondition& stop) const {
+  VICINAL_ASSIGN_OR_RETURN(const BoundFilter bound, Bind(filter));
+  const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
+  uint64_t count = 0;
+  VICINAL_RETURN_IF_ERROR(
+      ScanMatching(&bound, std::nullopt, *snapshot, stop,
+                   [&](const PointId&, IdEntry) -> absl::StatusOr<bool> {
+                     ++count;
+                     return true;
+                   }));
+  return count;
+}
+
 absl::Status CollectionImpl::Scroll(
     const std::optional<PointId>& after, size_t page_size,
     const PointSelection& selection, const StopCondition& stop,
-    const std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>& visit)
-    const {
+    const std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>& visit,
+    const FilterNode* filter) const {
   if (page_size == 0) {
     return absl::InvalidArgumentError("page_size is 0; it must be 1 or more");
+  }
+  std::optional<BoundFilter> bound;
+  if (filter != nullptr) {
+    VICINAL_ASSIGN_OR_RETURN(bound, Bind(*filter));
   }
   const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
   PointSelection chunk_selection = selection;
@@ -334,8 +452,8 @@ absl::Status CollectionImpl::Scroll(
     return emit();
   };
   bool stopped = false;
-  VICINAL_RETURN_IF_ERROR(store_.ScanIds(
-      after, snapshot.get(),
+  VICINAL_RETURN_IF_ERROR(ScanMatching(
+      bound.has_value() ? &*bound : nullptr, after, *snapshot, stop,
       [&](const PointId& id, IdEntry entry) -> absl::StatusOr<bool> {
         entries.push_back(entry);
         points.emplace_back(StoredPoint{id, entry.sequence, {}, ""});
@@ -349,14 +467,38 @@ absl::Status CollectionImpl::Scroll(
   return more && !page.empty() ? emit().status() : absl::OkStatus();
 }
 
+absl::Status CollectionImpl::AddFilters(const Query& query,
+                                        const StopCondition& stop,
+                                        RowFilters* filters) const {
+  if (const auto* fuse = std::get_if<FuseStage>(&query.stage)) {
+    for (const Query& input : fuse->inputs) {
+      VICINAL_RETURN_IF_ERROR(AddFilters(input, stop, filters));
+    }
+    return absl::OkStatus();
+  }
+  if (const auto* rerank = std::get_if<RerankStage>(&query.stage)) {
+    return AddFilters(*rerank->input, stop, filters);
+  }
+  const FilterNode* filter = std::get<RetrieveStage>(query.stage).filter.get();
+  if (filter == nullptr || filters->contains(filter)) return absl::OkStatus();
+  VICINAL_ASSIGN_OR_RETURN(BoundFilter bound, Bind(*filter));
+  (*filters)[filter] =
+      std::make_unique<RowFilter>(std::move(bound), store_, stop);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<SearchResult>> CollectionImpl::Search(
     const std::vector<Query>& queries, const StopCondition& stop) const {
+  RowFilters filters;
+  for (const Query& query : queries) {
+    VICINAL_RETURN_IF_ERROR(AddFilters(query, stop, &filters));
+  }
   SearchPin pin;
   pin.epoch = epoch_.load(std::memory_order_acquire);
   pin.sequence = sequence_.load(std::memory_order_acquire);
   pin.view = view_.Load();
   const Searcher searcher(schema(), *layout_, std::move(pin), epoch_, stop,
-                          &recall_watch_);
+                          &recall_watch_, std::move(filters));
   ThreadPool* pool = context_->query_pool;
   std::vector<SearchResult> results;
   results.reserve(queries.size());

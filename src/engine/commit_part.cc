@@ -75,9 +75,12 @@ void CommitPart::AddUpsert(const CollectionStore& store, WriteEntry* entry,
 void CommitPart::AddDelete(const CollectionStore& store, WriteEntry* entry,
                            WriteBatch* batch) {
   if (entry->deletions.empty()) return;
-  for (const PointId& id : entry->deletions) {
+  const std::vector<Ordinal>& versions = entry->deleted_versions;
+  for (size_t i = 0; i < entry->deletions.size(); ++i) {
+    const PointId& id = entry->deletions[i];
     const auto old = FindOld(id, HashPointId(id));
     if (!old.has_value()) continue;
+    if (!versions.empty() && old->ordinal != versions[i]) continue;
     KillOld(store, *old, batch);
     store.DeleteId(batch, id);
     if (several_) touched_[id] = std::nullopt;

@@ -25,6 +25,8 @@ struct WriteEntry {
   std::shared_ptr<CollectionImpl> collection;
   EncodedBatch points;             // to store, or ...
   std::vector<PointId> deletions;  // ... ids to delete, each once
+  // Empty, or the version of each that is to be deleted: a newer one stays.
+  std::vector<Ordinal> deleted_versions;
   WriteOptions options;
   WriteCallback done;
   WriteResult result;  // item_errors are set already

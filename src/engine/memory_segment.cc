@@ -18,6 +18,7 @@
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
 #include "src/engine/layout.h"
+#include "src/engine/row_filter.h"
 
 namespace vicinal {
 
@@ -114,7 +115,11 @@ absl::Status MemorySegment::SearchRows(const SegmentQuery& query, size_t begin,
   const VectorSetView block{field.rows.data() + begin * layout.stride_bytes,
                             end - begin, layout.dim, layout.stride_bytes,
                             layout.type};
-  const Filter filter{nullptr, 0, field.hidden.get()};
+  Filter filter{nullptr, 0, field.hidden.get()};
+  if (query.rows != nullptr) {
+    filter.allowed = &query.rows->accepted;
+    filter.num_allowed = query.rows->rows.size();
+  }
   return ScanBlock(block, static_cast<RowId>(begin), layout.search_metric,
                    query.vector, filter, stop, out, stats);
 }

@@ -12,6 +12,7 @@
 #include "index/index.h"
 #include "src/base/point_id.h"
 #include "src/base/types.h"
+#include "src/payload/filter.h"
 
 namespace vicinal {
 
@@ -30,6 +31,9 @@ struct RetrieveStage {
   std::optional<size_t> ef;
   std::optional<size_t> nprobe;
   double recall_target = 0.95;  // (0, 1]; mean recall@k to aim at; 1: exact
+  // Only points for which it is true; null: all. Queries that share one are
+  // evaluated together.
+  std::shared_ptr<const FilterNode> filter;
 };
 
 // Reciprocal rank fusion (Cormack et al., SIGIR 2009): score of a point is

@@ -24,6 +24,7 @@
 #include "src/base/section_file.h"
 #include "src/base/status_macros.h"
 #include "src/engine/id_table.h"
+#include "src/engine/row_filter.h"
 #include "src/engine/segment_file.h"
 
 namespace vicinal {
@@ -405,7 +406,35 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
     }
     index = field.index.get();
   }
-  const Filter filter{nullptr, 0, field.hidden.get()};
+  Filter filter{nullptr, 0, field.hidden.get()};
+  std::optional<Bitmap> by_field;
+  if (query.rows != nullptr) {
+    filter.allowed = &query.rows->accepted;
+    filter.num_allowed = query.rows->rows.size();
+    if (field.vectors.num_rows < num_rows() || !field.to_field.empty()) {
+      by_field.emplace(field.vectors.num_rows);
+      filter.allowed = &*by_field;
+      filter.num_allowed = 0;
+      for (const RowId row : query.rows->rows) {
+        const RowId field_row = FieldRow(field, row);
+        if (field_row == kInvalidRow) continue;
+        by_field->Set(field_row);
+        ++filter.num_allowed;
+      }
+    }
+    if (filter.num_allowed == 0) return absl::OkStatus();
+    // The k nearest of those that pass are among as many more of all as are
+    // left out, so lists are read as for so many. (A graph's pool holds those
+    // that pass only.)
+    if (field.has_lists && index == field.index.get() &&
+        !field.EffortOf(query).has_value()) {
+      const size_t deep = query.k * field.vectors.num_rows / filter.num_allowed;
+      params.ef =
+          ParamsForRecall(*field.calibration.load(std::memory_order_acquire),
+                          std::max(deep, query.k), query.recall_target)
+              .ef;
+    }
+  }
   if (field.to_row.empty()) {
     return index->Search(query.vector, params, filter, stop, out, stats);
   }

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "src/base/check.h"
 #include "src/base/half.h"
 #include "src/base/status_macros.h"
 #include "src/base/top_k.h"
@@ -164,7 +165,15 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
   query.nprobe = stage.nprobe;
   query.recall_target = stage.recall_target;
   query.k = stage.k;
-  if (std::any_of(
+  RowFilter* filter = nullptr;
+  if (stage.filter != nullptr) {
+    const auto found = filters_.find(stage.filter.get());
+    VICINAL_CHECK(found != filters_.end());
+    filter = found->second.get();
+  }
+  // The watch asks queries again, and does not keep filters.
+  if (filter == nullptr &&
+      std::any_of(
           pin_.view->sealed.begin(), pin_.view->sealed.end(),
           [&](const auto& segment) { return !segment->IsExact(query); })) {
     watch_->Offer(query);
@@ -176,7 +185,7 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
     StageResult result;
     std::vector<Found> found;
     VICINAL_RETURN_IF_ERROR(
-        SearchSegments(query, context, &found, &result.exact));
+        SearchSegments(query, filter, context, &found, &result.exact));
     const bool may_be_more = found.size() >= query.k;
     size_t num_dropped = 0;
     result.candidates = Select(std::move(found), stage.k, &num_dropped);
@@ -189,14 +198,15 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
 }
 
 absl::Status Searcher::SearchSegments(const SegmentQuery& query,
-                                      Context* context,
+                                      RowFilter* filter, Context* context,
                                       std::vector<Found>* found,
                                       bool* exact) const {
-  VICINAL_RETURN_IF_ERROR(SearchSealed(query, context, found, exact));
-  return SearchMemory(query, context, found);
+  VICINAL_RETURN_IF_ERROR(SearchSealed(query, filter, context, found, exact));
+  return SearchMemory(query, filter, context, found);
 }
 
-absl::Status Searcher::SearchSealed(const SegmentQuery& query, Context* context,
+absl::Status Searcher::SearchSealed(const SegmentQuery& query,
+                                    RowFilter* filter, Context* context,
                                     std::vector<Found>* found,
                                     bool* exact) const {
   const auto& sealed = pin_.view->sealed;
@@ -216,6 +226,14 @@ absl::Status Searcher::SearchSealed(const SegmentQuery& query, Context* context,
     SegmentQuery own = query;
     own.k = tops[i].k();
     if (own.k == 0) return;
+    std::shared_ptr<const RowSet> rows;
+    if (filter != nullptr) {
+      auto set = filter->RowsOf(*sealed[i], sealed[i]->num_rows());
+      statuses[i] = set.status();
+      if (!set.ok() || (*set)->rows.empty()) return;
+      rows = *std::move(set);
+      own.rows = rows.get();
+    }
     statuses[i] = sealed[i]->Search(own, stop_, &tops[i], &stats[i]);
   };
   if (num_large >= 2 && context->pool != nullptr) {
@@ -235,12 +253,19 @@ absl::Status Searcher::SearchSealed(const SegmentQuery& query, Context* context,
   return absl::OkStatus();
 }
 
-absl::Status Searcher::SearchMemory(const SegmentQuery& query, Context* context,
+absl::Status Searcher::SearchMemory(const SegmentQuery& query,
+                                    RowFilter* filter, Context* context,
                                     std::vector<Found>* found) const {
   TopK top(query.k);
   const auto search = [&](const MemorySegment& segment, size_t begin,
-                          size_t end) {
-    return segment.SearchRows(query, begin, end, stop_, &top, &context->stats);
+                          size_t end) -> absl::Status {
+    SegmentQuery own = query;
+    std::shared_ptr<const RowSet> rows;
+    if (filter != nullptr) {
+      VICINAL_ASSIGN_OR_RETURN(rows, filter->RowsOf(segment, end));
+      own.rows = rows.get();
+    }
+    return segment.SearchRows(own, begin, end, stop_, &top, &context->stats);
   };
   const auto take = [&](const MemorySegment& segment) {
     for (const Neighbor& neighbor : top.TakeSorted()) {

@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -17,6 +19,7 @@
 #include "src/engine/layout.h"
 #include "src/engine/query.h"
 #include "src/engine/recall_watch.h"
+#include "src/engine/row_filter.h"
 #include "src/engine/schema.h"
 #include "src/engine/segment.h"
 #include "src/engine/view.h"
@@ -32,6 +35,10 @@ struct SearchPin {
   std::shared_ptr<const View> view;
 };
 
+// The evaluated filters of a call, by the address of what they were made of.
+using RowFilters =
+    absl::flat_hash_map<const FilterNode*, std::unique_ptr<RowFilter>>;
+
 // Const and thread-safe; lives for one Collection::Search.
 //
 // Why a point that is replaced meanwhile is neither missed nor found twice: a
@@ -43,13 +50,14 @@ class Searcher {
  public:
   Searcher(const CollectionSchema& schema, const Layout& layout, SearchPin pin,
            const std::atomic<uint64_t>& epoch, const StopCondition& stop,
-           RecallWatch* watch)
+           RecallWatch* watch, RowFilters filters = {})
       : schema_(schema),
         layout_(layout),
         pin_(std::move(pin)),
         epoch_(epoch),
         stop_(stop),
-        watch_(watch) {}
+        watch_(watch),
+        filters_(std::move(filters)) {}
 
   // pool: helps when several sealed segments are worth it; null: the calling
   // thread does everything.
@@ -87,12 +95,15 @@ class Searcher {
   absl::StatusOr<StageResult> Rerank(const RerankStage& stage,
                                      Context* context) const;
 
-  absl::Status SearchSegments(const SegmentQuery& query, Context* context,
-                              std::vector<Found>* found, bool* exact) const;
-  absl::Status SearchSealed(const SegmentQuery& query, Context* context,
-                            std::vector<Found>* found, bool* exact) const;
-  absl::Status SearchMemory(const SegmentQuery& query, Context* context,
-                            std::vector<Found>* found) const;
+  // filter: null, or that of the query.
+  absl::Status SearchSegments(const SegmentQuery& query, RowFilter* filter,
+                              Context* context, std::vector<Found>* found,
+                              bool* exact) const;
+  absl::Status SearchSealed(const SegmentQuery& query, RowFilter* filter,
+                            Context* context, std::vector<Found>* found,
+                            bool* exact) const;
+  absl::Status SearchMemory(const SegmentQuery& query, RowFilter* filter,
+                            Context* context, std::vector<Found>* found) const;
   // The k nearest of `found`, each id once; *num_dropped counts older
   // versions that were left out.
   std::vector<Candidate> Select(std::vector<Found> found, size_t k,
@@ -109,6 +120,7 @@ class Searcher {
   const std::atomic<uint64_t>& epoch_;
   const StopCondition& stop_;
   RecallWatch* const watch_;  // told of what was asked
+  const RowFilters filters_;
 };
 
 }  // namespace vicinal

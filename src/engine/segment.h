@@ -16,6 +16,8 @@
 
 namespace vicinal {
 
+struct RowSet;
+
 // What one leaf of a query asks of one segment. Borrows the query.
 struct SegmentQuery {
   size_t field = 0;
@@ -26,6 +28,8 @@ struct SegmentQuery {
   std::optional<size_t> ef;      // of graphs; else from recall_target
   std::optional<size_t> nprobe;  // of lists; else from recall_target
   double recall_target = 0.95;   // 1: exact
+  // The rows to find, of all that are searched; null: all.
+  const RowSet* rows = nullptr;
 };
 
 // A version of a point lives in exactly one segment of a view. Readers are
