@@ -386,6 +386,79 @@ TEST_F(BadInputTest, FieldsOfFuseAndRerank) {
                 "query.rerank.k", "1 to 16384");
 }
 
+TEST_F(BadInputTest, FiltersOfEveryCallThatTakesThem) {
+  const auto refuse = [&](const std::string& text, const std::string& message) {
+    ExpectRefused(Search([&](v1::SearchRequest* request) {
+                    request->mutable_query()
+                        ->mutable_retrieve()
+                        ->mutable_filter()
+                        ->set_text(text);
+                  }),
+                  "query.retrieve.filter.text", message);
+  };
+  refuse("a = ", "position 5: expected a value");
+  refuse("a < NULL", "write IS NULL");
+  refuse(std::string(100, '('), "nested deeper than 32");
+  refuse("GEO_RADIUS(p, 99, 0, 1)", "it must be -90 to 90");
+  refuse("x BETWEEN 1 AND 'a'", "two values of one type");
+  refuse("MATCH(body, 'x')", "MATCH needs a text field");
+  ExpectRefused(
+      Search([](v1::SearchRequest* request) {
+        v1::Filter* filter =
+            request->mutable_query()->mutable_retrieve()->mutable_filter();
+        filter->set_text("a = $x");
+        (*filter->mutable_parameters())["x"];
+      }),
+      "query.retrieve.filter.parameters[\"x\"]", "has no value");
+
+  v1::Filter bad;
+  bad.set_text("a ==");
+  {
+    v1::SearchBatchRequest request;
+    request.set_collection("points");
+    request.set_vector("l2");
+    request.set_k(1);
+    *request.mutable_filter() = bad;
+    v1::SearchBatchResponse reply;
+    Call call;
+    ExpectRefused(search_->SearchBatch(&call, request, &reply), "filter.text",
+                  "expected a value");
+  }
+  {
+    v1::CountRequest request;
+    request.set_collection("points");
+    *request.mutable_filter() = bad;
+    v1::CountResponse reply;
+    Call call;
+    ExpectRefused(points_->Count(&call, request, &reply), "filter.text",
+                  "expected a value");
+  }
+  {
+    v1::ScrollRequest request;
+    request.set_collection("points");
+    *request.mutable_filter() = bad;
+    v1::ScrollResponse reply;
+    Call call;
+    auto pages = points_->Scroll(&call, request);
+    EXPECT_FALSE(pages->Read(&reply));
+    ExpectRefused(pages->Finish(), "filter.text", "expected a value");
+  }
+  const auto remove = [&](const v1::Filter& filter, bool with_id) {
+    v1::DeleteRequest request;
+    request.set_collection("points");
+    *request.mutable_filter() = filter;
+    if (with_id) request.mutable_ids()->add_numbers(1);
+    v1::DeleteResponse reply;
+    Call call;
+    return points_->Delete(&call, request, &reply);
+  };
+  ExpectRefused(remove(bad, false), "filter.text", "expected a value");
+  ExpectRefused(remove({}, false), "filter.text", "would delete all");
+  v1::Filter good;
+  good.set_text("TRUE");
+  ExpectRefused(remove(good, true), "filter", "stands beside ids");
+}
+
 TEST_F(BadInputTest, UnknownElementTypes) {
   const auto unknown = static_cast<v1::ElementType>(5);
   v1::PointBatch batch = Batch(1, 1);

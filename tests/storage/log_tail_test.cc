@@ -253,6 +253,32 @@ TEST_F(LogTailTest, AnEarlierLogIsNoTail) {
   ExpectOpens(80);
 }
 
+// What a failed write leaves at the front of a new log. RocksDB may keep that
+// log beside later ones, which must not look like proof that it was synced.
+TEST_F(LogTailTest, AFirstRecordThatIsCutShortIsGoneForGood) {
+  Open();
+  Write(1);
+  const fs::path log = Log();
+  Close();
+  const std::string intact = ReadFileOrDie(log);
+  for (const size_t length : {size_t{3}, size_t{10}, intact.size() - 1}) {
+    TempFolder copies;
+    const std::string copy = copies.path() + "/data";
+    fs::copy(folder_.data(), copy, fs::copy_options::recursive);
+    const fs::path torn = DbFiles(copy, ".log").front();
+    fs::resize_file(torn, length);
+    for (uint64_t i = 1; i <= 4; ++i) {
+      auto store = RecordStore::Open(copy, options_);
+      ASSERT_TRUE(store.ok())
+          << length << ", open " << i << ": " << store.status();
+      EXPECT_EQ(CheckHistory(**store), i - 1);
+      ASSERT_TRUE((*store)->Commit(HistoryBatch(i), Durability::kFsynced).ok());
+      store->reset();
+    }
+    EXPECT_EQ(CheckHistory(*OpenOrDie(copy)), 4u);
+  }
+}
+
 TEST_F(LogTailTest, ALogOfZerosOrNothingIsEmpty) {
   Open();
   Close();
