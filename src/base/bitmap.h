@@ -1,6 +1,7 @@
 // Bitmaps over the RowIds of one segment.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cstddef>
@@ -18,7 +19,21 @@ class Bitmap {
   explicit Bitmap(size_t num_bits)
       : num_bits_(num_bits), words_((num_bits + 63) / 64) {}
 
+  // Begins with the bits of `head`, which is not longer; the rest is clear.
+  Bitmap(size_t num_bits, const Bitmap& head) : Bitmap(num_bits) {
+    std::copy(head.words_.begin(), head.words_.end(), words_.begin());
+  }
+
   size_t num_bits() const { return num_bits_; }
+  // Calls visit(row) for each bit that is set, ascending.
+  template <typename Visit>
+  void ForEach(const Visit& visit) const {
+    for (size_t w = 0; w < words_.size(); ++w) {
+      for (uint64_t word = words_[w]; word != 0; word &= word - 1) {
+        visit(static_cast<RowId>(w * 64 + std::countr_zero(word)));
+      }
+    }
+  }
   void Set(RowId row) { words_[row / 64] |= uint64_t{1} << (row % 64); }
   bool Test(RowId row) const { return (words_[row / 64] >> (row % 64)) & 1; }
   size_t Count() const {

@@ -27,6 +27,7 @@
 #include "src/engine/database.h"
 #include "src/engine/layout.h"
 #include "src/engine/recall_watch.h"
+#include "src/engine/row_filter.h"
 #include "src/engine/searcher.h"
 #include "src/engine/view.h"
 #include "src/payload/bound_filter.h"
@@ -210,8 +211,7 @@ class CollectionImpl final
       const std::function<absl::StatusOr<bool>(const PointId&, IdEntry)>& visit)
       const;
   // Binds the filters of a query's leaves that are not there yet.
-  absl::Status AddFilters(const Query& query, const StopCondition& stop,
-                          RowFilters* filters) const;
+  absl::Status AddFilters(const Query& query, RowFilters* filters) const;
   // Committer's thread: whether the entry's stream frame comes next. False:
   // it is a repetition.
   absl::StatusOr<bool> IsNextFrame(const StreamFrame& frame,
@@ -236,6 +236,7 @@ class CollectionImpl final
   std::atomic<int64_t> last_freeze_ns_ = 0;
 
   mutable RecallWatch recall_watch_;
+  mutable RowFilterCache row_filters_;
   mutable std::atomic<uint64_t> search_major_faults_ = 0;
 
   // Committer's thread.

@@ -468,22 +468,20 @@ absl::Status CollectionImpl::Scroll(
 }
 
 absl::Status CollectionImpl::AddFilters(const Query& query,
-                                        const StopCondition& stop,
                                         RowFilters* filters) const {
   if (const auto* fuse = std::get_if<FuseStage>(&query.stage)) {
     for (const Query& input : fuse->inputs) {
-      VICINAL_RETURN_IF_ERROR(AddFilters(input, stop, filters));
+      VICINAL_RETURN_IF_ERROR(AddFilters(input, filters));
     }
     return absl::OkStatus();
   }
   if (const auto* rerank = std::get_if<RerankStage>(&query.stage)) {
-    return AddFilters(*rerank->input, stop, filters);
+    return AddFilters(*rerank->input, filters);
   }
   const FilterNode* filter = std::get<RetrieveStage>(query.stage).filter.get();
   if (filter == nullptr || filters->contains(filter)) return absl::OkStatus();
-  VICINAL_ASSIGN_OR_RETURN(BoundFilter bound, Bind(*filter));
-  (*filters)[filter] =
-      std::make_unique<RowFilter>(std::move(bound), store_, stop);
+  VICINAL_ASSIGN_OR_RETURN((*filters)[filter],
+                           row_filters_.Get(*filter, store_));
   return absl::OkStatus();
 }
 
@@ -491,12 +489,13 @@ absl::StatusOr<std::vector<SearchResult>> CollectionImpl::Search(
     const std::vector<Query>& queries, const StopCondition& stop) const {
   RowFilters filters;
   for (const Query& query : queries) {
-    VICINAL_RETURN_IF_ERROR(AddFilters(query, stop, &filters));
+    VICINAL_RETURN_IF_ERROR(AddFilters(query, &filters));
   }
   SearchPin pin;
   pin.epoch = epoch_.load(std::memory_order_acquire);
   pin.sequence = sequence_.load(std::memory_order_acquire);
   pin.view = view_.Load();
+  for (const auto& [node, filter] : filters) filter->ForgetOthers(*pin.view);
   const Searcher searcher(schema(), *layout_, std::move(pin), epoch_, stop,
                           &recall_watch_, std::move(filters));
   ThreadPool* pool = context_->query_pool;

@@ -118,7 +118,7 @@ absl::Status MemorySegment::SearchRows(const SegmentQuery& query, size_t begin,
   Filter filter{nullptr, 0, field.hidden.get()};
   if (query.rows != nullptr) {
     filter.allowed = &query.rows->accepted;
-    filter.num_allowed = query.rows->rows.size();
+    filter.num_allowed = query.rows->count;
   }
   return ScanBlock(block, static_cast<RowId>(begin), layout.search_metric,
                    query.vector, filter, stop, out, stats);

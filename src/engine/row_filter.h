@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <list>
 #include <memory>
-#include <vector>
+#include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
@@ -14,49 +17,74 @@
 #include "src/base/mutex.h"
 #include "src/base/types.h"
 #include "src/engine/segment.h"
+#include "src/engine/view.h"
 #include "src/payload/bound_filter.h"
+#include "src/payload/filter.h"
 #include "storage/collection_store.h"
 
 namespace vicinal {
 
 // The accepted of a segment's first rows. Rows that died since are in it.
 struct RowSet {
-  explicit RowSet(size_t num_rows) : accepted(num_rows) {}
-
   Bitmap accepted;
-  std::vector<RowId> rows;  // the same, ascending
+  size_t count = 0;  // of bits that are set
 };
 
-// Lives for one call; evaluates a segment when it is first asked about, from
-// the payloads in storage (4 us and the parsing of each). Thread-safe.
+// Evaluates a segment when it is first asked about, from the payloads in
+// storage (4 us and the parsing of each), and remembers the answer: what a
+// row's payload is never changes, a change makes another row. Thread-safe.
 class RowFilter {
  public:
-  // Borrows all but the filter.
-  RowFilter(BoundFilter filter, const CollectionStore& store,
-            const StopCondition& stop)
-      : filter_(std::move(filter)), store_(store), stop_(stop) {}
+  // Borrows the store.
+  RowFilter(BoundFilter filter, const CollectionStore& store)
+      : filter_(std::move(filter)), store_(store) {}
 
   // Of the rows below num_rows, which are published. A row that a commit is
   // just replacing is left out once it is dead: whoever reads the growing
   // segment afterwards meets the new one.
-  absl::StatusOr<std::shared_ptr<const RowSet>> RowsOf(const Segment& segment,
-                                                       size_t num_rows);
+  absl::StatusOr<std::shared_ptr<const RowSet>> RowsOf(
+      const Segment& segment, size_t num_rows, const StopCondition& stop);
+  // Forgets segments that are not in the view.
+  void ForgetOthers(const View& view);
 
  private:
-  // Appends the accepted of rows begin .. end.
+  // Sets the bits of the accepted rows begin .. end.
   absl::Status Evaluate(const Segment& segment, size_t begin, size_t end,
-                        std::vector<RowId>* accepted) const;
+                        const StopCondition& stop, RowSet* set) const;
   absl::Status EvaluatePayloads(const Segment& segment,
                                 const std::vector<RowId>& rows,
-                                std::vector<RowId>* accepted) const;
+                                const StopCondition& stop, RowSet* set) const;
 
   const BoundFilter filter_;
   const CollectionStore& store_;
-  const StopCondition& stop_;
-  // Whoever comes second waits for the first.
   Mutex mu_;
-  absl::flat_hash_map<const Segment*, std::shared_ptr<const RowSet>> known_
+  CondVar evaluated_;
+  // Somebody evaluates; whoever comes second waits.
+  bool evaluating_ ABSL_GUARDED_BY(mu_) = false;
+  uint64_t view_version_ ABSL_GUARDED_BY(mu_) = 0;
+  // By the segment's serial.
+  absl::flat_hash_map<uint64_t, std::shared_ptr<const RowSet>> known_
       ABSL_GUARDED_BY(mu_);
+};
+
+// The filters of late of one collection, so that a filter that is asked again
+// costs nothing but its new rows: at most 32, each a bit per row. Thread-safe.
+class RowFilterCache {
+ public:
+  static constexpr size_t kMaxFilters = 32;
+
+  // Borrows the store. Errors: of BoundFilter::Bind.
+  absl::StatusOr<std::shared_ptr<RowFilter>> Get(const FilterNode& filter,
+                                                 const CollectionStore& store);
+
+ private:
+  struct Entry {
+    std::string text;  // FilterToText, which tells filters apart
+    std::shared_ptr<RowFilter> filter;
+  };
+
+  Mutex mu_;
+  std::list<Entry> entries_ ABSL_GUARDED_BY(mu_);  // the latest first
 };
 
 }  // namespace vicinal

@@ -410,17 +410,17 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
   std::optional<Bitmap> by_field;
   if (query.rows != nullptr) {
     filter.allowed = &query.rows->accepted;
-    filter.num_allowed = query.rows->rows.size();
+    filter.num_allowed = query.rows->count;
     if (field.vectors.num_rows < num_rows() || !field.to_field.empty()) {
       by_field.emplace(field.vectors.num_rows);
       filter.allowed = &*by_field;
       filter.num_allowed = 0;
-      for (const RowId row : query.rows->rows) {
+      query.rows->accepted.ForEach([&](RowId row) {
         const RowId field_row = FieldRow(field, row);
-        if (field_row == kInvalidRow) continue;
+        if (field_row == kInvalidRow) return;
         by_field->Set(field_row);
         ++filter.num_allowed;
-      }
+      });
     }
     if (filter.num_allowed == 0) return absl::OkStatus();
     // The k nearest of those that pass are among as many more of all as are

@@ -228,9 +228,9 @@ absl::Status Searcher::SearchSealed(const SegmentQuery& query,
     if (own.k == 0) return;
     std::shared_ptr<const RowSet> rows;
     if (filter != nullptr) {
-      auto set = filter->RowsOf(*sealed[i], sealed[i]->num_rows());
+      auto set = filter->RowsOf(*sealed[i], sealed[i]->num_rows(), stop_);
       statuses[i] = set.status();
-      if (!set.ok() || (*set)->rows.empty()) return;
+      if (!set.ok() || (*set)->count == 0) return;
       rows = *std::move(set);
       own.rows = rows.get();
     }
@@ -262,7 +262,7 @@ absl::Status Searcher::SearchMemory(const SegmentQuery& query,
     SegmentQuery own = query;
     std::shared_ptr<const RowSet> rows;
     if (filter != nullptr) {
-      VICINAL_ASSIGN_OR_RETURN(rows, filter->RowsOf(segment, end));
+      VICINAL_ASSIGN_OR_RETURN(rows, filter->RowsOf(segment, end, stop_));
       own.rows = rows.get();
     }
     return segment.SearchRows(own, begin, end, stop_, &top, &context->stats);

@@ -35,9 +35,9 @@ struct SearchPin {
   std::shared_ptr<const View> view;
 };
 
-// The evaluated filters of a call, by the address of what they were made of.
+// The filters of a call, by the address of what they were made of.
 using RowFilters =
-    absl::flat_hash_map<const FilterNode*, std::unique_ptr<RowFilter>>;
+    absl::flat_hash_map<const FilterNode*, std::shared_ptr<RowFilter>>;
 
 // Const and thread-safe; lives for one Collection::Search.
 //

@@ -2,6 +2,7 @@
 // searches read and what the committer marks as dead.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -37,7 +38,13 @@ struct SegmentQuery {
 // who excludes it by the collection's apply lock).
 class Segment {
  public:
+  Segment() = default;
   virtual ~Segment() = default;
+  Segment(const Segment&) = delete;
+  Segment& operator=(const Segment&) = delete;
+
+  // No other segment of this process has had it.
+  uint64_t serial() const { return serial_; }
 
   virtual size_t num_rows() const = 0;  // dead ones too
   virtual size_t num_deleted() const = 0;
@@ -63,6 +70,14 @@ class Segment {
   virtual SegmentStats stats() const = 0;
 
   size_t num_live() const { return num_rows() - num_deleted(); }
+
+ private:
+  static uint64_t NextSerial() {
+    static std::atomic<uint64_t> next = 1;
+    return next.fetch_add(1, std::memory_order_relaxed);
+  }
+
+  const uint64_t serial_ = NextSerial();
 };
 
 }  // namespace vicinal

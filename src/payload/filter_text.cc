@@ -49,6 +49,50 @@ void AppendUtf8(uint32_t c, std::string* out) {
   }
 }
 
+// The position of the first byte that is not UTF-8 (RFC 3629), or text.size().
+size_t FindBadUtf8(absl::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
+  size_t i = 0;
+  while (i < text.size()) {
+    const uint8_t lead = byte(i);
+    const size_t length = lead < 0x80   ? 1
+                          : lead < 0xE0 ? 2
+                          : lead < 0xF0 ? 3
+                                        : 4;
+    if ((lead >= 0x80 && lead < 0xC2) || lead > 0xF4 ||
+        text.size() - i < length) {
+      return i;
+    }
+    for (size_t j = 1; j < length; ++j) {
+      if ((byte(i + j) & 0xC0) != 0x80) return i;
+    }
+    // Longer than needed, half of a surrogate pair, or beyond U+10FFFF.
+    const uint8_t second = length > 1 ? byte(i + 1) : uint8_t{0};
+    if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) ||
+        (lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F)) {
+      return i;
+    }
+    i += length;
+  }
+  return i;
+}
+
+// At most 32 bytes, cut between two characters.
+absl::string_view Cut(absl::string_view text) {
+  size_t end = std::min<size_t>(text.size(), 32);
+  while (end > 0 && end < text.size() && (text[end] & 0xC0) == 0x80) --end;
+  return text.substr(0, end);
+}
+
+// Nodes above one another.
+size_t HeightOf(const FilterNode& node) {
+  size_t height = 0;
+  for (const FilterNode& child : node.children) {
+    height = std::max(height, HeightOf(child));
+  }
+  return height + 1;
+}
+
 struct Token {
   enum class Kind : uint8_t {
     kEnd,
@@ -138,7 +182,15 @@ absl::Status Lexer::ReadQuoted(char quote, Token* token) {
     if (c == quote) {
       if (at_ + 1 == text_.size() || text_[at_ + 1] != quote) {
         ++at_;
-        return absl::OkStatus();
+        const absl::string_view raw =
+            text_.substr(token->begin, at_ - token->begin);
+        const size_t bad = FindBadUtf8(raw);
+        if (bad == raw.size()) return absl::OkStatus();
+        return Error(token->begin + bad,
+                     absl::StrCat("byte 0x",
+                                  absl::Hex(static_cast<uint8_t>(raw[bad]),
+                                            absl::kZeroPad2),
+                                  " is not UTF-8; encode the text as UTF-8"));
       }
       ++at_;
       token->value.push_back(quote);
@@ -202,25 +254,26 @@ absl::Status Lexer::ReadNumber(Token* token) {
     ++at_;
   }
   absl::string_view digits = text_.substr(begin, at_ - begin);
-  if (absl::StartsWith(digits, "+")) digits.remove_prefix(1);
-  const char* const last = digits.data() + digits.size();
-  int64_t integer = 0;
-  if (const auto r = std::from_chars(digits.data(), last, integer);
-      r.ec == std::errc() && r.ptr == last) {
-    token->number = integer;
-    return absl::OkStatus();
-  }
-  // from_chars also takes "inf" and "nan".
   const size_t first = absl::StartsWith(digits, "-") ? 1 : 0;
+  if (absl::StartsWith(digits, "+")) digits.remove_prefix(1);
+  // from_chars also takes "inf" and "nan", and would take a second sign.
   const bool is_number =
       first < digits.size() &&
       (absl::ascii_isdigit(digits[first]) || digits[first] == '.');
+  const char* const last = digits.data() + digits.size();
+  int64_t integer = 0;
+  if (const auto r = std::from_chars(digits.data(), last, integer);
+      is_number && r.ec == std::errc() && r.ptr == last) {
+    token->number = integer;
+    return absl::OkStatus();
+  }
   double value = 0;
   const auto r = std::from_chars(digits.data(), last, value);
   if (r.ec != std::errc() || r.ptr != last || !std::isfinite(value) ||
       !is_number) {
-    return Error(begin, absl::StrCat("\"", digits.substr(0, 32),
-                                     "\" is no number that a double can hold"));
+    return Error(begin,
+                 absl::StrCat("\"", Cut(text_.substr(begin, at_ - begin)),
+                              "\" is no number that a double can hold"));
   }
   token->number = value;
   return absl::OkStatus();
@@ -239,6 +292,7 @@ class Parser {
   absl::StatusOr<FilterNode> Or();
   absl::StatusOr<FilterNode> And();
   absl::StatusOr<FilterNode> Not();
+  absl::StatusOr<FilterNode> Parenthesized();
   absl::StatusOr<FilterNode> Condition();
   absl::StatusOr<FilterNode> OfPath();
   absl::StatusOr<FilterNode> OfId();
@@ -263,8 +317,11 @@ class Parser {
   }
   absl::Status TakeSymbol(absl::string_view symbol);
   absl::Status TakeWord(absl::string_view word);
-  // Counts it, and its text and literals, against the limits.
+  // Counts one more node.
   absl::Status Count(size_t begin);
+  absl::Status TooDeep(size_t begin) const;
+  // What a filter can say, and not too long; `begin`: where it stands.
+  absl::Status CheckLiteral(const Literal& literal, size_t begin) const;
   absl::StatusOr<const FilterParameter*> Parameter();
 
   const absl::string_view text_;
@@ -282,17 +339,13 @@ absl::Status Parser::Expected(absl::string_view what) const {
     return lexer_.Error(token_.begin,
                         absl::StrCat("expected ", what, ", found the end"));
   }
-  // Cut between two characters of UTF-8.
-  constexpr size_t kMaxShown = 32;
-  size_t end = std::min(token_.end, token_.begin + kMaxShown);
-  while (end > token_.begin && end < token_.end &&
-         (text_[end] & 0xC0) == 0x80) {
-    --end;
-  }
-  return lexer_.Error(
-      token_.begin,
-      absl::StrCat("expected ", what, ", found ",
-                   text_.substr(token_.begin, end - token_.begin)));
+  const absl::string_view found =
+      text_.substr(token_.begin, token_.end - token_.begin);
+  const bool is_quoted = token_.kind == Token::Kind::kString ||
+                         token_.kind == Token::Kind::kQuotedName;
+  const absl::string_view quote = is_quoted ? "" : "\"";
+  return lexer_.Error(token_.begin, absl::StrCat("expected ", what, ", found ",
+                                                 quote, Cut(found), quote));
 }
 
 absl::Status Parser::TakeSymbol(absl::string_view symbol) {
@@ -301,7 +354,7 @@ absl::Status Parser::TakeSymbol(absl::string_view symbol) {
 }
 
 absl::Status Parser::TakeWord(absl::string_view word) {
-  if (!IsWord(word)) return Expected(word);
+  if (!IsWord(word)) return Expected(absl::AsciiStrToUpper(word));
   return Advance();
 }
 
@@ -310,6 +363,31 @@ absl::Status Parser::Count(size_t begin) {
   return lexer_.Error(
       begin, absl::StrCat("more than ", limits_.max_nodes,
                           " conditions; use IN for many values of one field"));
+}
+
+absl::Status Parser::TooDeep(size_t begin) const {
+  return lexer_.Error(begin, absl::StrCat("nested deeper than ",
+                                          limits_.max_depth, "; flatten it"));
+}
+
+absl::Status Parser::CheckLiteral(const Literal& literal, size_t begin) const {
+  const auto* number = std::get_if<double>(&literal);
+  if (number != nullptr && !std::isfinite(*number)) {
+    return lexer_.Error(begin,
+                        absl::StrCat("the number ", *number, " is not finite"));
+  }
+  const auto* text = std::get_if<std::string>(&literal);
+  if (text == nullptr) return absl::OkStatus();
+  if (text->size() > limits_.max_literal_bytes) {
+    return lexer_.Error(
+        begin, absl::StrCat("a string of ", text->size(), " bytes; at most ",
+                            limits_.max_literal_bytes, " are allowed"));
+  }
+  if (const size_t bad = FindBadUtf8(*text); bad != text->size()) {
+    return lexer_.Error(begin, absl::StrCat("a string is not UTF-8 at byte ",
+                                            bad + 1, "; encode it as UTF-8"));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<FilterNode> Parser::Run() {
@@ -329,24 +407,29 @@ absl::StatusOr<FilterNode> Parser::Run() {
   for (const auto& [name, value] : parameters_) {
     if (!used_.contains(name)) {
       return absl::InvalidArgumentError(
-          absl::StrCat("filter: parameter \"", name,
-                       "\" is given but the filter has no $", name));
+          absl::StrCat("filter: parameter \"", Cut(name),
+                       "\" is given but the filter has no $", Cut(name)));
     }
   }
   return node;
 }
 
 absl::StatusOr<FilterNode> Parser::Or() {
-  VICINAL_ASSIGN_OR_RETURN(FilterNode first, And());
-  if (!IsWord("or")) return first;
-  FilterNode node{.kind = Kind::kOr};
-  VICINAL_RETURN_IF_ERROR(Count(token_.begin));
-  node.children.push_back(std::move(first));
+  const size_t begin = token_.begin;
+  VICINAL_ASSIGN_OR_RETURN(FilterNode node, And());
+  if (IsWord("or")) {
+    VICINAL_RETURN_IF_ERROR(Count(token_.begin));
+    FilterNode first = std::exchange(node, {.kind = Kind::kOr});
+    node.children.push_back(std::move(first));
+  }
   while (IsWord("or")) {
     VICINAL_RETURN_IF_ERROR(Advance());
     VICINAL_ASSIGN_OR_RETURN(FilterNode next, And());
     node.children.push_back(std::move(next));
   }
+  // One level of Not() can be three nodes, an OR of ANDs of NOT INs, so that
+  // the depth alone does not bound them.
+  if (HeightOf(node) > limits_.max_depth) return TooDeep(begin);
   return node;
 }
 
@@ -366,28 +449,32 @@ absl::StatusOr<FilterNode> Parser::And() {
 
 // Every recursion passes here.
 absl::StatusOr<FilterNode> Parser::Not() {
-  if (depth_ == limits_.max_depth) {
-    return lexer_.Error(token_.begin,
-                        absl::StrCat("nested deeper than ", limits_.max_depth));
-  }
+  if (depth_ == limits_.max_depth) return TooDeep(token_.begin);
   ++depth_;
   absl::StatusOr<FilterNode> node;
   if (IsWord("not")) {
     VICINAL_RETURN_IF_ERROR(Count(token_.begin));
     VICINAL_RETURN_IF_ERROR(Advance());
-    VICINAL_ASSIGN_OR_RETURN(FilterNode child, Not());
+    // `NOT (` is one level: FilterToText writes every NOT so.
+    VICINAL_ASSIGN_OR_RETURN(FilterNode child,
+                             IsSymbol("(") ? Parenthesized() : Not());
     node.emplace();
     node->kind = Kind::kNot;
     node->children.push_back(std::move(child));
   } else if (IsSymbol("(")) {
-    VICINAL_RETURN_IF_ERROR(Advance());
-    node = Or();
-    if (node.ok()) VICINAL_RETURN_IF_ERROR(TakeSymbol(")"));
+    node = Parenthesized();
   } else {
     VICINAL_RETURN_IF_ERROR(Count(token_.begin));
     node = Condition();
   }
   --depth_;
+  return node;
+}
+
+absl::StatusOr<FilterNode> Parser::Parenthesized() {
+  VICINAL_RETURN_IF_ERROR(Advance());
+  VICINAL_ASSIGN_OR_RETURN(FilterNode node, Or());
+  VICINAL_RETURN_IF_ERROR(TakeSymbol(")"));
   return node;
 }
 
@@ -436,7 +523,9 @@ absl::StatusOr<std::string> Parser::Path() {
     const bool is_word = token_.kind == Token::Kind::kWord &&
                          !filter_words::IsReserved(token_.value);
     if (!is_word && token_.kind != Token::Kind::kQuotedName) {
-      return Expected("the name of a field");
+      return Expected(token_.kind == Token::Kind::kWord
+                          ? "the name of a field (of this name: in backquotes)"
+                          : "the name of a field");
     }
     if (token_.value.empty() || token_.value.find('.') != std::string::npos) {
       return Expected("a name that is not empty and has no dot");
@@ -538,9 +627,8 @@ absl::StatusOr<FilterNode> Parser::OfPath() {
 absl::StatusOr<const FilterParameter*> Parser::Parameter() {
   const auto found = parameters_.find(token_.value);
   if (found == parameters_.end()) {
-    return lexer_.Error(token_.begin,
-                        absl::StrCat("there is no parameter \"",
-                                     token_.value.substr(0, 32), "\""));
+    return lexer_.Error(token_.begin, absl::StrCat("there is no parameter \"",
+                                                   Cut(token_.value), "\""));
   }
   used_.insert(token_.value);
   return &found->second;
@@ -560,7 +648,7 @@ absl::StatusOr<Literal> Parser::Value(bool null_is_allowed) {
     VICINAL_ASSIGN_OR_RETURN(const FilterParameter* parameter, Parameter());
     if (parameter->is_list || parameter->values.size() != 1) {
       return lexer_.Error(token_.begin,
-                          absl::StrCat("$", token_.value.substr(0, 32),
+                          absl::StrCat("$", Cut(token_.value),
                                        " is a list; one value is wanted here"));
     }
     value = parameter->values[0];
@@ -573,14 +661,7 @@ absl::StatusOr<Literal> Parser::Value(bool null_is_allowed) {
     return lexer_.Error(token_.begin,
                         "NULL cannot be here; write IS NULL or IS NOT NULL");
   }
-  if (const auto* text = std::get_if<std::string>(&value)) {
-    if (text->size() > limits_.max_literal_bytes) {
-      return lexer_.Error(
-          token_.begin,
-          absl::StrCat("a string of ", text->size(), " bytes; at most ",
-                       limits_.max_literal_bytes, " are allowed"));
-    }
-  }
+  VICINAL_RETURN_IF_ERROR(CheckLiteral(value, token_.begin));
   VICINAL_RETURN_IF_ERROR(Advance());
   return value;
 }
@@ -594,13 +675,7 @@ absl::StatusOr<std::vector<Literal>> Parser::List() {
       if (std::holds_alternative<std::nullptr_t>(value)) {
         return lexer_.Error(begin, "a list cannot have NULL");
       }
-      const auto* text = std::get_if<std::string>(&value);
-      if (text != nullptr && text->size() > limits_.max_literal_bytes) {
-        return lexer_.Error(
-            begin,
-            absl::StrCat("a string of ", text->size(), " bytes; at most ",
-                         limits_.max_literal_bytes, " are allowed"));
-      }
+      VICINAL_RETURN_IF_ERROR(CheckLiteral(value, begin));
     }
     list = parameter->values;
     VICINAL_RETURN_IF_ERROR(Advance());
@@ -623,6 +698,16 @@ absl::StatusOr<std::vector<Literal>> Parser::List() {
 
 absl::StatusOr<PointId> Parser::Id() {
   const size_t begin = token_.begin;
+  if (token_.kind == Token::Kind::kNumber) {
+    // Above what a literal can hold.
+    const char* const last = text_.data() + token_.end;
+    uint64_t number = 0;
+    const auto r = std::from_chars(text_.data() + begin, last, number);
+    if (r.ec == std::errc() && r.ptr == last) {
+      VICINAL_RETURN_IF_ERROR(Advance());
+      return PointId(number);
+    }
+  }
   VICINAL_ASSIGN_OR_RETURN(const Literal value, Value(false));
   if (const auto* number = std::get_if<int64_t>(&value);
       number != nullptr && *number >= 0) {
@@ -643,6 +728,7 @@ absl::StatusOr<FilterNode> Parser::OfId() {
   VICINAL_RETURN_IF_ERROR(Advance());
   FilterNode node{.kind = Kind::kId};
   bool negated = IsSymbol("!=") || IsSymbol("<>");
+  if (negated || IsWord("not")) VICINAL_RETURN_IF_ERROR(Count(token_.begin));
   if (negated || IsSymbol("=") || IsSymbol("==")) {
     VICINAL_RETURN_IF_ERROR(Advance());
     VICINAL_ASSIGN_OR_RETURN(PointId id, Id());
@@ -655,11 +741,11 @@ absl::StatusOr<FilterNode> Parser::OfId() {
   VICINAL_RETURN_IF_ERROR(Advance());
   const size_t begin = token_.begin;
   VICINAL_RETURN_IF_ERROR(TakeSymbol("("));
-  while (!IsSymbol(")")) {
+  do {
     if (!node.ids.empty()) VICINAL_RETURN_IF_ERROR(TakeSymbol(","));
     VICINAL_ASSIGN_OR_RETURN(PointId id, Id());
     node.ids.push_back(std::move(id));
-  }
+  } while (!IsSymbol(")"));
   VICINAL_RETURN_IF_ERROR(Advance());
   if (node.ids.size() > limits_.max_literals) {
     return lexer_.Error(

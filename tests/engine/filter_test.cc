@@ -188,8 +188,25 @@ TEST_P(FilterTest, EqualsAWalkOverAllPoints) {
     }
   }
   ASSERT_TRUE(collection_->Delete(gone).status.ok());
-  for (const absl::string_view text : kFilters) {
-    EXPECT_GE(Compare(text), 0.9) << text;
+  // Again with what was remembered: after more writes, and after a merge.
+  for (int round = 0; round < 3; ++round) {
+    for (const absl::string_view text : kFilters) {
+      EXPECT_GE(Compare(text), 0.9) << text << ", round " << round;
+    }
+    if (round == 0) Upsert(200, 400);
+    if (round == 1) {
+      ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
+    }
+  }
+}
+
+// More filters than are remembered.
+TEST_P(FilterTest, ForgetsTheOldestOfManyFilters) {
+  Upsert(0, 500);
+  for (int round = 0; round < 2; ++round) {
+    for (int bucket = 0; bucket < 40; ++bucket) {
+      EXPECT_EQ(Compare(absl::StrCat("bucket < ", 25 * bucket)), 1);
+    }
   }
 }
 

@@ -1,5 +1,8 @@
 #include "src/payload/filter_text.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 #include <variant>
@@ -63,6 +66,16 @@ TEST(FilterTextTest, EveryProductionRoundTrips) {
       {"a = 1 OR b = 2 AND NOT c = 3", "a = 1 OR (b = 2 AND NOT (c = 3))"},
       {"(a = 1 OR b = 2) AND c = 3", "(a = 1 OR b = 2) AND c = 3"},
       {"a = 1 AND b = 2 AND c = 3", "a = 1 AND b = 2 AND c = 3"},
+      {"a NOT STARTS WITH 'x'", "NOT (a STARTS WITH \"x\")"},
+      {"NOT (NOT (a = 1))", "NOT (NOT (a = 1))"},
+      {"(a = 1 AND b = 2) AND c = 3", "(a = 1 AND b = 2) AND c = 3"},
+      {"a = +5 OR a = 9223372036854775808",
+       "a = 5 OR a = 9223372036854775808.0"},
+      {"a = -9223372036854775808", "a = -9223372036854775808"},
+      {"a = -0.0 OR a = 5e-324", "a = -0.0 OR a = 5e-324"},
+      {R"(a = "\/\b\f\r\t\'\u0000")",
+       R"(a = "/\u0008\u000c\u000d\u0009'\u0000")"},
+      {"ID = 18446744073709551615", "ID IN (18446744073709551615)"},
       {"id = 7", "ID IN (7)"},
       {"ID != 'x'", "NOT (ID IN (\"x\"))"},
       {"ID NOT IN (1, '6ba7b810-9dad-11d1-80b4-00c04fd430c8')",
@@ -87,6 +100,27 @@ TEST(FilterTextTest, AndBindsCloserThanOr) {
   EXPECT_EQ(node.children[1].kind, Kind::kAnd);
 }
 
+TEST(FilterTextTest, BuildsTheNodesOfTheContract) {
+  FilterNode node = ParseOrDie("a != 1");
+  EXPECT_EQ(node.op, FilterNode::Op::kNotEqual);
+  node = ParseOrDie("a IS NOT NULL");
+  EXPECT_EQ(node.kind, Kind::kCompare);
+  EXPECT_EQ(node.op, FilterNode::Op::kNotEqual);
+  EXPECT_EQ(node.literals, std::vector<Literal>{nullptr});
+  node = ParseOrDie("a.`b` NOT IN (1.0)");
+  ASSERT_EQ(node.kind, Kind::kNot);
+  EXPECT_EQ(node.children[0].kind, Kind::kIn);
+  EXPECT_EQ(node.children[0].path, "a.b");
+  EXPECT_EQ(node.children[0].literals, std::vector<Literal>{1.0});
+  EXPECT_EQ(ParseOrDie("a = 1 OR b = 2 OR c = 3").children.size(), 3u);
+  node = ParseOrDie("ID = '6BA7B810-9dad-11d1-80b4-00c04fd430c8'");
+  EXPECT_TRUE(node.ids.at(0).is_uuid());
+  EXPECT_TRUE(ParseOrDie("ID = '7'").ids.at(0).is_string());
+  node = ParseOrDie("GEO_RADIUS(p.q, 1, -2.5, 3e2)");
+  EXPECT_EQ(node.points[0].lon, -2.5);
+  EXPECT_EQ(node.meters, 300);
+}
+
 TEST(FilterTextTest, TakesParameters) {
   const FilterParameters parameters = {
       {"limit", {{Literal(int64_t{5})}, false}},
@@ -102,6 +136,65 @@ TEST(FilterTextTest, TakesParameters) {
   EXPECT_EQ(ErrorOf("a IN $tags", parameters),
             "filter: parameter \"limit\" is given but the filter has no "
             "$limit");
+  EXPECT_EQ(FilterToText(ParseOrDie("x IN $n OR x CONTAINS ALL ($n, 2)",
+                                    {{"n", {{int64_t{5}}, false}}})),
+            "x IN (5) OR x CONTAINS ALL (5, 2)");
+}
+
+TEST(FilterTextTest, ChecksWhatParametersHold) {
+  const auto error_of = [](absl::string_view text, Literal value,
+                           bool is_list) {
+    return ErrorOf(text, {{"p", {{std::move(value)}, is_list}}});
+  };
+  EXPECT_EQ(error_of("a = $p", "x\xff", false),
+            "filter, position 5: a string is not UTF-8 at byte 2; encode it "
+            "as UTF-8");
+  EXPECT_EQ(error_of("a IN $p", "\xff", true),
+            "filter, position 6: a string is not UTF-8 at byte 1; encode it "
+            "as UTF-8");
+  EXPECT_EQ(error_of("a = $p", std::numeric_limits<double>::quiet_NaN(), false),
+            "filter, position 5: the number nan is not finite");
+  EXPECT_EQ(error_of("a IN $p", std::numeric_limits<double>::infinity(), true),
+            "filter, position 6: the number inf is not finite");
+  EXPECT_EQ(error_of("a < $p", nullptr, false),
+            "filter, position 5: NULL cannot be here; write IS NULL or IS NOT "
+            "NULL");
+  EXPECT_EQ(error_of("a IN $p", nullptr, true),
+            "filter, position 6: a list cannot have NULL");
+  EXPECT_EQ(error_of("ID = $p", int64_t{-1}, false),
+            "filter, position 6: an id is an integer >= 0 or a string");
+  EXPECT_EQ(error_of("GEO_RADIUS(a, $p, 0, 1)", true, false),
+            "filter, position 15: a number is wanted here");
+  EXPECT_EQ(error_of("a STARTS WITH $p", true, false),
+            "filter, position 15: STARTS WITH wants a string");
+  // An unused name is cut, between two characters.
+  const std::string name(10'000, 'x');
+  EXPECT_EQ(
+      ErrorOf("", {{name, {{true}, false}}}),
+      absl::StrCat("filter: parameter \"", name.substr(0, 32),
+                   "\" is given but the filter has no $", name.substr(0, 32)));
+}
+
+TEST(FilterTextTest, TakesValidUtf8Only) {
+  for (const absl::string_view good : {"\u00e4", "\u0800", "\ud7ff", "\ue000",
+                                       "\uffff", "\U00010000", "\U0010ffff"}) {
+    const FilterNode node =
+        ParseOrDie(absl::StrCat("`", good, "` = '", good, "'"));
+    EXPECT_EQ(node.path, std::string(good));
+    EXPECT_EQ(node.literals, std::vector<Literal>{std::string(good)});
+  }
+  for (const absl::string_view bad :
+       {"\x80", "\xc0\x80", "\xc1\xbf", "\xc3", "\xe0\x9f\xbf", "\xed\xa0\x80",
+        "\xe2\x82", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
+        "\xff"}) {
+    EXPECT_EQ(ErrorOf(absl::StrCat("a = 'x", bad, "'")).substr(0, 20),
+              "filter, position 7: ");
+    EXPECT_EQ(ErrorOf(absl::StrCat("`x", bad, "` = 1")).substr(0, 20),
+              "filter, position 3: ");
+  }
+  EXPECT_EQ(ErrorOf("a = '\xff'"),
+            "filter, position 6: byte 0xff is not UTF-8; encode the text as "
+            "UTF-8");
 }
 
 TEST(FilterTextTest, ErrorsNameThePositionAndWhatWasExpected) {
@@ -110,22 +203,26 @@ TEST(FilterTextTest, ErrorsNameThePositionAndWhatWasExpected) {
       {"a =", "position 4: expected a value"},
       {"a = )",
        "position 5: expected a value: a string in quotes, a number, "
-       "TRUE, FALSE, NULL or a $parameter, found )"},
+       "TRUE, FALSE, NULL or a $parameter, found \")\""},
       {"a = b", "position 5: expected a value"},
-      {"a = 1 b = 2", "position 7: expected AND, OR or the end, found b"},
+      {"a = 1 b = 2", "position 7: expected AND, OR or the end, found \"b\""},
       {"(a = 1", "position 7: expected \")\", found the end"},
       {"a = 1 AND", "position 10: expected the name of a field"},
       {"in = 1",
        "position 1: expected a condition (a field of this name is "
-       "written in backquotes), found in"},
+       "written in backquotes), found \"in\""},
       {"a NOT = 1", "position 7: expected IN, BETWEEN or STARTS WITH"},
-      {"a IS 1", "position 6: expected null"},
+      {"a IS 1", "position 6: expected NULL"},
+      {"a STARTS WITH NULL", "position 15: NULL cannot be here"},
+      {"a BETWEEN NULL AND 1", "position 11: NULL cannot be here"},
+      {"a CONTAINS ALL (NULL)", "position 17: NULL cannot be here"},
+      {"MATCH(a, NULL)", "position 10: NULL cannot be here"},
       {"a < NULL", "position 5: NULL cannot be here"},
       {"a IN (NULL)", "position 7: NULL cannot be here"},
-      {"a IN (1 2)", "position 9: expected \",\", found 2"},
+      {"a IN (1 2)", "position 9: expected \",\", found \"2\""},
       {"a CONTAINS (1)", "position 12: expected ANY or ALL"},
       {"a STARTS WITH 1", "position 15: STARTS WITH wants a string"},
-      {"a BETWEEN 1 OR 2", "position 13: expected and"},
+      {"a BETWEEN 1 OR 2", "position 13: expected AND"},
       {"a = 'x", "position 5: this has no closing '"},
       {"a = \"\\q\"", "position 6: an unknown escape"},
       {"a = \"\\u12\"", "position 7: \\u wants four hexadecimal digits"},
@@ -137,10 +234,36 @@ TEST(FilterTextTest, ErrorsNameThePositionAndWhatWasExpected) {
        "position 5: a character that has no meaning here: byte "
        "0xff"},
       {"a..b = 1", "position 3: expected the name of a field"},
+      {"a.in = 1",
+       "position 3: expected the name of a field (of this name: in "
+       "backquotes), found \"in\""},
+      {"`a.b` = 1",
+       "position 1: expected a name that is not empty and has no dot, found "
+       "`a.b`"},
+      {"a = 1 'x'", "position 7: expected AND, OR or the end, found 'x'"},
+      {"a[b = 1", "position 8: expected \"]\", found the end"},
+      {"a[]", "position 3: expected the name of a field, found \"]\""},
+      {"EXISTS a", "position 8: expected \"(\", found \"a\""},
+      {"MATCH(a 'x')", "position 9: expected \",\", found 'x'"},
+      {"a STARTS 'x'", "position 10: expected WITH, found 'x'"},
+      {"a = +-5", "position 5: \"+-5\" is no number"},
+      {"a = -inf", "position 5: \"-inf\" is no number"},
+      {"a = 1e-999", "position 5: \"1e-999\" is no number"},
+      {"a = '\\udc00'", "position 6: half of a surrogate pair"},
+      {"a = '\\ud800\\u0041'", "position 6: half of a surrogate pair"},
+      {"a = '\\", "position 6: an unknown escape"},
+      {"a = $1", "position 5: a character that has no meaning here: $"},
+      {"a ! 1", "position 3: a character that has no meaning here: !"},
       {"`` = 1", "position 1: expected a name that is not empty"},
       {"ID < 3", "position 4: expected =, != or IN"},
       {"ID = -1", "position 6: an id is an integer >= 0 or a string"},
       {"ID = ''", "position 6: "},
+      {"ID = 1.0", "position 6: an id is an integer >= 0 or a string"},
+      {"ID = 18446744073709551616", "position 6: an id is an integer >= 0"},
+      {"ID IN ()", "position 8: expected a value"},
+      {"ID IN (1,)", "position 10: expected a value"},
+      {"GEO_RADIUS(p, 0, -181, 1)", "position 1: a longitude is -181; it must"},
+      {"GEO_BOX(p, 1, 2, 3)", "position 1: GEO_BOX wants south, west, north"},
       {"GEO_RADIUS(p, 1, 2)", "position 1: GEO_RADIUS wants lat, lon, meters"},
       {"GEO_RADIUS(p, 91, 0, 1)",
        "position 1: a latitude is 91; it must be "
@@ -159,7 +282,7 @@ TEST(FilterTextTest, ErrorsNameThePositionAndWhatWasExpected) {
   }
 }
 
-TEST(FilterTextTest, KeepsItsLimits) {
+TEST(FilterTextTest, TakesEachLimitAndNotOnePast) {
   const FilterLimits limits{.max_depth = 4,
                             .max_nodes = 5,
                             .max_literals = 3,
@@ -167,30 +290,51 @@ TEST(FilterTextTest, KeepsItsLimits) {
                             .max_literal_bytes = 4,
                             .max_corners = 4,
                             .max_text_bytes = 100};
-  const auto takes = [&](absl::string_view text) {
-    return ParseFilter(text, {}, limits).ok();
+  struct Case {
+    std::string at_limit, past_it, error;
   };
-  EXPECT_TRUE(takes("(((a = 1)))"));
-  EXPECT_FALSE(takes("((((a = 1))))"));
-  EXPECT_TRUE(takes("NOT NOT NOT a = 1"));
-  EXPECT_FALSE(takes("NOT NOT NOT NOT a = 1"));
-  EXPECT_TRUE(takes("a = 1 OR a = 1 OR a = 1 OR a = 1"));
-  EXPECT_FALSE(takes("a = 1 OR a = 1 OR a = 1 OR a = 1 OR a = 1"));
-  EXPECT_TRUE(takes("a IN (1, 2, 3)"));
-  EXPECT_FALSE(takes("a IN (1, 2, 3, 4)"));
-  EXPECT_FALSE(takes("ID IN (1, 2, 3, 4)"));
-  EXPECT_TRUE(takes("a.bc = 1"));
-  EXPECT_FALSE(takes("a.bcd = 1"));
-  EXPECT_TRUE(takes("a = 'four'"));
-  EXPECT_FALSE(takes("a = 'fives'"));
-  EXPECT_FALSE(takes("GEO_POLYGON(a, 0, 0, 0, 1, 1, 1, 1, 0, 2, 2)"));
-  EXPECT_FALSE(takes(std::string(101, ' ')));
-  // Hostile depth meets the limit, not the end of the stack.
-  EXPECT_NE(ErrorOf(std::string(900'000, '(')).find("nested deeper than 32"),
-            std::string::npos);
-  std::string nots;
-  for (int i = 0; i < 200'000; ++i) nots += "NOT ";
-  EXPECT_NE(ErrorOf(nots).find("nested deeper than 32"), std::string::npos);
+  const std::string deep = "nested deeper than 4; flatten it";
+  const std::string nodes =
+      "more than 5 conditions; use IN for many values of one field";
+  const Case cases[] = {
+      {"(((a = 1)))", "((((a = 1))))", ", position 5: " + deep},
+      {"NOT NOT NOT a = 1", "NOT NOT NOT NOT a = 1", ", position 17: " + deep},
+      {"NOT (NOT (NOT (a = 1)))", "NOT (NOT (NOT (NOT (a = 1))))",
+       ", position 21: " + deep},
+      {"a[b[c[d = 1]]]", "a[b[c[d[e = 1]]]]", ", position 9: " + deep},
+      {"a = 1 OR a = 1 OR a = 1 OR a = 1",
+       "a = 1 OR a = 1 OR a = 1 OR a = 1 OR a = 1", ", position 37: " + nodes},
+      {"a NOT IN () OR ID = 1 OR b = 1", "a NOT IN () OR ID != 1 OR b = 1",
+       ", position 27: " + nodes},
+      {"a IN (1, 2, 3)", "a IN (1, 2, 3, 4)",
+       ", position 6: a list of 4 values; at most 3 are allowed"},
+      {"ID IN (1, 2, 3)", "ID IN (1, 2, 3, 4)",
+       ", position 7: a list of 4 ids; at most 3 are allowed"},
+      {"a.bc = 1", "a.bcd = 1",
+       ", position 1: a path of 5 bytes; at most 4 are allowed"},
+      {"a = 'four'", "a = 'fives'",
+       ", position 5: a string of 5 bytes; at most 4 are allowed"},
+      {"GEO_POLYGON(a, 0,0, 0,1, 1,1, 1,0)",
+       "GEO_POLYGON(a, 0,0, 0,1, 1,1, 1,0, 2,2)",
+       ", position 1: a polygon has 5 corners; it must be 3 to 4"},
+      {std::string(100, ' '), std::string(101, ' '),
+       ": has 101 bytes; at most 100 are allowed: pass long lists as "
+       "parameters"},
+  };
+  for (const Case& c : cases) {
+    const auto taken = ParseFilter(c.at_limit, {}, limits);
+    EXPECT_TRUE(taken.ok()) << taken.status();
+    EXPECT_EQ(ErrorOf(c.past_it, {}, limits), "filter" + c.error);
+  }
+  // Nodes count that are not nested in the text.
+  EXPECT_TRUE(ParseFilter("TRUE OR TRUE AND b = 1", {}, {.max_depth = 3}).ok());
+  EXPECT_EQ(ErrorOf("TRUE OR TRUE AND b NOT IN ()", {}, {.max_depth = 3}),
+            "filter, position 1: nested deeper than 3; flatten it");
+  const std::vector<Literal> four(4, Literal(true));
+  EXPECT_EQ(ErrorOf("a IN $p", {{"p", {four, true}}}, limits),
+            "filter, position 6: a list of 4 values; at most 3 are allowed");
+  EXPECT_EQ(ErrorOf("a IN $p", {{"p", {{Literal("fives")}, true}}}, limits),
+            "filter, position 6: a string of 5 bytes; at most 4 are allowed");
 }
 
 TEST(FilterTextTest, CutsWhatItQuotesBetweenCharacters) {
