@@ -116,6 +116,15 @@ TEST_F(SectionFileHostileTest, SignedEntriesOutsideTheFileAreDataLoss) {
   }
 }
 
+TEST_F(SectionFileHostileTest, ASignedSizeThatWrapsAroundIsDataLoss) {
+  // Behind it, the next entry would seem to be in order.
+  for (const uint64_t end : {0, 1, 4'095}) {
+    SetInEntry(0, kSizeAt, end - 4'096);
+    Sign();
+    file_.ExpectDataLoss("entry 0 of its table of sections");
+  }
+}
+
 TEST_F(SectionFileHostileTest, SignedNamesThatAreNoneAreDataLoss) {
   for (const uint64_t name :
        {uint64_t{0}, uint64_t{'A'}, uint64_t{0x4200}, uint64_t{0x420042}}) {

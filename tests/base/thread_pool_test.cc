@@ -146,6 +146,11 @@ TEST(ThreadPoolOfOneTest, AddsToTheNicenessOfItsThreadsAlone) {
     ThreadPool(1, 5).Schedule([&] { inside = niceness(); });
   }
   EXPECT_EQ(inside, before + 5);
+  {
+    ThreadPool(1, 2).Schedule(
+        [&] { ThreadPool(1, 3).Schedule([&] { inside = niceness(); }); });
+  }
+  EXPECT_EQ(inside, before + 5) << "those they start inherit theirs";
   EXPECT_EQ(niceness(), before);
 }
 
