@@ -141,6 +141,10 @@ absl::Status RowFilter::EvaluatePayloads(const Segment& segment,
 absl::StatusOr<std::shared_ptr<RowFilter>> RowFilterCache::Get(
     const FilterNode& filter, const CollectionStore& store) {
   std::string text = FilterToText(filter);
+  if (text.size() > kMaxTextBytes) {
+    VICINAL_ASSIGN_OR_RETURN(BoundFilter bound, BoundFilter::Bind(filter, {}));
+    return std::make_shared<RowFilter>(std::move(bound), store);
+  }
   MutexLock lock(mu_);
   const auto found =
       std::find_if(entries_.begin(), entries_.end(),

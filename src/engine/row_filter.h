@@ -68,10 +68,12 @@ class RowFilter {
 };
 
 // The filters of late of one collection, so that a filter that is asked again
-// costs nothing but its new rows: at most 32, each a bit per row. Thread-safe.
+// costs nothing but its new rows: at most 32, each a bit per row; none of them
+// longer than 64 KiB as text. Thread-safe.
 class RowFilterCache {
  public:
   static constexpr size_t kMaxFilters = 32;
+  static constexpr size_t kMaxTextBytes = size_t{64} << 10;
 
   // Borrows the store. Errors: of BoundFilter::Bind.
   absl::StatusOr<std::shared_ptr<RowFilter>> Get(const FilterNode& filter,

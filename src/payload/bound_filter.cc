@@ -285,6 +285,8 @@ class Binder {
   const std::span<const PayloadField> fields_;
   const FilterLimits& limits_;
   size_t num_nodes_ = 0;
+  size_t num_literals_ = 0;
+  size_t string_bytes_ = 0;
 };
 
 NodePtr NewNode(Node::Kind kind) {
@@ -647,10 +649,17 @@ absl::StatusOr<NodePtr> Binder::Bind(const FilterNode& in,
         absl::StrCat("filter: has more than ", limits_.max_nodes,
                      " conditions; use IN for many values of one field"));
   }
-  if (std::max(in.literals.size(), in.ids.size()) > limits_.max_literals) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "filter: a list has ", std::max(in.literals.size(), in.ids.size()),
-        " values; at most ", limits_.max_literals, " are allowed"));
+  num_literals_ += in.literals.size() + in.ids.size();
+  for (const Literal& literal : in.literals) {
+    const auto* text = std::get_if<std::string>(&literal);
+    if (text != nullptr) string_bytes_ += text->size();
+  }
+  if (num_literals_ > limits_.max_literals ||
+      string_bytes_ > limits_.max_string_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter: has more than ", limits_.max_literals,
+                     " values and ids, or more than ", limits_.max_string_bytes,
+                     " bytes of strings"));
   }
   switch (in.kind) {
     case Kind::kTrue:

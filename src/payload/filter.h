@@ -87,9 +87,10 @@ struct FilterNode {
 
 // Largest filters that are taken.
 struct FilterLimits {
-  size_t max_depth = 32;         // nodes above one another
-  size_t max_nodes = 1'024;      // in all
-  size_t max_literals = 65'536;  // of one node; ids too
+  size_t max_depth = 32;               // nodes above one another
+  size_t max_nodes = 1'024;            // in all
+  size_t max_literals = 65'536;        // of all nodes together, and their ids
+  size_t max_string_bytes = 16 << 20;  // of those that are strings
   size_t max_path_bytes = 512;
   size_t max_literal_bytes = 32'766;  // of one string
   size_t max_corners = 1'024;         // of a polygon

@@ -19,6 +19,7 @@
 #include "absl/strings/string_view.h"
 #include "src/base/point_id.h"
 #include "src/base/status_macros.h"
+#include "src/base/utf8.h"
 #include "src/payload/filter_words.h"
 
 namespace vicinal {
@@ -47,34 +48,6 @@ void AppendUtf8(uint32_t c, std::string* out) {
     tail(6);
     tail(0);
   }
-}
-
-// The position of the first byte that is not UTF-8 (RFC 3629), or text.size().
-size_t FindBadUtf8(absl::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  size_t i = 0;
-  while (i < text.size()) {
-    const uint8_t lead = byte(i);
-    const size_t length = lead < 0x80   ? 1
-                          : lead < 0xE0 ? 2
-                          : lead < 0xF0 ? 3
-                                        : 4;
-    if ((lead >= 0x80 && lead < 0xC2) || lead > 0xF4 ||
-        text.size() - i < length) {
-      return i;
-    }
-    for (size_t j = 1; j < length; ++j) {
-      if ((byte(i + j) & 0xC0) != 0x80) return i;
-    }
-    // Longer than needed, half of a surrogate pair, or beyond U+10FFFF.
-    const uint8_t second = length > 1 ? byte(i + 1) : uint8_t{0};
-    if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) ||
-        (lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F)) {
-      return i;
-    }
-    i += length;
-  }
-  return i;
 }
 
 // At most 32 bytes, cut between two characters.
@@ -320,8 +293,9 @@ class Parser {
   // Counts one more node.
   absl::Status Count(size_t begin);
   absl::Status TooDeep(size_t begin) const;
-  // What a filter can say, and not too long; `begin`: where it stands.
-  absl::Status CheckLiteral(const Literal& literal, size_t begin) const;
+  // What a filter can say, not too long, nor with those before it too many;
+  // `begin`: where it stands.
+  absl::Status CheckLiteral(const Literal& literal, size_t begin);
   absl::StatusOr<const FilterParameter*> Parameter();
 
   const absl::string_view text_;
@@ -331,6 +305,8 @@ class Parser {
   Token token_;
   size_t depth_ = 0;
   size_t num_nodes_ = 0;
+  size_t num_literals_ = 0;
+  size_t string_bytes_ = 0;
   std::set<std::string, std::less<>> used_;
 };
 
@@ -370,7 +346,13 @@ absl::Status Parser::TooDeep(size_t begin) const {
                                           limits_.max_depth, "; flatten it"));
 }
 
-absl::Status Parser::CheckLiteral(const Literal& literal, size_t begin) const {
+absl::Status Parser::CheckLiteral(const Literal& literal, size_t begin) {
+  if (++num_literals_ > limits_.max_literals) {
+    return lexer_.Error(begin,
+                        absl::StrCat("more than ", limits_.max_literals,
+                                     " values and ids, each use of a list "
+                                     "counted"));
+  }
   const auto* number = std::get_if<double>(&literal);
   if (number != nullptr && !std::isfinite(*number)) {
     return lexer_.Error(begin,
@@ -378,6 +360,13 @@ absl::Status Parser::CheckLiteral(const Literal& literal, size_t begin) const {
   }
   const auto* text = std::get_if<std::string>(&literal);
   if (text == nullptr) return absl::OkStatus();
+  string_bytes_ += text->size();
+  if (string_bytes_ > limits_.max_string_bytes) {
+    return lexer_.Error(begin,
+                        absl::StrCat("more than ", limits_.max_string_bytes,
+                                     " bytes of strings, each use of a list "
+                                     "counted"));
+  }
   if (text->size() > limits_.max_literal_bytes) {
     return lexer_.Error(
         begin, absl::StrCat("a string of ", text->size(), " bytes; at most ",
@@ -688,11 +677,6 @@ absl::StatusOr<std::vector<Literal>> Parser::List() {
     }
     VICINAL_RETURN_IF_ERROR(Advance());
   }
-  if (list.size() > limits_.max_literals) {
-    return lexer_.Error(
-        begin, absl::StrCat("a list of ", list.size(), " values; at most ",
-                            limits_.max_literals, " are allowed"));
-  }
   return list;
 }
 
@@ -704,6 +688,7 @@ absl::StatusOr<PointId> Parser::Id() {
     uint64_t number = 0;
     const auto r = std::from_chars(text_.data() + begin, last, number);
     if (r.ec == std::errc() && r.ptr == last) {
+      VICINAL_RETURN_IF_ERROR(CheckLiteral(token_.number, begin));
       VICINAL_RETURN_IF_ERROR(Advance());
       return PointId(number);
     }
@@ -739,7 +724,6 @@ absl::StatusOr<FilterNode> Parser::OfId() {
   if (negated) VICINAL_RETURN_IF_ERROR(Advance());
   if (!IsWord("in")) return Expected("=, != or IN");
   VICINAL_RETURN_IF_ERROR(Advance());
-  const size_t begin = token_.begin;
   VICINAL_RETURN_IF_ERROR(TakeSymbol("("));
   do {
     if (!node.ids.empty()) VICINAL_RETURN_IF_ERROR(TakeSymbol(","));
@@ -747,11 +731,6 @@ absl::StatusOr<FilterNode> Parser::OfId() {
     node.ids.push_back(std::move(id));
   } while (!IsSymbol(")"));
   VICINAL_RETURN_IF_ERROR(Advance());
-  if (node.ids.size() > limits_.max_literals) {
-    return lexer_.Error(
-        begin, absl::StrCat("a list of ", node.ids.size(), " ids; at most ",
-                            limits_.max_literals, " are allowed"));
-  }
   return negated ? Negated(std::move(node)) : std::move(node);
 }
 

@@ -1,7 +1,10 @@
 // Random nodes come back from their text member by member, and damaged text
-// is refused or means something. filter_fuzz_test.cc compares text with text.
+// is refused or means something. filter_fuzzer.cc does the latter without end.
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <variant>
@@ -13,8 +16,11 @@
 #include "gtest/gtest.h"
 #include "src/base/point_id.h"
 #include "src/base/random.h"
+#include "src/payload/bound_filter.h"
 #include "src/payload/filter.h"
 #include "src/payload/filter_text.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size_bytes);
 
 namespace vicinal {
 namespace {
@@ -227,7 +233,25 @@ TEST(FilterTextFuzzTest, TheHighestNodesComeBackFromTheirText) {
   }
 }
 
+TEST(FilterTextFuzzTest, TheFuzzersCorpusRoundTrips) {
+  const auto folder = std::filesystem::path(__FILE__).parent_path();
+  size_t num_files = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(folder / "filter_corpus")) {
+    std::ifstream file(entry.path(), std::ios::binary);
+    const std::string text((std::istreambuf_iterator<char>(file)), {});
+    EXPECT_TRUE(ParseFilter(text).ok()) << entry.path();
+    EXPECT_EQ(LLVMFuzzerTestOneInput(
+                  reinterpret_cast<const uint8_t*>(text.data()), text.size()),
+              0);
+    ++num_files;
+  }
+  EXPECT_GE(num_files, 10u);
+}
+
 TEST(FilterTextFuzzTest, DamagedTextIsRefusedOrRoundTrips) {
+  constexpr absl::string_view kPayload =
+      R"({"a": [1, "x", {"b": {"c": 2}}], "p": {"lat": 1, "lon": 2}})";
   constexpr uint64_t kSeed = 11;
   RecordProperty("seed", std::to_string(kSeed));
   NodeMaker maker(kSeed);
@@ -251,6 +275,10 @@ TEST(FilterTextFuzzTest, DamagedTextIsRefusedOrRoundTrips) {
     }
     ++num_parsed;
     SCOPED_TRACE(text);
+    if (const auto bound = BoundFilter::Bind(*parsed, {}); bound.ok()) {
+      const bool matches = bound->Matches(PointId(1), kPayload);
+      ASSERT_EQ(bound->Matches(PointId(1), kPayload), matches);
+    }
     ExpectRoundTrip(*parsed);
     if (HasFatalFailure()) return;
   }

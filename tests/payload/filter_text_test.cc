@@ -285,7 +285,7 @@ TEST(FilterTextTest, ErrorsNameThePositionAndWhatWasExpected) {
 TEST(FilterTextTest, TakesEachLimitAndNotOnePast) {
   const FilterLimits limits{.max_depth = 4,
                             .max_nodes = 5,
-                            .max_literals = 3,
+                            .max_literals = 10,
                             .max_path_bytes = 4,
                             .max_literal_bytes = 4,
                             .max_corners = 4,
@@ -296,6 +296,8 @@ TEST(FilterTextTest, TakesEachLimitAndNotOnePast) {
   const std::string deep = "nested deeper than 4; flatten it";
   const std::string nodes =
       "more than 5 conditions; use IN for many values of one field";
+  const std::string values =
+      "more than 10 values and ids, each use of a list counted";
   const Case cases[] = {
       {"(((a = 1)))", "((((a = 1))))", ", position 5: " + deep},
       {"NOT NOT NOT a = 1", "NOT NOT NOT NOT a = 1", ", position 17: " + deep},
@@ -306,10 +308,12 @@ TEST(FilterTextTest, TakesEachLimitAndNotOnePast) {
        "a = 1 OR a = 1 OR a = 1 OR a = 1 OR a = 1", ", position 37: " + nodes},
       {"a NOT IN () OR ID = 1 OR b = 1", "a NOT IN () OR ID != 1 OR b = 1",
        ", position 27: " + nodes},
-      {"a IN (1, 2, 3)", "a IN (1, 2, 3, 4)",
-       ", position 6: a list of 4 values; at most 3 are allowed"},
-      {"ID IN (1, 2, 3)", "ID IN (1, 2, 3, 4)",
-       ", position 7: a list of 4 ids; at most 3 are allowed"},
+      {"a IN (1,2,3,4,5,6,7,8,9,0)", "a IN (1,2,3,4,5,6,7,8,9,0,1)",
+       ", position 27: " + values},
+      {"a IN (1,2,3,4,5,6,7,8,9) AND b = 1",
+       "a IN (1,2,3,4,5,6,7,8,9) AND b IN (1,2)", ", position 38: " + values},
+      {"ID IN (1,2,3,4,5,6,7,8,9,0)", "ID IN (1,2,3,4,5,6,7,8,9,0,1)",
+       ", position 28: " + values},
       {"a.bc = 1", "a.bcd = 1",
        ", position 1: a path of 5 bytes; at most 4 are allowed"},
       {"a = 'four'", "a = 'fives'",
@@ -330,9 +334,14 @@ TEST(FilterTextTest, TakesEachLimitAndNotOnePast) {
   EXPECT_TRUE(ParseFilter("TRUE OR TRUE AND b = 1", {}, {.max_depth = 3}).ok());
   EXPECT_EQ(ErrorOf("TRUE OR TRUE AND b NOT IN ()", {}, {.max_depth = 3}),
             "filter, position 1: nested deeper than 3; flatten it");
-  const std::vector<Literal> four(4, Literal(true));
-  EXPECT_EQ(ErrorOf("a IN $p", {{"p", {four, true}}}, limits),
-            "filter, position 6: a list of 4 values; at most 3 are allowed");
+  const std::vector<Literal> eleven(11, Literal(true));
+  EXPECT_EQ(ErrorOf("a IN $p", {{"p", {eleven, true}}}, limits),
+            "filter, position 6: " + values);
+  EXPECT_EQ(ErrorOf("a IN $p AND b IN $p",
+                    {{"p", {{Literal("aa"), Literal("bb")}, true}}},
+                    {.max_string_bytes = 7}),
+            "filter, position 18: more than 7 bytes of strings, each use of a "
+            "list counted");
   EXPECT_EQ(ErrorOf("a IN $p", {{"p", {{Literal("fives")}, true}}}, limits),
             "filter, position 6: a string of 5 bytes; at most 4 are allowed");
 }
