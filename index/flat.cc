@@ -75,11 +75,12 @@ class Scanner {
   // Writes the accepted rows, counted from the start of the block.
   size_t CollectAccepted(size_t begin, size_t n) {
     size_t num_accepted = 0;
-    for (size_t i = 0; i < n; ++i) {
-      const RowId row = static_cast<RowId>(begin + i);
-      accepted_[num_accepted] = row;
-      num_accepted += filter_.Accepts(first_row_ + row) ? 1 : 0;
-    }
+    filter_.allowed->ForEachIn(
+        first_row_ + begin, first_row_ + begin + n, [&](RowId row) {
+          accepted_[num_accepted] = row - first_row_;
+          num_accepted +=
+              filter_.deleted == nullptr || !filter_.deleted->Test(row) ? 1 : 0;
+        });
     return num_accepted;
   }
 

@@ -1,7 +1,10 @@
 #include "index/hnsw.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
+#include <limits>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -20,6 +23,11 @@ constexpr size_t kExpansionsPerCheck = 64;
 // Distances that a walk computes for each place of its pool; measured 8-16 on
 // the data sets of docs/BENCHMARKS.md.
 constexpr double kDistancesPerEf = 12;
+// How much more a walk pays for each distance than a scan of the accepted rows,
+// which reads them in the order of memory and keeps no pool.
+constexpr double kWalkedPerScanned = 2;
+// Accepted rows that are estimated at a time.
+constexpr size_t kScanRows = 512;
 
 // Polls `stop` every kExpansionsPerCheck expansions; counts them.
 class ExpansionGate {
@@ -74,8 +82,10 @@ absl::Status HnswIndex::Search(const void* query, const SearchParams& params,
   const size_t ef = std::max(params.ef, params.k);
   // A walk meets accepted rows at the rate accepted / n, so it costs about
   // kDistancesPerEf ef n / accepted distances; a scan costs `accepted`.
+  const double walked = kDistancesPerEf * ef * n;
   const bool scan =
-      static_cast<double>(accepted) * accepted <= kDistancesPerEf * ef * n;
+      static_cast<double>(accepted) * accepted <=
+      (state_->codes.codec == nullptr ? 1 : kWalkedPerScanned) * walked;
   absl::Status status;
   bool complete = false;
   if (!scan) {
@@ -85,14 +95,81 @@ absl::Status HnswIndex::Search(const void* query, const SearchParams& params,
     // The walk ended short, or a scan is cheaper. Rows found so far would be
     // pushed twice: start over.
     out->TakeSorted();
-    status = FlatIndex(vectors_, metric_)
-                 .Search(query, params, filter, stop, out, &work);
+    status = Scan(query, params, filter, stop, out, &work);
   }
   if (stats != nullptr) {
     stats->distance_computations += work.distance_computations;
     stats->expanded_nodes += work.expanded_nodes;
   }
   return status;
+}
+
+absl::Status HnswIndex::Scan(const void* query, const SearchParams& params,
+                             const Filter& filter, const StopCondition& stop,
+                             TopK* out, SearchStats* stats) const {
+  const CodedRows& codes = state_->codes;
+  const size_t n = vectors_.num_rows;
+  // As many as a walk of this effort would compare.
+  const size_t depth =
+      std::max(params.k, params.rerank > 0 ? params.rerank : params.ef);
+  if (codes.codec == nullptr || filter.NumAccepted(n) <= 2 * depth) {
+    return FlatIndex(vectors_, metric_)
+        .Search(query, params, filter, stop, out, stats);
+  }
+  const ScratchPool<HnswScratch>::Lease lease(&state_->scratches);
+  HnswScratch& scratch = *lease.get();
+  VICINAL_RETURN_IF_ERROR(
+      codes.codec->Prepare(query, vectors_.type, &scratch.query));
+  const CodeScorer score{&ActiveCodeKernels(), &codes.codec->layout(),
+                         &scratch.query.code_query(), codes.records};
+  std::vector<RowId>& rows = scratch.reranked;
+  std::vector<Neighbor>& nearest = scratch.heap;
+  rows.clear();
+  nearest.clear();
+  std::array<float, kScanRows> estimates;
+  float limit = std::numeric_limits<float>::infinity();
+  const auto trim = [&] {
+    if (nearest.size() <= depth) return;
+    const auto last = nearest.begin() + static_cast<ptrdiff_t>(depth) - 1;
+    std::nth_element(nearest.begin(), last, nearest.end());
+    limit = last->distance;
+    nearest.resize(depth);
+  };
+  absl::Status status;
+  const auto flush = [&] {
+    if (status.ok()) status = stop.Check();
+    if (!status.ok()) return;
+    score(rows.data(), rows.size(), estimates.data());
+    stats->distance_computations += rows.size();
+    for (size_t i = 0; i < rows.size(); ++i) {
+      if (estimates[i] > limit) continue;
+      nearest.push_back({estimates[i], rows[i]});
+    }
+    rows.clear();
+    trim();
+  };
+  const auto take = [&](RowId row) {
+    if (filter.deleted != nullptr && filter.deleted->Test(row)) return;
+    rows.push_back(row);
+    if (rows.size() == kScanRows) flush();
+  };
+  if (filter.allowed != nullptr) {
+    filter.allowed->ForEach(take);
+  } else {
+    for (size_t row = 0; row < n; ++row) take(static_cast<RowId>(row));
+  }
+  flush();
+  VICINAL_RETURN_IF_ERROR(status);
+  for (const Neighbor& candidate : nearest) rows.push_back(candidate.row);
+  std::sort(rows.begin(), rows.end());
+  scratch.exact.resize(std::max(scratch.exact.size(), rows.size()));
+  GatherAhead(*state_->ops, query, vectors_, rows.data(), rows.size(),
+              scratch.exact.data());
+  stats->distance_computations += rows.size();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    out->Push({scratch.exact[i], rows[i]});
+  }
+  return absl::OkStatus();
 }
 
 absl::Status HnswIndex::Walk(const void* query, const SearchParams& params,

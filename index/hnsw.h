@@ -84,6 +84,11 @@ class HnswIndex final : public ApproximateIndex {
   HnswIndex(VectorSetView vectors, Metric metric,
             std::unique_ptr<const HnswState> state);
 
+  // Every accepted row: by codes, and the nearest of them exactly, where there
+  // are codes; else exactly.
+  absl::Status Scan(const void* query, const SearchParams& params,
+                    const Filter& filter, const StopCondition& stop, TopK* out,
+                    SearchStats* stats) const;
   // Walks by codes or by vectors, whichever there are.
   absl::Status Walk(const void* query, const SearchParams& params,
                     const Filter& filter, size_t num_accepted,

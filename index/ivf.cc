@@ -455,10 +455,13 @@ bool IvfIndex::ScanIsCheaper(size_t accepted, size_t probes,
   const double rows =
       static_cast<double>(probes) * vectors_.num_rows / num_lists();
   if (state_->codec == nullptr) return accepted <= rows;
+  // Nanoseconds of a vector, of a line of it: measured like those of cost().
+  constexpr double kVector = 15, kLine = 1.7;
+  const double lines =
+      static_cast<double>(vectors_.stride_bytes) / SearchCost::kLineBytes;
   return accepted <= depth ||
-         static_cast<double>(accepted) * vectors_.stride_bytes <=
-             rows * state_->codec->layout().record_bytes +
-                 static_cast<double>(depth) * vectors_.stride_bytes;
+         static_cast<double>(accepted) * (kVector + kLine * lines) <=
+             cost().Of(static_cast<double>(probes), static_cast<double>(depth));
 }
 
 absl::Status IvfIndex::Search(const void* query, const SearchParams& params,

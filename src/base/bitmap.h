@@ -25,12 +25,19 @@ class Bitmap {
   }
 
   size_t num_bits() const { return num_bits_; }
-  // Calls visit(row) for each bit that is set, ascending.
+  // Calls visit(row) for each bit that is set, ascending; of begin .. end only.
   template <typename Visit>
   void ForEach(const Visit& visit) const {
-    for (size_t w = 0; w < words_.size(); ++w) {
-      for (uint64_t word = words_[w]; word != 0; word &= word - 1) {
-        visit(static_cast<RowId>(w * 64 + std::countr_zero(word)));
+    ForEachIn(0, num_bits_, visit);
+  }
+  template <typename Visit>
+  void ForEachIn(size_t begin, size_t end, const Visit& visit) const {
+    for (size_t first = begin / 64 * 64; first < end; first += 64) {
+      uint64_t word = words_[first / 64];
+      if (first < begin) word &= ~uint64_t{0} << (begin - first);
+      if (end - first < 64) word &= (uint64_t{1} << (end - first)) - 1;
+      for (; word != 0; word &= word - 1) {
+        visit(static_cast<RowId>(first + std::countr_zero(word)));
       }
     }
   }

@@ -132,5 +132,34 @@ TEST_F(FilterTest, CountsAllowedAndDeletedRowsFromAbove) {
   EXPECT_EQ(filter.NumAccepted(kNumRows), 1U);
 }
 
+TEST(BitmapTest, VisitsTheBitsOfAnyRange) {
+  Random random(5);
+  for (const size_t n : {1u, 63u, 64u, 65u, 300u}) {
+    Bitmap bitmap(n);
+    std::vector<RowId> set;
+    for (size_t row = 0; row < n; ++row) {
+      if (random.Uniform(3) != 0) continue;
+      bitmap.Set(static_cast<RowId>(row));
+      set.push_back(static_cast<RowId>(row));
+    }
+    std::vector<RowId> all;
+    bitmap.ForEach([&](RowId row) { all.push_back(row); });
+    EXPECT_EQ(all, set);
+    for (int round = 0; round < 200; ++round) {
+      const size_t begin = random.Uniform(n + 1);
+      const size_t end = begin + random.Uniform(n - begin + 1);
+      std::vector<RowId> some, expected;
+      bitmap.ForEachIn(begin, end, [&](RowId row) { some.push_back(row); });
+      for (const RowId row : set) {
+        if (row >= begin && row < end) expected.push_back(row);
+      }
+      EXPECT_EQ(some, expected) << n << ' ' << begin << ' ' << end;
+    }
+    const Bitmap longer(n + 70, bitmap);
+    EXPECT_EQ(longer.Count(), set.size());
+    EXPECT_EQ(longer.num_bits(), n + 70);
+  }
+}
+
 }  // namespace
 }  // namespace vicinal
