@@ -24,6 +24,8 @@ namespace {
 constexpr size_t kChunkRows = 512;
 // Between two looks at the deadline of who waits.
 constexpr std::chrono::milliseconds kPatience{10};
+// Longer than any commit takes from storage to memory.
+constexpr std::chrono::seconds kMaxApply{5};
 
 void Accept(RowId row, RowSet* set) {
   set->accepted.Set(row);
@@ -130,7 +132,9 @@ absl::Status RowFilter::EvaluatePayloads(const Segment& segment,
       continue;
     }
     // Its commit is in storage and about to be applied.
-    while (!segment.IsDead(rows[i])) {
+    const auto last = std::chrono::steady_clock::now() + kMaxApply;
+    while (!segment.IsDead(rows[i]) &&
+           std::chrono::steady_clock::now() < last) {
       VICINAL_RETURN_IF_ERROR(stop.Check());
       std::this_thread::yield();
     }
