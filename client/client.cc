@@ -313,16 +313,21 @@ absl::StatusOr<v1::GetResponse> Client::GetPoints(
   return response;
 }
 
+absl::StatusOr<v1::DeleteResponse> Client::Delete(
+    const v1::DeleteRequest& request) {
+  v1::DeleteResponse response;
+  VICINAL_RETURN_IF_ERROR(
+      Run(VICINAL_CALL(points, Delete), request, &response, true));
+  return response;
+}
+
 absl::StatusOr<v1::DeleteResponse> Client::DeletePoints(
     absl::string_view collection, v1::PointIds ids, v1::Durability durability) {
   v1::DeleteRequest request;
   request.set_collection(collection.data(), collection.size());
   *request.mutable_ids() = std::move(ids);
   request.set_durability(durability);
-  v1::DeleteResponse response;
-  VICINAL_RETURN_IF_ERROR(
-      Run(VICINAL_CALL(points, Delete), request, &response, true));
-  return response;
+  return Delete(request);
 }
 
 absl::StatusOr<v1::DeleteResponse> Client::DeletePoints(
@@ -332,10 +337,7 @@ absl::StatusOr<v1::DeleteResponse> Client::DeletePoints(
   request.set_collection(collection.data(), collection.size());
   *request.mutable_filter() = std::move(filter);
   request.set_durability(durability);
-  v1::DeleteResponse response;
-  VICINAL_RETURN_IF_ERROR(
-      Run(VICINAL_CALL(points, Delete), request, &response, true));
-  return response;
+  return Delete(request);
 }
 
 absl::StatusOr<uint64_t> Client::Count(absl::string_view collection,

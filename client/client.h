@@ -159,6 +159,7 @@ class Client {
   template <typename Call, typename Request, typename Response>
   absl::Status Run(const Call& call, const Request& request, Response* response,
                    bool repeatable);
+  absl::StatusOr<v1::DeleteResponse> Delete(const v1::DeleteRequest& request);
   absl::Status CheckSize(size_t request_bytes) const;
 
   const ClientOptions options_;

@@ -128,13 +128,6 @@ absl::Status HnswIndex::Scan(const void* query, const SearchParams& params,
   nearest.clear();
   std::array<float, kScanRows> estimates;
   float limit = std::numeric_limits<float>::infinity();
-  const auto trim = [&] {
-    if (nearest.size() <= depth) return;
-    const auto last = nearest.begin() + static_cast<ptrdiff_t>(depth) - 1;
-    std::nth_element(nearest.begin(), last, nearest.end());
-    limit = last->distance;
-    nearest.resize(depth);
-  };
   absl::Status status;
   const auto flush = [&] {
     if (status.ok()) status = stop.Check();
@@ -146,7 +139,7 @@ absl::Status HnswIndex::Scan(const void* query, const SearchParams& params,
       nearest.push_back({estimates[i], rows[i]});
     }
     rows.clear();
-    trim();
+    KeepNearest(depth, &nearest, &limit);
   };
   const auto take = [&](RowId row) {
     if (filter.deleted != nullptr && filter.deleted->Test(row)) return;

@@ -192,6 +192,17 @@ inline void GatherAhead(const DistanceOps& ops, const void* query,
   }
 }
 
+// Keeps the `depth` nearest, in no order; *limit becomes the farthest of them
+// where some were dropped.
+inline void KeepNearest(size_t depth, std::vector<Neighbor>* pool,
+                        float* limit) {
+  if (pool->size() <= depth) return;
+  const auto last = pool->begin() + static_cast<ptrdiff_t>(depth) - 1;
+  std::nth_element(pool->begin(), last, pool->end());
+  *limit = last->distance;
+  pool->resize(depth);
+}
+
 // Distances from one query to rows: one call per expanded node.
 struct QueryScorer {
   const DistanceOps* ops = nullptr;

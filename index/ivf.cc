@@ -441,12 +441,7 @@ void IvfIndex::Collector::ScanCodes(const CodeQuery& query, size_t begin,
 }
 
 void IvfIndex::Collector::Trim() {
-  std::vector<Neighbor>& pool = scratch_.pool;
-  if (pool.size() <= depth_) return;
-  const auto last = pool.begin() + static_cast<ptrdiff_t>(depth_) - 1;
-  std::nth_element(pool.begin(), last, pool.end());
-  limit_ = last->distance;
-  pool.resize(depth_);
+  KeepNearest(depth_, &scratch_.pool, &limit_);
 }
 
 // Where few rows pass, reading just those is cheaper, and exact.
