@@ -72,18 +72,21 @@ std::vector<RecallPoint> FrontierOfDepth(std::vector<RecallPoint> points,
   return points;
 }
 
-// ef and rerank as they are interpolated.
+// RecallPoint's settings as they are interpolated.
 struct Effort {
   double ef = 0;
   double rerank = 0;
+  double reach = 0;
 
+  // How far more lists than were measured reach is not known.
   Effort operator*(double factor) const {
-    return {ef * factor, rerank * factor};
+    return {ef * factor, rerank * factor, factor == 1 ? reach : 0};
   }
   // The point at `share` of the way to `other`.
   Effort Toward(const Effort& other, double share) const {
     return {ef + share * (other.ef - ef),
-            rerank + share * (other.rerank - rerank)};
+            rerank + share * (other.rerank - rerank),
+            reach + share * (other.reach - reach)};
   }
 };
 
@@ -96,7 +99,7 @@ Effort EffortAtDepth(const std::vector<RecallPoint>& table, uint32_t k,
   for (const RecallPoint& point : table) {
     if (point.k != k) continue;
     const Effort effort{static_cast<double>(point.ef),
-                        static_cast<double>(point.rerank)};
+                        static_cast<double>(point.rerank), point.reach};
     if (point.recall >= target) {
       if (last.ef == 0) return effort;
       return last.Toward(effort,
@@ -106,6 +109,29 @@ Effort EffortAtDepth(const std::vector<RecallPoint>& table, uint32_t k,
     last_recall = point.recall;
   }
   return last;
+}
+
+// For any k: between the measured depths, interpolated in log k.
+Effort EffortFor(const std::vector<RecallPoint>& table, size_t k,
+                 double target) {
+  uint32_t below = 0;
+  uint32_t above = 0;
+  for (const RecallPoint& point : table) {
+    if (point.k <= k) below = std::max(below, point.k);
+    if (point.k >= k) above = above == 0 ? point.k : std::min(above, point.k);
+  }
+  if (below == 0 || above == 0) {
+    // Outside the measured range the effort grows with k.
+    const uint32_t nearest = below == 0 ? above : below;
+    return EffortAtDepth(table, nearest, target) *
+           std::max(1.0, static_cast<double>(k) / nearest);
+  }
+  const double share = below == above
+                           ? 0
+                           : std::log(static_cast<double>(k) / below) /
+                                 std::log(static_cast<double>(above) / below);
+  return EffortAtDepth(table, below, target)
+      .Toward(EffortAtDepth(table, above, target), share);
 }
 
 }  // namespace
@@ -166,8 +192,12 @@ std::vector<std::vector<Neighbor>> ExactNeighbors(
 
 RecallCounter::RecallCounter(const std::vector<std::vector<Neighbor>>& truth,
                              uint32_t ef, uint32_t pool_size, bool reranks,
-                             size_t num_workers)
-    : truth_(truth), ef_(ef), reranks_(reranks), hits_(num_workers) {
+                             size_t num_workers, float reach)
+    : truth_(truth),
+      ef_(ef),
+      reranks_(reranks),
+      reach_(reach),
+      hits_(num_workers) {
   static_assert(kRerankFactors.size() + 1 <= kMaxGrid);
   for (size_t d = 0; d < kCalibratedDepths.size(); ++d) {
     const uint32_t k = kCalibratedDepths[d];
@@ -196,7 +226,8 @@ void RecallCounter::AppendTo(RecallPoints* points) const {
       (*points)[d].push_back({.recall = recall - kSampleShare * (1 - recall),
                               .k = kCalibratedDepths[d],
                               .ef = ef_,
-                              .rerank = reranks_ ? grids_[d][i] : 0});
+                              .rerank = reranks_ ? grids_[d][i] : 0,
+                              .reach = reach_});
     }
   }
 }
@@ -223,9 +254,8 @@ double MeanCost(const std::vector<RecallPoint>& table, const SearchCost& cost) {
   constexpr double kTargets[] = {0.9, 0.95, 0.99};
   double sum = 0;
   for (const double target : kTargets) {
-    const SearchParams params = ParamsForRecall(table, 10, target);
-    sum += std::log(cost.Of(static_cast<double>(params.ef),
-                            static_cast<double>(params.rerank)));
+    const Effort effort = EffortFor(table, 10, target);
+    sum += std::log(cost.Of(effort.ef, effort.rerank));
   }
   return std::exp(sum / std::size(kTargets));
 }
@@ -240,32 +270,13 @@ SearchParams ParamsForRecall(const std::vector<RecallPoint>& table, size_t k,
     params.ef = std::max<size_t>(k + k / 2, std::ceil(8 / (1 - target)));
     return params;
   }
-  uint32_t below = 0;
-  uint32_t above = 0;
-  for (const RecallPoint& point : table) {
-    if (point.k <= k) below = std::max(below, point.k);
-    if (point.k >= k) above = above == 0 ? point.k : std::min(above, point.k);
-  }
-  Effort effort;
-  if (below == 0 || above == 0) {
-    // Outside the measured range the effort grows with k.
-    const uint32_t nearest = below == 0 ? above : below;
-    effort = EffortAtDepth(table, nearest, recall_target) *
-             std::max(1.0, static_cast<double>(k) / nearest);
-  } else {
-    const Effort low = EffortAtDepth(table, below, recall_target);
-    const Effort high = EffortAtDepth(table, above, recall_target);
-    const double share = below == above
-                             ? 0
-                             : std::log(static_cast<double>(k) / below) /
-                                   std::log(static_cast<double>(above) / below);
-    effort = low.Toward(high, share);
-  }
+  const Effort effort = EffortFor(table, k, recall_target);
   // Recalls are floats: an ef of 20.000001 means 20.
   params.ef = std::max<size_t>(1, std::ceil(effort.ef - 1e-3));
   if (effort.rerank > 0) {
     params.rerank = std::max<size_t>(k, std::ceil(effort.rerank - 1e-3));
   }
+  params.reach = static_cast<float>(effort.reach);
   return params;
 }
 

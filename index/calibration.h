@@ -25,6 +25,7 @@ struct RecallPoint {
   uint32_t k = 0;
   uint32_t ef = 0;      // SearchParams::ef: pool of a graph, lists of an IVF
   uint32_t rerank = 0;  // 0 where walks are exact
+  float reach = 0;      // SearchParams::reach
 };
 
 // The cheapest search whose measured recall@k reaches `recall_target`,
@@ -110,7 +111,8 @@ class RecallCounter {
   // truth: of ExactNeighbors, borrowed. pool_size: candidates that a search
   // finds. reranks: whether they are compared exactly afterwards.
   RecallCounter(const std::vector<std::vector<Neighbor>>& truth, uint32_t ef,
-                uint32_t pool_size, bool reranks, size_t num_workers);
+                uint32_t pool_size, bool reranks, size_t num_workers,
+                float reach = 0);
 
   // `distances`: exact ones of what a search found for query q, in the order
   // in which they would be compared.
@@ -125,6 +127,7 @@ class RecallCounter {
   const std::vector<std::vector<Neighbor>>& truth_;
   const uint32_t ef_;
   const bool reranks_;
+  const float reach_;
   std::array<std::vector<uint32_t>, kCalibratedDepths.size()> grids_;
   // Integer sums, so the order in which threads add does not matter.
   std::vector<Hits> hits_;

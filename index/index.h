@@ -17,13 +17,18 @@ namespace vicinal {
 struct SearchParams {
   // Results wanted, >= 1. Larger k costs time and, below ef, nothing else.
   size_t k = 10;
-  // Size of the candidate pool of a graph search; raised to k when smaller.
+  // Size of the candidate pool of a graph search, raised to k when smaller; or
+  // the lists to read.
   // Larger: higher recall, slower, about linearly.
   size_t ef = 64;
   // Of the pool of a walk over codes, the candidates compared exactly, nearest
   // estimate first; raised to k, 0 means all. More: higher recall, and a read
   // of a full vector each. Unused where the walk itself is exact.
   size_t rerank = 0;
+  // Of lists: above 0, how far out they are read, as a share of the way from
+  // the nearest centroid's distance to the mean of all; ef is then how many
+  // these are on average. Crowded queries read more lists, lonely ones fewer.
+  float reach = 0;
 };
 
 // Work done by one search; added to what is there.

@@ -54,6 +54,8 @@ size_t CodeBlocksBytes(const CodeLayout& layout, size_t num_rows);
 void PackCodeBlocks(const CodeLayout& layout, const uint8_t* records,
                     size_t num_rows, uint8_t* out);
 
+struct IvfState;
+
 class IvfIndex final : public ApproximateIndex {
  public:
   ~IvfIndex() override;
@@ -69,32 +71,29 @@ class IvfIndex final : public ApproximateIndex {
   // PackCodeBlocks; and compare the nearest exactly. Before the first search.
   void UseCodes(const Codec* codec, const uint8_t* blocks);
 
-  // params.ef: the lists to read; more are read while k rows were not found.
+  // params.ef: the lists to read, on average where params.reach says which;
+  // more are read while k rows were not found.
   // params.rerank: candidates compared exactly; 0: sixteen times k.
   absl::Status Search(const void* query, const SearchParams& params,
                       const Filter& filter, const StopCondition& stop,
                       TopK* out, SearchStats* stats) const override;
-  size_t num_rows() const override { return vectors_.num_rows; }
+  size_t num_rows() const override;
   size_t num_lists() const;
   size_t memory_bytes() const override;
 
-  // The grid is of lists, and with codes of rerank.
+  // The grid is of lists, and with codes of rerank. The table has a reach
+  // where, for queries from elsewhere, reading lists by it finds as much with
+  // fewer.
   absl::StatusOr<std::vector<RecallPoint>> Calibrate(
       size_t num_threads, const CancelToken* cancel,
       VectorSetView queries = {}) const override;
   SearchCost cost() const override;
 
  private:
-  struct State;
-  struct Scratch;
-  class Collector;
-
-  IvfIndex(VectorSetView vectors, Metric metric, std::unique_ptr<State> state);
+  explicit IvfIndex(std::unique_ptr<IvfState> state);
   bool ScanIsCheaper(size_t accepted, size_t probes, size_t depth) const;
 
-  const VectorSetView vectors_;
-  const Metric metric_;
-  const std::unique_ptr<State> state_;
+  const std::unique_ptr<IvfState> state_;
 };
 
 }  // namespace vicinal

@@ -271,17 +271,20 @@ absl::Status SealedSegment::LoadIndex(size_t f, uint8_t flags) {
         field.index, HnswIndex::Open(field.vectors, metric, structure,
                                      {field.codec.get(), codes.data()}));
   }
-  return LoadCalibration(f, has_codes);
+  return LoadCalibration(f, flags);
 }
 
-absl::Status SealedSegment::LoadCalibration(size_t f, bool has_codes) {
+absl::Status SealedSegment::LoadCalibration(size_t f, uint8_t flags) {
+  const bool has_codes = (flags & segment_file::kHasCodes) != 0;
+  const bool has_reach = (flags & segment_file::kHasReach) != 0;
   VICINAL_ASSIGN_OR_RETURN(absl::string_view table,
                            index_file_->Section(SectionName("C", f)));
   std::vector<RecallPoint> calibration;
   RecallPoint point;
   while (ConsumeFixed(&table, &point.recall) &&
          ConsumeFixed(&table, &point.k) && ConsumeFixed(&table, &point.ef) &&
-         (!has_codes || ConsumeFixed(&table, &point.rerank))) {
+         (!has_codes || ConsumeFixed(&table, &point.rerank)) &&
+         (!has_reach || ConsumeFixed(&table, &point.reach))) {
     calibration.push_back(point);
   }
   fields_[f].Calibrate(std::move(calibration));
@@ -429,10 +432,11 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
     if (field.has_lists && index == field.index.get() &&
         !field.EffortOf(query).has_value()) {
       const size_t deep = query.k * field.vectors.num_rows / filter.num_allowed;
-      params.ef =
+      const SearchParams deeper =
           ParamsForRecall(*field.calibration.load(std::memory_order_acquire),
-                          std::max(deep, query.k), query.recall_target)
-              .ef;
+                          std::max(deep, query.k), query.recall_target);
+      params.ef = deeper.ef;
+      params.reach = deeper.reach;
     }
   }
   if (field.to_row.empty()) {

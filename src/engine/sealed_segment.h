@@ -131,7 +131,7 @@ class SealedSegment final : public Segment {
   // Reads the codec and finds the codes in the file.
   absl::StatusOr<std::span<const uint8_t>> LoadCodes(size_t f, bool in_blocks);
   absl::Status LoadIndex(size_t f, uint8_t flags);
-  absl::Status LoadCalibration(size_t f, bool has_codes);
+  absl::Status LoadCalibration(size_t f, uint8_t flags);
   void Pin();
   absl::Status Damaged(absl::string_view what) const;
   RowId FieldRow(const Field& field, RowId row) const;

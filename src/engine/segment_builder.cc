@@ -306,8 +306,7 @@ uint32_t SegmentBuild::FileVersion() const {
         ChooseCodec(schema_, *layout_, f, fields_[f].rows.size(), num_points())
             .has_value();
     const bool is_graph = schema_.vectors[f].index == IndexKind::kHnsw;
-    version = std::max(
-        version, is_graph ? (has_codes ? 2u : 1u) : (has_codes ? 4u : 3u));
+    version = std::max(version, is_graph ? (has_codes ? 2u : 1u) : 5u);
   }
   return version;
 }
@@ -386,11 +385,16 @@ absl::Status SegmentBuild::WriteField(const SectionFile& vectors_file, size_t f,
   field.flags |=
       index.is_lists ? segment_file::kHasLists : segment_file::kHasGraph;
   std::string table;
+  const bool has_reach =
+      std::any_of(index.calibration.begin(), index.calibration.end(),
+                  [](const RecallPoint& point) { return point.reach > 0; });
+  if (has_reach) field.flags |= segment_file::kHasReach;
   for (const RecallPoint& point : index.calibration) {
     PutFixed<float>(&table, point.recall);
     PutFixed<uint32_t>(&table, point.k);
     PutFixed<uint32_t>(&table, point.ef);
     if (index.codec != nullptr) PutFixed<uint32_t>(&table, point.rerank);
+    if (has_reach) PutFixed<float>(&table, point.reach);
   }
   std::vector<std::pair<std::string, absl::string_view>> sections = {
       {SectionName(index.is_lists ? "L" : "G", f), index.structure},

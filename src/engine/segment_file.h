@@ -6,12 +6,14 @@
 //   V<f>      the field's vectors, stride_bytes apart; rows in the field's
 //             own order. Unit vectors for f32 cosine fields.
 //
-// NUMBER.seg, kind "SEGM", version 4 (1 had no codes, 2 no lists, 3 no
-// codes of lists; the lowest that will do is written): everything else
+// NUMBER.seg, kind "SEGM", version 5 (1 had no codes, 2 no lists, 3 no
+// codes of lists, 4 no reach; the lowest that will do is written): everything
+// else
 //   META      number (u64), num_rows (u64), num_fields (u64), then per field:
 //             dim, stride_bytes, num_rows (u64 each), metric, type (u8 each),
 //             flags (u8: 1 = has row maps, 2 = has a graph, 4 = has codes, 8 =
-//             has lists, 16 = codes in blocks), 5 zero bytes
+//             has lists, 16 = codes in blocks, 32 = has reaches), 5 zero
+//             bytes
 //   ORDINALS  u64 per row
 //   BYORD     u32 per row: the rows in the order of their ordinals
 //   IDS       the encoded ids, one after the other
@@ -22,12 +24,11 @@
 //   I<f>      u32 per row: its field row, or 0xFFFFFFFF (with flag 1 only)
 //   G<f>      the graph, see index/hnsw_graph.h (with flag 2 only)
 //   L<f>      the lists of an IVF, see index/ivf.cc (with flag 8 only)
-//   C<f>      calibration: recall (f32), k (u32), ef (u32), and with codes
-//             rerank (u32), per point (flag 2 or 8)
+//   C<f>      calibration: recall (f32), k (u32), ef (u32), with codes
+//             rerank (u32), with flag 32 reach (f32), per point (flag 2 or 8)
 //   M<f>      the codec, see quant/codec.h (with flag 4 only)
 //   K<f>      a code record per field row (with flag 4 only); with flag 16,
-//   which
-//             lists have, in blocks as of PackCodeBlocks in index/ivf.h
+//             which lists have, in blocks as of PackCodeBlocks in index/ivf.h
 //
 // Without flag 1 a field may have fewer rows than the segment: the later rows
 // then have no such vector.
@@ -45,7 +46,7 @@ namespace vicinal::segment_file {
 inline constexpr absl::string_view kVectorsKind = "VECS";
 inline constexpr absl::string_view kIndexKind = "SEGM";
 inline constexpr uint32_t kVectorsVersion = 1;
-inline constexpr uint32_t kIndexVersion = 4;
+inline constexpr uint32_t kIndexVersion = 5;
 inline constexpr size_t kMaxSections = 112;  // 6 + 6 for each of 16 fields
 
 struct FieldMeta {
@@ -63,6 +64,7 @@ inline constexpr uint8_t kHasGraph = 2;
 inline constexpr uint8_t kHasCodes = 4;
 inline constexpr uint8_t kHasLists = 8;
 inline constexpr uint8_t kHasCodeBlocks = 16;
+inline constexpr uint8_t kHasReach = 32;
 
 inline std::string SectionName(absl::string_view prefix, size_t field) {
   return absl::StrCat(prefix, field);

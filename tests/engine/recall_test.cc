@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -258,6 +259,80 @@ TEST(RecallWatchTest, BuildsLearnFromTheQueriesAsked) {
   }
   upsert(3'000, 1'000);
   EXPECT_TRUE(has_query_basis());
+}
+
+// How far lists are read, learned from the queries asked, is stored.
+TEST(RecallWatchTest, ReachesOfListsSurviveARestart) {
+  constexpr size_t kDim = 16;
+  constexpr size_t kClusters = 20;
+  Random random(9);
+  std::vector<float> centres(kClusters * kDim);
+  for (float& value : centres) {
+    value = 20 * static_cast<float>(random.Gaussian());
+  }
+  // Half in narrow clusters, half spread over some dimensions.
+  const auto vector = [&](uint64_t i) {
+    std::vector<float> values(kDim);
+    const float* centre = &centres[random.Uniform(kClusters) * kDim];
+    for (size_t j = 0; j < kDim; ++j) {
+      const auto noise = static_cast<float>(random.Gaussian());
+      values[j] = i % 2 == 0 ? centre[j] + noise : j < 6 ? 20 * noise : 0;
+    }
+    return Bytes(values);
+  };
+  TempFolder folder;
+  CollectionSchema schema = SchemaOf("r", kDim, Metric::kL2);
+  schema.vectors[0].index = IndexKind::kIvf;
+  auto database = Database::Open(folder.path(), TestOptions());
+  ASSERT_TRUE(database.ok()) << database.status();
+  auto collection = *(*database)->CreateCollection(schema);
+  const auto upsert = [&](uint64_t first, uint64_t count) {
+    BatchBuilder points(collection->schema());
+    for (uint64_t id = first; id < first + count; ++id) {
+      points.Add(PointId(id), {vector(id)});
+    }
+    ASSERT_TRUE(collection->Upsert(points.batch()).status.ok());
+    ASSERT_TRUE(Finished(collection->Optimize(1)).ok());
+  };
+  upsert(0, 4'000);
+  std::vector<Query> queries;
+  for (int i = 0; i < 500; ++i) queries.push_back(Nearest("v", vector(i), 10));
+  for (int batch = 0; batch < 40; ++batch) {
+    ASSERT_TRUE(collection->Search(queries, {}).ok());
+  }
+  upsert(4'000, 1'000);
+
+  const auto found = [&] {
+    std::vector<Ordinal> ordinals;
+    const auto results = collection->Search(queries, {});
+    EXPECT_TRUE(results.ok()) << results.status();
+    for (const SearchResult& result : *results) {
+      for (const Hit& hit : result.hits) ordinals.push_back(hit.ordinal);
+    }
+    return ordinals;
+  };
+  const auto before = found();
+  bool has_reach = false;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(folder.path())) {
+    if (entry.path().extension() != ".seg") continue;
+    const auto file = SectionFile::Open(entry.path(), segment_file::kIndexKind,
+                                        segment_file::kIndexVersion,
+                                        SectionFile::Verify::kAll);
+    ASSERT_TRUE(file.ok()) << file.status();
+    const absl::string_view meta = *(*file)->Section("META");
+    segment_file::FieldMeta field;
+    ASSERT_GE(meta.size(), 24 + sizeof(field));
+    std::memcpy(&field, meta.data() + 24, sizeof(field));
+    has_reach |= (field.flags & segment_file::kHasReach) != 0;
+  }
+  EXPECT_TRUE(has_reach);
+  collection.reset();
+  database->reset();
+  database = Database::Open(folder.path(), TestOptions());
+  ASSERT_TRUE(database.ok()) << database.status();
+  collection = *(*database)->GetCollection("r");
+  EXPECT_EQ(found(), before);
 }
 
 // Short rows without structure are hard to walk and quickly scanned, long ones

@@ -595,6 +595,21 @@ TEST(EfForRecallTest, InterpolatesInRecallAndInK) {
   EXPECT_GE(ParamsForRecall(table, 300, 0.75).ef, 450u);
 }
 
+TEST(EfForRecallTest, InterpolatesReachesWithinTheMeasuredDepths) {
+  const std::vector<RecallPoint> table = {{0.8f, 10, 4, 20, 0.2f},
+                                          {1.0f, 10, 8, 40, 0.4f},
+                                          {0.9f, 100, 8, 200, 0.6f}};
+  const SearchParams between = ParamsForRecall(table, 10, 0.9);
+  EXPECT_EQ(between.ef, 6u);
+  EXPECT_EQ(between.rerank, 30u);
+  EXPECT_FLOAT_EQ(between.reach, 0.3f);
+  EXPECT_FLOAT_EQ(ParamsForRecall(table, 100, 0.9).reach, 0.6f);
+  // Deeper than measured: more lists, and the same for every query.
+  const SearchParams deeper = ParamsForRecall(table, 200, 0.9);
+  EXPECT_EQ(deeper.ef, 16u);
+  EXPECT_EQ(deeper.reach, 0);
+}
+
 TEST(EfForRecallTest, GivesTheLargestMeasuredWhenNoneReaches) {
   EXPECT_EQ(ParamsForRecall({{0.5f, 10, 64}, {0.6f, 10, 128}}, 10, 0.9).ef,
             128u);

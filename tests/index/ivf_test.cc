@@ -184,6 +184,118 @@ TEST_P(IvfTest, CalibratedTargetsAreMet) {
   }
 }
 
+// Half of the rows and queries lie in narrow clusters, each within one list;
+// the others are spread where many lists are about as near.
+OwnedVectors NarrowAndSpread(size_t num_rows, uint64_t stream) {
+  constexpr size_t kClusters = 20;
+  constexpr size_t kInnerDims = 8;
+  Random centres(11);
+  std::vector<float> centre_values(kClusters * kDim);
+  for (float& value : centre_values) {
+    value = 20 * static_cast<float>(centres.Gaussian());
+  }
+  Random random(100 + stream);
+  std::vector<float> values(num_rows * kDim);
+  for (size_t i = 0; i < num_rows; ++i) {
+    float* row = &values[i * kDim];
+    if (i % 2 == 0) {
+      const float* centre = &centre_values[random.Uniform(kClusters) * kDim];
+      for (size_t j = 0; j < kDim; ++j) {
+        row[j] = centre[j] + static_cast<float>(random.Gaussian());
+      }
+    } else {
+      for (size_t j = 0; j < kInnerDims; ++j) {
+        row[j] = 20 * static_cast<float>(random.Gaussian());
+      }
+    }
+  }
+  return MakeVectors(values, kDim, ElementType::kFloat32);
+}
+
+struct Measured {
+  double recall = 0;
+  double lists = 0;
+  size_t fewest = SIZE_MAX;
+  size_t most = 0;
+};
+Measured Measure(const Built& built, const OwnedVectors& queries,
+                 const SearchParams& params) {
+  Measured out;
+  for (size_t q = 0; q < queries.num_rows; ++q) {
+    TopK top(params.k);
+    SearchStats stats;
+    EXPECT_TRUE(
+        built.index->Search(queries.row(q), params, {}, {}, &top, &stats).ok());
+    const auto truth =
+        ExactSearch(built.rows.view(), Metric::kL2, queries.row(q), params.k);
+    for (const Neighbor& found : top.TakeSorted()) {
+      out.recall += found.distance <= truth.back().distance;
+    }
+    const size_t read = stats.expanded_nodes;
+    out.lists += static_cast<double>(read);
+    out.fewest = std::min(out.fewest, read);
+    out.most = std::max(out.most, read);
+  }
+  out.recall /= static_cast<double>(params.k * queries.num_rows);
+  out.lists /= static_cast<double>(queries.num_rows);
+  return out;
+}
+
+TEST(IvfReachTest, QueriesThatDifferReadDifferentNumbersOfLists) {
+  const Built built = Build(NarrowAndSpread(kRows, 0), Metric::kL2, 2);
+  const OwnedVectors sample = NarrowAndSpread(200, 1);
+  const OwnedVectors queries = NarrowAndSpread(200, 2);
+  const auto table = *built.index->Calibrate(2, nullptr, sample.view());
+  const SearchParams params = ParamsForRecall(table, 10, 0.95);
+  ASSERT_GT(params.reach, 0);
+  const Measured by_reach = Measure(built, queries, params);
+  EXPECT_GE(by_reach.recall, 0.92);
+  EXPECT_EQ(by_reach.fewest, 1u);
+  EXPECT_LE(by_reach.most, 4 * params.ef);
+  EXPECT_NEAR(by_reach.lists, params.ef, 0.25 * params.ef + 0.5);
+  SearchParams by_count = params;
+  by_count.reach = 0;
+  EXPECT_LT(Measure(built, queries, by_count).recall, by_reach.recall);
+
+  const auto alone = *built.index->Calibrate(1, nullptr, sample.view());
+  ASSERT_EQ(alone.size(), table.size());
+  for (size_t i = 0; i < table.size(); ++i) {
+    EXPECT_EQ(alone[i].reach, table[i].reach);
+    EXPECT_EQ(alone[i].recall, table[i].recall);
+  }
+}
+
+TEST(IvfReachTest, IsNotLearnedFromRows) {
+  const Built built = Build(NarrowAndSpread(kRows, 0), Metric::kL2, 2);
+  const auto table = *built.index->Calibrate(2, nullptr);
+  ASSERT_FALSE(table.empty());
+  for (const RecallPoint& point : table) {
+    EXPECT_EQ(point.reach, 0);
+  }
+}
+
+TEST(IvfReachTest, AnyReachStillGivesKResults) {
+  const Built built = Build(NarrowAndSpread(500, 0), Metric::kL2, 2, 20);
+  const OwnedVectors query = NarrowAndSpread(2, 1);
+  for (const float reach :
+       {1e-30f, 0.5f, 1e30f, std::numeric_limits<float>::infinity()}) {
+    for (size_t q = 0; q < 2; ++q) {
+      TopK top(100);
+      ASSERT_TRUE(built.index
+                      ->Search(query.row(q),
+                               {.k = 100, .ef = 1, .reach = reach}, {}, {},
+                               &top, nullptr)
+                      .ok());
+      EXPECT_EQ(top.TakeSorted().size(), 100u);
+    }
+  }
+  // All centroids alike: no way from the nearest to the mean.
+  const OwnedVectors same = MakeVectors(std::vector<float>(100 * kDim, 3), kDim,
+                                        ElementType::kFloat32);
+  const Built flat = Build(same, Metric::kL2, 0, 4);
+  EXPECT_TRUE(flat.index->Calibrate(1, nullptr, same.view()).ok());
+}
+
 TEST_P(IvfTest, FiltersAndDeletesStillGiveKResults) {
   const Built built = Build(base_, GetParam(), 4);
   AtomicBitmap deleted(kRows);

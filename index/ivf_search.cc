@@ -1,0 +1,151 @@
+#include "index/ivf_search.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "index/flat.h"
+#include "index/hnsw_search.h"
+#include "quant/codec.h"
+#include "src/base/status_macros.h"
+#include "src/distance/code_kernels.h"
+#include "src/distance/distance.h"
+#include "src/distance/load_row.h"
+
+namespace vicinal {
+namespace {
+
+// Rows scored at a time: their estimates stay in the first-level cache.
+constexpr size_t kScanRows = 256;
+// Fewer candidates are not worth a selection.
+constexpr size_t kMinTrim = 32;
+
+}  // namespace
+
+DistanceSpread SpreadOf(std::span<const float> distances) {
+  DistanceSpread spread{.least = distances[0]};
+  float sum = 0;
+  for (const float distance : distances) {
+    spread.least = std::min(spread.least, distance);
+    sum += distance;
+  }
+  spread.mean = sum / static_cast<float>(distances.size());
+  return spread;
+}
+
+absl::Status IvfCollector::Start() {
+  const size_t num_lists = state_.num_lists();
+  const size_t dim = state_.vectors.dim;
+  scratch_.pool.clear();
+  scratch_.floats.resize(dim);
+  LoadFloats(query_, state_.vectors.type, dim, scratch_.floats.data());
+  if (state_.metric == Metric::kCosine) {
+    NormalizeInto(scratch_.floats.data(), dim, scratch_.floats.data());
+  }
+  scratch_.distances.resize(num_lists);
+  state_.coded_centroids.Estimate(scratch_.floats.data(), &scratch_.centroids,
+                                  scratch_.distances.data());
+  scratch_.lists.resize(num_lists);
+  for (size_t i = 0; i < num_lists; ++i) {
+    scratch_.lists[i] = {scratch_.distances[i], static_cast<RowId>(i)};
+  }
+  work_.distance_computations += num_lists;
+  if (state_.codec == nullptr) return absl::OkStatus();
+  return state_.codec->Prepare(query_, state_.vectors.type, &scratch_.query);
+}
+
+size_t IvfCollector::ListsWithin(float reach, size_t mean_lists) const {
+  const DistanceSpread spread = SpreadOf(scratch_.distances);
+  const float limit = spread.least + reach * (spread.mean - spread.least);
+  size_t within = 0;
+  for (const float distance : scratch_.distances) within += distance <= limit;
+  return std::clamp<size_t>(within, 1, kMostOfMean * mean_lists);
+}
+
+absl::Status IvfCollector::ReadUpTo(size_t probes) {
+  probes = std::min(probes, state_.num_lists());
+  const auto begin = scratch_.lists.begin();
+  if (probes > num_sorted_) {
+    std::partial_sort(begin + static_cast<ptrdiff_t>(num_sorted_),
+                      begin + static_cast<ptrdiff_t>(probes),
+                      scratch_.lists.end());
+    num_sorted_ = probes;
+  }
+  while (num_read_ < probes) {
+    VICINAL_RETURN_IF_ERROR(stop_.Check());
+    VICINAL_RETURN_IF_ERROR(ReadList(scratch_.lists[num_read_++]));
+    ++work_.expanded_nodes;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status IvfCollector::ReadList(const Neighbor& list) {
+  const size_t begin = state_.offsets[list.row];
+  const size_t end = state_.offsets[list.row + 1];
+  if (state_.codec == nullptr) {
+    VectorSetView rows = state_.vectors;
+    rows.data = rows.row(begin);
+    rows.num_rows = end - begin;
+    const absl::Status status =
+        ScanBlock(rows, static_cast<RowId>(begin), state_.metric, query_,
+                  filter_, StopCondition(), out_, &work_);
+    num_found_ = out_->size();
+    return status;
+  }
+  float distance = state_.centroid_ops->one(
+      scratch_.floats.data(), state_.centroids.row(list.row).data(),
+      state_.vectors.dim);
+  if (state_.metric == Metric::kCosine) distance += 1;
+  ScanCodes(state_.codec->QueryAround(scratch_.query, distance,
+                                      state_.norms2[list.row]),
+            begin, end);
+  work_.distance_computations += end - begin;
+  return absl::OkStatus();
+}
+
+void IvfCollector::ScanCodes(const CodeQuery& query, size_t begin, size_t end) {
+  const CodeLayout& layout = state_.codec->layout();
+  const CodeKernels& kernels = ActiveCodeKernels();
+  const size_t block_bytes = CodeBlockBytes(layout);
+  const uint8_t* blocks = state_.blocks;
+  std::array<float, kScanRows> estimates;
+  std::array<uint32_t, kScanRows + 16> within;
+  // In lists near a query too few blocks are far to look for them. (Measured:
+  // one list of 60,000 x 784 1.2 to 1.7 times as fast, 245 lists no faster.)
+  // Whole blocks: rows of the lists beside this one are left out afterwards.
+  for (size_t first = begin / kCodeBlockRows * kCodeBlockRows; first < end;
+       first += kScanRows) {
+    const size_t count = std::min(kScanRows, end - first);
+    const float leave_above = state_.num_lists() == 1
+                                  ? limit_
+                                  : std::numeric_limits<float>::infinity();
+    kernels.scan_blocks(layout, query,
+                        blocks + first / kCodeBlockRows * block_bytes,
+                        (count + kCodeBlockRows - 1) / kCodeBlockRows,
+                        leave_above, estimates.data());
+    const size_t skipped = first < begin ? begin - first : 0;
+    const size_t n = ActiveKernels().select_within(
+        estimates.data() + skipped, count - skipped, limit_, within.data());
+    for (size_t i = 0; i < n; ++i) {
+      const size_t at = skipped + within[i];
+      const auto row = static_cast<RowId>(first + at);
+      if ((!accepts_all_ && !filter_.Accepts(row)) || row == excluded_) {
+        continue;
+      }
+      scratch_.pool.push_back({estimates[at], row});
+      ++num_found_;
+    }
+    // Half of what was gathered is dropped at a time, and soon, so that the
+    // limit keeps out the most of what follows.
+    if (scratch_.pool.size() >= 2 * depth_ + kMinTrim) Trim();
+  }
+}
+
+void IvfCollector::Trim() { KeepNearest(depth_, &scratch_.pool, &limit_); }
+
+}  // namespace vicinal

@@ -1,0 +1,119 @@
+// What an IVF holds and how it reads lists for one query; of index/ivf*.cc.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "index/coded_centroids.h"
+#include "index/index.h"
+#include "index/scratch_pool.h"
+#include "quant/codec.h"
+#include "src/base/bitmap.h"
+#include "src/base/cancel.h"
+#include "src/base/top_k.h"
+#include "src/base/types.h"
+#include "src/base/vector_set.h"
+#include "src/distance/distance.h"
+namespace vicinal {
+
+struct IvfScratch {
+  PreparedQuery query;
+  std::vector<float> floats;  // the query
+  CodedCentroids::Scratch centroids;
+  std::vector<float> distances;  // of the centroids, estimated
+  std::vector<Neighbor> lists;   // nearest first as far as they were sorted
+  std::vector<Neighbor> pool;    // candidates by their estimates
+  std::vector<RowId> rows;
+  std::vector<float> exact;
+};
+
+struct IvfState {
+  VectorSetView vectors;
+  Metric metric = Metric::kL2;
+  const DistanceOps* ops = nullptr;           // of the rows
+  const DistanceOps* centroid_ops = nullptr;  // of f32
+  MatrixView centroids;
+  CodedCentroids coded_centroids;
+  std::vector<uint32_t> offsets;
+  std::vector<float> norms2;  // of the centroids, for a codec
+  size_t bytes = 0;
+  const Codec* codec = nullptr;  // null: rows are compared
+  const uint8_t* blocks = nullptr;
+  mutable ScratchPool<IvfScratch> scratches;
+
+  size_t num_lists() const { return centroids.num_rows; }
+};
+
+// What a reach is a share of.
+struct DistanceSpread {
+  float least = 0;
+  float mean = 0;
+};
+DistanceSpread SpreadOf(std::span<const float> distances);
+
+// A query far from everything has many centroids at about one distance: a reach
+// takes in this many times the lists that it does on average, at most.
+inline constexpr size_t kMostOfMean = 4;
+
+// Reads lists for one query, nearest first. Candidates go to scratch->pool, or
+// without codes, compared exactly, to `out`.
+class IvfCollector {
+ public:
+  // depth: candidates kept in the pool.
+  IvfCollector(const IvfState& state, const void* query, const Filter& filter,
+               const StopCondition& stop, size_t depth, IvfScratch* scratch,
+               TopK* out)
+      : state_(state),
+        query_(query),
+        filter_(filter),
+        accepts_all_(filter.AcceptsAll()),
+        stop_(stop),
+        depth_(depth),
+        scratch_(*scratch),
+        out_(out) {}
+
+  // Compares the centroids. Before anything else.
+  absl::Status Start();
+  // The lists that a reach takes in: those up to d + reach * (mean - d), of the
+  // distances of all centroids, d being the least; at least one, and at most
+  // kMostOfMean times `mean_lists`.
+  size_t ListsWithin(float reach, size_t mean_lists) const;
+  // Reads lists until `probes` were read in all.
+  absl::Status ReadUpTo(size_t probes);
+  // Never a candidate: the row that is the query.
+  void Exclude(RowId row) { excluded_ = row; }
+  // Of all centroids, estimated.
+  std::span<const float> centroid_distances() const {
+    return scratch_.distances;
+  }
+  size_t num_read() const { return num_read_; }
+  size_t num_found() const { return num_found_; }
+  // The best `depth` candidates, in no order.
+  void Trim();
+  const SearchStats& work() const { return work_; }
+
+ private:
+  absl::Status ReadList(const Neighbor& list);
+  void ScanCodes(const CodeQuery& query, size_t begin, size_t end);
+
+  const IvfState& state_;
+  const void* const query_;
+  const Filter& filter_;
+  const bool accepts_all_;
+  const StopCondition& stop_;
+  const size_t depth_;
+  IvfScratch& scratch_;
+  TopK* const out_;
+  RowId excluded_ = kInvalidRow;
+  float limit_ = std::numeric_limits<float>::infinity();
+  size_t num_read_ = 0;
+  size_t num_sorted_ = 0;
+  size_t num_found_ = 0;
+  SearchStats work_;
+};
+
+}  // namespace vicinal
