@@ -48,6 +48,20 @@ class Bitmap {
     for (uint64_t word : words_) count += std::popcount(word);
     return count;
   }
+  // With another of as many bits.
+  void And(const Bitmap& other) {
+    for (size_t i = 0; i < words_.size(); ++i) words_[i] &= other.words_[i];
+  }
+  void AndNot(const Bitmap& other) {
+    for (size_t i = 0; i < words_.size(); ++i) words_[i] &= ~other.words_[i];
+  }
+  void Or(const Bitmap& other) {
+    for (size_t i = 0; i < words_.size(); ++i) words_[i] |= other.words_[i];
+  }
+  void Flip() {
+    for (uint64_t& word : words_) word = ~word;
+    if (num_bits_ % 64 != 0) words_.back() &= ~uint64_t{0} >> (-num_bits_ % 64);
+  }
 
  private:
   size_t num_bits_;

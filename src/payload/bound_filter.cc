@@ -1,7 +1,6 @@
 #include "src/payload/bound_filter.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -16,10 +15,10 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/time.h"
-#include "nlohmann/json.hpp"
 #include "src/base/status_macros.h"
+#include "src/payload/payload_json.h"
 
 namespace vicinal {
 
@@ -47,135 +46,15 @@ struct BoundFilter::Node {
 
 namespace {
 
-using Json = nlohmann::json;
 using Node = BoundFilter::Node;
 using Kind = FilterNode::Kind;
 using Op = FilterNode::Op;
 using NodePtr = std::unique_ptr<Node>;
 
-std::string BigEndian(uint64_t value) {
-  std::string out(8, '\0');
-  for (int i = 0; i < 8; ++i) out[i] = static_cast<char>(value >> (56 - 8 * i));
-  return out;
-}
-std::string KeyOfInteger(int64_t value) {
-  return BigEndian(static_cast<uint64_t>(value) ^ (uint64_t{1} << 63));
-}
-std::string KeyOfDouble(double value) {
-  const auto bits = std::bit_cast<uint64_t>(value == 0 ? 0.0 : value);
-  return BigEndian((bits >> 63) != 0 ? ~bits : bits ^ (uint64_t{1} << 63));
-}
-
 // The next key after `key`.
 std::string After(std::string key) {
   key.push_back('\0');
   return key;
-}
-
-std::optional<int64_t> MicrosOf(absl::string_view text) {
-  absl::Time time;
-  std::string error;
-  for (const char* format :
-       {absl::RFC3339_full, "%Y-%m-%d%ET%H:%M:%E*S", "%Y-%m-%d"}) {
-    if (absl::ParseTime(format, text, absl::UTCTimeZone(), &time, &error) &&
-        time != absl::InfiniteFuture() && time != absl::InfinitePast()) {
-      return absl::ToUnixMicros(time);
-    }
-  }
-  return std::nullopt;
-}
-
-// The number without a fraction, where it is one of 64 bits.
-std::optional<int64_t> IntegerOf(double value) {
-  if (value != std::trunc(value) || !(value >= -0x1p63 && value < 0x1p63)) {
-    return std::nullopt;
-  }
-  return static_cast<int64_t>(value);
-}
-
-// The key of a value under a type; nullopt: it is none of that type.
-std::optional<std::string> KeyOf(const Json& value, PayloadType type) {
-  switch (type) {
-    case PayloadType::kKeyword:
-      if (value.is_string()) return value.get_ref<const std::string&>();
-      break;
-    case PayloadType::kInt64:
-      if (value.is_number_unsigned()) {
-        const auto number = value.get<uint64_t>();
-        if (number > static_cast<uint64_t>(INT64_MAX)) return std::nullopt;
-        return KeyOfInteger(static_cast<int64_t>(number));
-      }
-      if (value.is_number_integer()) return KeyOfInteger(value.get<int64_t>());
-      if (value.is_number_float()) {
-        const std::optional<int64_t> number = IntegerOf(value.get<double>());
-        if (number.has_value()) return KeyOfInteger(*number);
-      }
-      break;
-    case PayloadType::kFloat64:
-      if (value.is_number()) return KeyOfDouble(value.get<double>());
-      break;
-    case PayloadType::kBool:
-      if (value.is_boolean()) return KeyOfInteger(value.get<bool>() ? 1 : 0);
-      break;
-    case PayloadType::kDatetime:
-      if (value.is_string()) {
-        const auto micros = MicrosOf(value.get_ref<const std::string&>());
-        if (micros.has_value()) return KeyOfInteger(*micros);
-      }
-      break;
-    case PayloadType::kUuid:
-      if (value.is_string()) {
-        const auto id = PointId::ParseUuid(value.get_ref<const std::string&>());
-        if (id.ok()) {
-          return std::string(id->uuid().begin(), id->uuid().end());
-        }
-      }
-      break;
-    case PayloadType::kGeo:
-      break;
-  }
-  return std::nullopt;
-}
-
-std::optional<GeoPoint> PlaceOf(const Json& value) {
-  if (!value.is_object()) return std::nullopt;
-  const auto lat = value.find("lat"), lon = value.find("lon");
-  if (lat == value.end() || lon == value.end() || !lat->is_number() ||
-      !lon->is_number()) {
-    return std::nullopt;
-  }
-  const GeoPoint place{lat->get<double>(), lon->get<double>()};
-  if (!(std::abs(place.lat) <= 90 && std::abs(place.lon) <= 180)) {
-    return std::nullopt;
-  }
-  return place;
-}
-
-// Calls visit(value) for the values of a path until it returns true; whether it
-// did.
-template <typename Visit>
-bool AnyValue(const Json& json, std::span<const std::string> path,
-              const Visit& visit) {
-  if (json.is_array()) {
-    for (const Json& element : json) {
-      if (AnyValue(element, path, visit)) return true;
-    }
-    return false;
-  }
-  if (path.empty()) return !json.is_null() && visit(json);
-  if (!json.is_object()) return false;
-  const auto found = json.find(path[0]);
-  return found != json.end() && AnyValue(*found, path.subspan(1), visit);
-}
-
-bool IsInRanges(const std::vector<KeyRange>& ranges, absl::string_view key) {
-  auto it = std::upper_bound(ranges.begin(), ranges.end(), key,
-                             [](absl::string_view k, const KeyRange& range) {
-                               return k < range.begin;
-                             });
-  if (it == ranges.begin()) return false;
-  --it;
-  return !it->end.has_value() || key < *it->end;
 }
 
 bool Matches(const Node& node, const PointId& id, const Json& json) {
@@ -216,6 +95,69 @@ bool Matches(const Node& node, const PointId& id, const Json& json) {
   return false;
 }
 
+const Bitmap& Possible(const RowBounds& bounds) {
+  return bounds.possible.has_value() ? *bounds.possible : bounds.certain;
+}
+
+RowBounds BoundsOf(const Node& node, size_t num_rows, const FieldRows& fields) {
+  RowBounds out{Bitmap(num_rows), std::nullopt};
+  bool known = true;
+  const auto field = [&] {
+    return PayloadField{absl::StrJoin(node.path, "."), node.type};
+  };
+  switch (node.kind) {
+    case Node::Kind::kTrue:
+      out.certain.Flip();
+      break;
+    case Node::Kind::kFalse:
+      break;
+    case Node::Kind::kAnd:
+    case Node::Kind::kOr: {
+      out = BoundsOf(*node.children[0], num_rows, fields);
+      for (size_t i = 1; i < node.children.size(); ++i) {
+        const RowBounds child = BoundsOf(*node.children[i], num_rows, fields);
+        if (child.possible.has_value() && !out.possible.has_value()) {
+          out.possible = out.certain;
+        }
+        if (node.kind == Node::Kind::kAnd) {
+          if (out.possible.has_value()) out.possible->And(Possible(child));
+          out.certain.And(child.certain);
+        } else {
+          if (out.possible.has_value()) out.possible->Or(Possible(child));
+          out.certain.Or(child.certain);
+        }
+      }
+      break;
+    }
+    case Node::Kind::kNot:
+      out = BoundsOf(*node.children[0], num_rows, fields);
+      if (out.possible.has_value()) {
+        std::swap(out.certain, *out.possible);
+        out.possible->Flip();
+      }
+      out.certain.Flip();
+      break;
+    case Node::Kind::kKeys:
+      known = fields.AddRows(field(), node.ranges, &out.certain);
+      break;
+    case Node::Kind::kGeo:
+      known = fields.AddRowsIn(field(), node.area, &out.certain);
+      break;
+    case Node::Kind::kId:
+      known = fields.AddRowsOf(node.ids, &out.certain);
+      break;
+    case Node::Kind::kExists:
+    case Node::Kind::kElement:
+      known = false;
+      break;
+  }
+  if (!known) {
+    out.possible.emplace(num_rows);
+    out.possible->Flip();
+  }
+  return out;
+}
+
 bool NeedsPayload(const Node& node) {
   switch (node.kind) {
     case Node::Kind::kTrue:
@@ -242,8 +184,9 @@ absl::string_view NameOf(const Literal& literal) {
 // What a comparison asks of keys.
 class Binder {
  public:
-  Binder(std::span<const PayloadField> fields, const FilterLimits& limits)
-      : fields_(fields), limits_(limits) {}
+  Binder(std::span<const PayloadField> fields, const FilterLimits& limits,
+         bool declared_only)
+      : fields_(fields), limits_(limits), declared_only_(declared_only) {}
 
   absl::StatusOr<NodePtr> Bind(const FilterNode& in, const std::string& prefix,
                                size_t depth);
@@ -284,6 +227,7 @@ class Binder {
 
   const std::span<const PayloadField> fields_;
   const FilterLimits& limits_;
+  const bool declared_only_;
   size_t num_nodes_ = 0;
   size_t num_literals_ = 0;
   size_t string_bytes_ = 0;
@@ -685,6 +629,12 @@ absl::StatusOr<NodePtr> Binder::Bind(const FilterNode& in,
   }
   VICINAL_RETURN_IF_ERROR(CheckPath(in));
   const std::string full = prefix + in.path;
+  if (declared_only_ && in.kind != Kind::kElement && FieldOf(full) == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "filter: ", full,
+        " has no payload index, and this collection refuses to filter "
+        "without; create one"));
+  }
   switch (in.kind) {
     case Kind::kElement:
       return Join(in, prefix, depth);
@@ -710,18 +660,21 @@ absl::StatusOr<NodePtr> Binder::Bind(const FilterNode& in,
 
 }  // namespace
 
-absl::string_view PayloadTypeName(PayloadType type) {
-  constexpr absl::string_view kNames[] = {"?",    "keyword",  "i64",  "f64",
-                                          "bool", "datetime", "uuid", "geo"};
-  const auto i = static_cast<size_t>(type);
-  return kNames[i < std::size(kNames) ? i : 0];
+bool IsInRanges(std::span<const KeyRange> ranges, absl::string_view key) {
+  auto it = std::upper_bound(ranges.begin(), ranges.end(), key,
+                             [](absl::string_view k, const KeyRange& range) {
+                               return k < range.begin;
+                             });
+  if (it == ranges.begin()) return false;
+  --it;
+  return !it->end.has_value() || key < *it->end;
 }
 
 absl::StatusOr<BoundFilter> BoundFilter::Bind(
     const FilterNode& filter, std::span<const PayloadField> fields,
-    const FilterLimits& limits) {
-  VICINAL_ASSIGN_OR_RETURN(NodePtr root,
-                           Binder(fields, limits).Bind(filter, "", 1));
+    const FilterLimits& limits, bool declared_only) {
+  VICINAL_ASSIGN_OR_RETURN(
+      NodePtr root, Binder(fields, limits, declared_only).Bind(filter, "", 1));
   return BoundFilter(std::move(root));
 }
 
@@ -739,14 +692,15 @@ bool BoundFilter::accepts_none() const {
   return root_->kind == Node::Kind::kFalse;
 }
 
+RowBounds BoundFilter::Bounds(size_t num_rows, const FieldRows& fields) const {
+  return BoundsOf(*root_, num_rows, fields);
+}
+
 bool BoundFilter::needs_payload() const { return NeedsPayload(*root_); }
 
 bool BoundFilter::Matches(const PointId& id, absl::string_view payload) const {
   // Payloads were checked when they were written.
-  const Json json =
-      payload.empty() || !needs_payload()
-          ? Json::object()
-          : Json::parse(payload, nullptr, /*allow_exceptions=*/false);
+  const Json json = ParsePayload(needs_payload() ? payload : "");
   return ::vicinal::Matches(*root_, id, json);
 }
 

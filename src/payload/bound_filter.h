@@ -1,13 +1,6 @@
 // A filter checked against the fields that a schema declares, ready to be
 // evaluated. Its conditions are sets of keys: the values of a field as bytes
-// that sort as the values do.
-//
-//   keyword   the bytes of a string
-//   int64     8 bytes, big-endian, the sign flipped
-//   float64   the same of a double: the sign flipped, or all bits of a negative
-//   bool      the same of 0 and 1
-//   datetime  the same of microseconds since 1970
-//   uuid      its 16 bytes
+// that sort as the values do (payload_key.h).
 #pragma once
 
 #include <cstddef>
@@ -18,48 +11,50 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "src/base/bitmap.h"
 #include "src/base/point_id.h"
 #include "src/payload/filter.h"
+#include "src/payload/payload_key.h"
 
 namespace vicinal {
 
-enum class PayloadType : uint8_t {
-  kKeyword = 1,  // a string
-  kInt64 = 2,    // a number without a fraction, of 64 bits
-  kFloat64 = 3,  // any number
-  kBool = 4,
-  // A string of RFC 3339: a date, or a date and a time with or without zone;
-  // what is left out is midnight, and UTC.
-  kDatetime = 5,
-  kUuid = 6,  // a string
-  kGeo = 7,   // {"lat": degrees, "lon": degrees}
-};
-absl::string_view PayloadTypeName(PayloadType type);
+// ranges: ascending, apart.
+bool IsInRanges(std::span<const KeyRange> ranges, absl::string_view key);
 
-// A field of the payload whose type is known.
-struct PayloadField {
-  std::string path;
-  PayloadType type = PayloadType::kKeyword;
-
-  friend bool operator==(const PayloadField&, const PayloadField&) = default;
+// What is known of the fields of some rows, by indexes. The three set bits of
+// rows, or return false: not known.
+class FieldRows {
+ public:
+  virtual ~FieldRows() = default;
+  // Rows that have a key in one of the ranges: ascending, apart.
+  virtual bool AddRows(const PayloadField& field,
+                       std::span<const KeyRange> ranges,
+                       Bitmap* rows) const = 0;
+  // Rows that have a place in the area (kTrue: anywhere).
+  virtual bool AddRowsIn(const PayloadField& field, const FilterNode& area,
+                         Bitmap* rows) const = 0;
+  virtual bool AddRowsOf(const absl::flat_hash_set<PointId>& ids,
+                         Bitmap* rows) const = 0;
 };
 
-// Keys k with begin <= k < end; no end: all from begin.
-struct KeyRange {
-  std::string begin;
-  std::optional<std::string> end;
+// What a filter accepts as far as indexes know.
+struct RowBounds {
+  Bitmap certain;
+  std::optional<Bitmap> possible;  // none: just the certain ones
 };
 
 // Const and thread-safe.
 class BoundFilter {
  public:
-  // InvalidArgument: over a limit, or a literal that the field's type has not;
-  // Unimplemented: kMatch.
+  // InvalidArgument: over a limit, a literal that the field's type has not, or
+  // with declared_only a field that is not in `fields`; Unimplemented: kMatch.
   static absl::StatusOr<BoundFilter> Bind(const FilterNode& filter,
                                           std::span<const PayloadField> fields,
-                                          const FilterLimits& limits = {});
+                                          const FilterLimits& limits = {},
+                                          bool declared_only = false);
 
   BoundFilter(BoundFilter&&) noexcept;
   BoundFilter& operator=(BoundFilter&&) noexcept;
@@ -72,6 +67,9 @@ class BoundFilter {
   bool needs_payload() const;
   // `payload`: JSON text of an object, or empty.
   bool Matches(const PointId& id, absl::string_view payload) const;
+
+  // Over num_rows rows, without a look at payloads.
+  RowBounds Bounds(size_t num_rows, const FieldRows& fields) const;
 
   struct Node;
 

@@ -97,6 +97,9 @@ struct FilterLimits {
   size_t max_text_bytes = 1 << 20;    // of a filter as text
 };
 
+// Areas are on a sphere of the earth's mean radius.
+inline constexpr double kEarthMeters = 6'371'008.8;
+
 // InvalidArgument: the points or the radius of a geo condition are none.
 absl::Status CheckGeometry(const FilterNode& node, const FilterLimits& limits);
 // Whether the place is in the area of a geo condition that was checked.

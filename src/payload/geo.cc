@@ -1,4 +1,4 @@
-// Areas on the earth, a sphere of its mean radius.
+// Areas on the earth.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -12,7 +12,6 @@
 namespace vicinal {
 namespace {
 
-constexpr double kEarthMeters = 6'371'008.8;
 constexpr double kRadians = std::numbers::pi / 180;
 
 // Along the great circle (the haversine formula).
