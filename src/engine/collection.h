@@ -94,6 +94,13 @@ struct RecallStats {
   uint64_t num_calibrations = 0;  // for missed targets, since the open
 };
 
+struct PayloadIndexStats {
+  PayloadField field;
+  bool ready = false;        // every sealed segment has it
+  uint64_t num_indexed = 0;  // rows of segments that have it
+  uint64_t file_bytes = 0;
+};
+
 struct CollectionStats {
   uint64_t num_points = 0;   // live
   uint64_t num_indexed = 0;  // live rows of sealed segments
@@ -103,7 +110,8 @@ struct CollectionStats {
   uint64_t search_major_faults = 0;
   std::vector<SegmentStats> segments;
   std::vector<RecallStats> recall;  // of fields whose recall was looked at
-  bool degraded = false;            // an index file is being rebuilt
+  std::vector<PayloadIndexStats> payload_indexes;  // as in the schema
+  bool degraded = false;  // an index file is being rebuilt
 };
 
 class Collection {

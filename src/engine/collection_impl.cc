@@ -22,6 +22,7 @@
 #include "src/base/status_macros.h"
 #include "src/engine/commit_part.h"
 #include "src/engine/compactor.h"
+#include "src/engine/payload_indexer.h"
 #include "src/engine/segment_file.h"
 #include "storage/segment_path.h"
 
@@ -97,6 +98,15 @@ void CollectionImpl::SetSchema(CollectionSchema schema) {
   schemas_.push_back(
       std::make_unique<const CollectionSchema>(std::move(schema)));
   schema_.store(schemas_.back().get(), std::memory_order_release);
+}
+
+void CollectionImpl::ForgetPayloadField(const PayloadField& field) {
+  view_.Load()->ForEachNewestFirst([&](const auto& segment) {
+    segment->keys().KeepOnly(schema().payload_fields);
+  });
+  for (const auto& segment : view_.Load()->sealed) {
+    RemoveFieldIndexes(folder_, {&field, 1}, segment->entry().number);
+  }
 }
 
 std::chrono::steady_clock::time_point CollectionImpl::last_write() const {
@@ -380,6 +390,7 @@ absl::Status CollectionImpl::FinishBuild(
     std::filesystem::remove(segment_file::IndexPath(folder_, number), ignored);
     std::filesystem::remove(segment_file::VectorsPath(folder_, number),
                             ignored);
+    RemoveFieldIndexes(folder_, schema().payload_fields, number);
   }
   return absl::OkStatus();
 }

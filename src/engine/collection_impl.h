@@ -47,6 +47,10 @@ struct EngineContext {
   ThreadPool* query_pool = nullptr;
   // Memory of all segments that wait for their index.
   std::shared_ptr<std::atomic<size_t>> unindexed_bytes;
+  // Database::DropPayloadIndex, for an operation that was cancelled.
+  std::function<absl::Status(absl::string_view collection,
+                             absl::string_view path)>
+      drop_payload_index;
 };
 
 // Three parties, each with its own part below:
@@ -110,6 +114,8 @@ class CollectionImpl final
   const CollectionStore& store() const { return store_; }
   const std::string& folder() const { return folder_; }
   void SetSchema(CollectionSchema schema);  // one caller at a time
+  // After it left the schema: its indexes, in memory and as files.
+  void ForgetPayloadField(const PayloadField& field);
   void MarkDropped() { dropped_.store(true, std::memory_order_release); }
   bool dropped() const { return dropped_.load(std::memory_order_acquire); }
 

@@ -20,6 +20,7 @@
 #include "src/distance/distance.h"
 #include "src/engine/collection_impl.h"
 #include "src/engine/id_table.h"
+#include "src/engine/payload_indexer.h"
 #include "src/engine/segment_file.h"
 #include "storage/segment_path.h"
 
@@ -74,6 +75,9 @@ absl::Status CollectionImpl::MapSegments(View* view,
             std::min(placement.max_ram_bytes, (*segment)->ram_bytes());
       }
       CheckPlacement(**segment);
+      OpenFieldIndexes(
+          folder_, schema().payload_fields, **segment,
+          [this](const absl::Status& damage) { WarnOfDamage(damage); });
       view->sealed.push_back(*std::move(segment));
     } else if (absl::IsDataLoss(segment.status())) {
       WarnOfDamage(segment.status());
@@ -189,6 +193,9 @@ void CollectionImpl::RemoveOrphans() const {
   for (const SegmentEntry& entry : manifest_.segments) {
     wanted.insert(segment_file::IndexPath(folder_, entry.number));
     wanted.insert(segment_file::VectorsPath(folder_, entry.number));
+    for (const PayloadField& field : schema().payload_fields) {
+      wanted.insert(FieldIndexPath(folder_, entry.number, field));
+    }
   }
   std::error_code error;
   for (const auto& file : std::filesystem::directory_iterator(folder_, error)) {

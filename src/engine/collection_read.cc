@@ -346,7 +346,7 @@ absl::StatusOr<std::vector<std::optional<StoredPoint>>> CollectionImpl::Fetch(
 
 absl::StatusOr<BoundFilter> CollectionImpl::Bind(
     const FilterNode& filter) const {
-  return BoundFilter::Bind(filter, {});
+  return BindToSchema(filter, schema());
 }
 
 absl::Status CollectionImpl::ScanMatching(
@@ -394,8 +394,44 @@ absl::Status CollectionImpl::ScanMatching(
   return more ? flush().status() : absl::OkStatus();
 }
 
+namespace {
+
+// Attempts to count between two commits, while they come one after the other.
+constexpr int kCountAttempts = 8;
+
+uint64_t NumLive(const Segment& segment, const RowSet& set) {
+  if (segment.num_deleted() == 0) return set.count;
+  uint64_t count = 0;
+  set.accepted.ForEach([&](RowId row) { count += !segment.IsDead(row); });
+  return count;
+}
+
+}  // namespace
+
 absl::StatusOr<uint64_t> CollectionImpl::CountMatching(
     const FilterNode& filter, const StopCondition& stop) const {
+  VICINAL_ASSIGN_OR_RETURN(const std::shared_ptr<RowFilter> rows,
+                           row_filters_.Get(filter, schema(), store_));
+  // By the rows of the segments, which are mostly remembered after the first
+  // attempt.
+  for (int attempt = 0; attempt < kCountAttempts; ++attempt) {
+    const uint64_t epoch = epoch_.load(std::memory_order_acquire);
+    const std::shared_ptr<const View> view = view_.Load();
+    rows->ForgetOthers(*view);
+    uint64_t count = 0;
+    absl::Status status;
+    view->ForEachNewestFirst([&](const auto& segment) {
+      if (!status.ok()) return;
+      const auto set = rows->RowsOf(*segment, segment->num_rows(), stop);
+      status = set.status();
+      if (status.ok()) count += NumLive(*segment, **set);
+    });
+    VICINAL_RETURN_IF_ERROR(status);
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (epoch % 2 == 0 && epoch_.load(std::memory_order_relaxed) == epoch) {
+      return count;
+    }
+  }
   VICINAL_ASSIGN_OR_RETURN(const BoundFilter bound, Bind(filter));
   const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
   uint64_t count = 0;
@@ -481,7 +517,7 @@ absl::Status CollectionImpl::AddFilters(const Query& query,
   const FilterNode* filter = std::get<RetrieveStage>(query.stage).filter.get();
   if (filter == nullptr || filters->contains(filter)) return absl::OkStatus();
   VICINAL_ASSIGN_OR_RETURN((*filters)[filter],
-                           row_filters_.Get(*filter, store_));
+                           row_filters_.Get(*filter, schema(), store_));
   return absl::OkStatus();
 }
 
@@ -559,6 +595,17 @@ CollectionStats CollectionImpl::stats() const {
   stats.search_major_faults =
       search_major_faults_.load(std::memory_order_relaxed);
   stats.recall = recall_watch_.stats();
+  for (const PayloadField& field : schema().payload_fields) {
+    PayloadIndexStats index{.field = field, .ready = true};
+    for (const auto& segment : view->sealed) {
+      const auto found = segment->keys().Find(field);
+      index.ready = index.ready && found != nullptr;
+      if (found == nullptr) continue;
+      index.num_indexed += segment->num_rows();
+      index.file_bytes += found->file_bytes();
+    }
+    stats.payload_indexes.push_back(std::move(index));
+  }
   stats.degraded = has_recovered();
   return stats;
 }

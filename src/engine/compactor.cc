@@ -15,12 +15,14 @@
 #include <utility>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "src/base/mutex.h"
 #include "src/base/status_macros.h"
+#include "src/engine/payload_indexer.h"
 #include "src/engine/segment_builder.h"
 #include "src/engine/segment_file.h"
 
@@ -110,6 +112,19 @@ std::shared_ptr<Operation> Compactor::Optimize(
   return operation;
 }
 
+std::shared_ptr<Operation> Compactor::IndexPayloads(
+    std::shared_ptr<CollectionImpl> collection, PayloadField field) {
+  std::shared_ptr<Operation> operation =
+      operations_->Start("payload_index", collection->schema().name);
+  operation->SetPhase(field.path);
+  MutexLock lock(mu_);
+  index_requests_.push_back(
+      {std::move(collection), {operation, std::move(field)}});
+  woken_ = true;
+  wake_.NotifyAll();
+  return operation;
+}
+
 bool Compactor::stopping() const {
   MutexLock lock(mu_);
   return stopping_;
@@ -141,10 +156,14 @@ void Compactor::Loop() {
       trimmed = true;
     }
   }
+  const absl::Status closed = absl::CancelledError("the database was closed");
   for (const std::unique_ptr<State>& state : states_) {
-    if (!state->optimizing.has_value()) continue;
-    state->optimizing->operation->Finish(
-        absl::CancelledError("the database was closed"));
+    if (state->optimizing.has_value()) {
+      state->optimizing->operation->Finish(closed);
+    }
+    for (const IndexRequest& request : state->indexing) {
+      request.operation->Finish(closed);
+    }
   }
 }
 
@@ -172,6 +191,9 @@ bool Compactor::DoOne() {
   if (best.has_value()) {
     RunJob(best_state, *std::move(best));
     return true;
+  }
+  for (const std::unique_ptr<State>& state : states_) {
+    if (IndexOne(state.get(), now)) return true;
   }
   SealForRoom();
   for (const std::unique_ptr<State>& state : states_) {
@@ -236,6 +258,18 @@ void Compactor::TakeRequests() {
         absl::NotFoundError("the collection was dropped"));
     return true;
   });
+  for (auto& [collection, request] : index_requests_) {
+    const auto state = std::find_if(
+        states_.begin(), states_.end(),
+        [&](const auto& s) { return s->collection == collection; });
+    if (state != states_.end()) {
+      (*state)->indexing.push_back(std::move(request));
+    } else {
+      request.operation->Finish(
+          absl::NotFoundError("the collection was dropped"));
+    }
+  }
+  index_requests_.clear();
 }
 
 bool Compactor::DeleteDropped() {
@@ -250,6 +284,10 @@ bool Compactor::DeleteDropped() {
     if (state->collection != collection) return false;
     if (state->optimizing.has_value()) {
       state->optimizing->operation->Finish(
+          absl::NotFoundError("the collection was dropped"));
+    }
+    for (const IndexRequest& request : state->indexing) {
+      request.operation->Finish(
           absl::NotFoundError("the collection was dropped"));
     }
     return true;
@@ -506,6 +544,19 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
   absl::Status status = built.status();
   if (status.ok() && built->segment != nullptr) {
     collection.CheckPlacement(*built->segment);
+    operation->SetPhase("payload indexes");
+    // It hears of deaths when it takes its place; the sources do at once.
+    const auto is_dead = [&](RowId row) {
+      const Ordinal ordinal = built->segment->OrdinalOf(row);
+      return absl::c_any_of(sources, [&](const auto& source) {
+        const std::optional<RowId> at = source->FindOrdinal(ordinal);
+        return at.has_value() && source->IsDead(*at);
+      });
+    };
+    status = BuildFieldIndexes(collection.store(), collection.folder(),
+                               collection.schema().payload_fields,
+                               *built->segment, is_dead, &operation->cancel(),
+                               /*progress=*/nullptr, options.fault_hook);
   }
   if (status.ok() && collection.dropped()) {
     status = absl::NotFoundError("the collection was dropped");
@@ -522,6 +573,8 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
         segment_file::IndexPath(options.folder, options.number), ignored);
     std::filesystem::remove(
         segment_file::VectorsPath(options.folder, options.number), ignored);
+    RemoveFieldIndexes(options.folder, collection.schema().payload_fields,
+                       options.number);
   }
   return status;
 }
@@ -554,6 +607,88 @@ absl::StatusOr<bool> Compactor::VerifySources(const Job& job) {
     all_sound &= sound;
   }
   return all_sound;
+}
+
+bool Compactor::IndexOne(State* state, Time now) {
+  CollectionImpl& collection = *state->collection;
+  if (collection.dropped()) return false;
+  CheckIndexed(state, /*all_done=*/false);
+  const std::vector<PayloadField>& fields = collection.schema().payload_fields;
+  const std::shared_ptr<const View> view = collection.view();
+  const auto lacks_some = [&](const auto& segment) {
+    return !FieldsWithoutIndex(fields, *segment).empty();
+  };
+  const auto lacking =
+      std::find_if(view->sealed.begin(), view->sealed.end(), lacks_some);
+  if (lacking == view->sealed.end()) {
+    CheckIndexed(state, /*all_done=*/true);
+    return false;
+  }
+  if (now < state->no_indexing_before || !context_->store->WriteHealth().ok()) {
+    return false;
+  }
+  std::shared_ptr<Operation> operation =
+      state->indexing.empty()
+          ? operations_->Start("payload_index", collection.schema().name)
+          : state->indexing.front().operation;
+  {
+    MutexLock lock(mu_);
+    building_ = &collection;
+    build_operation_ = operation;
+    if (stopping_) operation->cancel().Cancel();
+  }
+  Hook("payload_index:start");
+  if (operation->progress().total == 0) {
+    for (const auto& segment : view->sealed) {
+      if (lacks_some(segment)) {
+        operation->progress().total += segment->num_rows();
+      }
+    }
+  }
+  const absl::Status status = BuildFieldIndexes(
+      collection.store(), collection.folder(),
+      FieldsWithoutIndex(fields, **lacking), **lacking,
+      [&](RowId row) { return (*lacking)->IsDead(row); }, &operation->cancel(),
+      &operation->progress(), context_->options->segment_fault_hook);
+  {
+    MutexLock lock(mu_);
+    building_ = nullptr;
+    build_operation_ = nullptr;
+  }
+  if (state->indexing.empty()) operation->Finish(status);
+  if (!status.ok() && !absl::IsCancelled(status)) {
+    state->no_indexing_before = now + kFirstBackoff;
+    if (context_->options->warn) {
+      context_->options->warn(absl::StrCat(
+          "A payload index of collection \"", collection.schema().name,
+          "\" cannot be built and is tried again: ", status.message()));
+    }
+  }
+  Hook("payload_index:done");
+  return true;
+}
+
+void Compactor::CheckIndexed(State* state, bool all_done) {
+  const std::string& name = state->collection->schema().name;
+  std::erase_if(state->indexing, [&](const IndexRequest& request) {
+    if (request.operation->cancel().cancelled() && !stopping()) {
+      const absl::Status dropped =
+          context_->drop_payload_index(name, request.field.path);
+      request.operation->Finish(
+          dropped.ok() || absl::IsNotFound(dropped)
+              ? absl::CancelledError("the operation was cancelled")
+              : dropped);
+      return true;
+    }
+    if (!all_done) return false;
+    const std::vector<PayloadField>& fields =
+        state->collection->schema().payload_fields;
+    request.operation->Finish(
+        std::find(fields.begin(), fields.end(), request.field) != fields.end()
+            ? absl::OkStatus()
+            : absl::CancelledError("the index was dropped meanwhile"));
+    return true;
+  });
 }
 
 bool Compactor::VerifyOne(State* state, Time now) {

@@ -48,6 +48,10 @@ class Compactor {
   void Wake();
   std::shared_ptr<Operation> Optimize(
       std::shared_ptr<CollectionImpl> collection, size_t max_segments);
+  // Of a field that was just declared. Done when every sealed segment has all
+  // of its indexes; cancelled, the field is declared no more.
+  std::shared_ptr<Operation> IndexPayloads(
+      std::shared_ptr<CollectionImpl> collection, PayloadField field);
 
  private:
   using Time = std::chrono::steady_clock::time_point;
@@ -64,6 +68,10 @@ class Compactor {
     // Versions below this are to be sealed.
     Ordinal target = 0;
   };
+  struct IndexRequest {
+    std::shared_ptr<Operation> operation;
+    PayloadField field;
+  };
   // What the thread knows of one collection.
   struct State {
     std::shared_ptr<CollectionImpl> collection;
@@ -74,6 +82,8 @@ class Compactor {
     Time next_recall_check;
     Time next_recovery;  // of a segment whose records cannot be read
     std::optional<OptimizeRequest> optimizing;
+    Time no_indexing_before;  // after one failed
+    std::vector<IndexRequest> indexing;
   };
 
   void Loop();
@@ -104,6 +114,10 @@ class Compactor {
   // The same for all that a build copies, as it gives the copy a checksum of
   // its own: always, however long ago they were read before.
   absl::StatusOr<bool> VerifySources(const Job& job);
+  // One segment that lacks an index of a payload field; false: none does.
+  bool IndexOne(State* state, Time now);
+  // Ends the requests for which nothing is left to do, or that were cancelled.
+  void CheckIndexed(State* state, bool all_done);
   // One segment that was not read since the open, when nothing else is due.
   bool VerifyOne(State* state, Time now);
   // Asks a query again, exactly, when nothing else is due.
@@ -127,6 +141,8 @@ class Compactor {
   std::vector<std::shared_ptr<CollectionImpl>> dropped_ ABSL_GUARDED_BY(mu_);
   std::vector<std::pair<std::shared_ptr<CollectionImpl>, OptimizeRequest>>
       requests_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::pair<std::shared_ptr<CollectionImpl>, IndexRequest>>
+      index_requests_ ABSL_GUARDED_BY(mu_);
   const CollectionImpl* building_ ABSL_GUARDED_BY(mu_) = nullptr;
   std::shared_ptr<Operation> build_operation_ ABSL_GUARDED_BY(mu_);
 

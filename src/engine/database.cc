@@ -89,6 +89,12 @@ class DatabaseImpl final : public Database {
   absl::StatusOr<std::shared_ptr<Collection>> UpdateIndexParams(
       absl::string_view name, std::span<const IndexParamsChange> changes,
       std::optional<MemorySpec> memory) override;
+  absl::StatusOr<std::shared_ptr<Operation>> CreatePayloadIndex(
+      absl::string_view name, PayloadField field) override;
+  absl::Status DropPayloadIndex(absl::string_view name,
+                                absl::string_view path) override;
+  absl::Status SetIndexedFiltersOnly(absl::string_view name,
+                                     bool only) override;
   absl::Status DropCollection(absl::string_view name) override;
 
   OperationRegistry& operations() override { return operations_; }
@@ -100,6 +106,9 @@ class DatabaseImpl final : public Database {
   absl::Status DeleteLeftovers(const std::vector<CollectionNumber>& known);
   absl::StatusOr<std::shared_ptr<CollectionImpl>> Find(
       absl::string_view name) const;
+  // Durably, and for the collection. InvalidArgument: it is not valid.
+  absl::Status StoreSchema(CollectionImpl& collection, CollectionSchema schema)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_mu_);
 
   const DatabaseOptions options_;
   const std::unique_ptr<RecordStore> store_;
@@ -128,6 +137,10 @@ DatabaseImpl::DatabaseImpl(const DatabaseOptions& options,
   context_.options = &options_;
   context_.store = store_.get();
   context_.unindexed_bytes = std::make_shared<std::atomic<size_t>>(0);
+  context_.drop_payload_index = [this](absl::string_view collection,
+                                       absl::string_view path) {
+    return DropPayloadIndex(collection, path);
+  };
   // Callers search, too: one thread less.
   if (query_threads > 1) {
     query_pool_ = std::make_unique<ThreadPool>(query_threads - 1);
@@ -273,14 +286,67 @@ absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::UpdateIndexParams(
     if (change.codec) field.codec = *change.codec;
   }
   if (memory.has_value()) schema.memory = *memory;
+  VICINAL_RETURN_IF_ERROR(StoreSchema(*collection, std::move(schema)));
+  return collection;
+}
+
+absl::StatusOr<std::shared_ptr<Operation>> DatabaseImpl::CreatePayloadIndex(
+    absl::string_view name, PayloadField field) {
+  MutexLock lock(change_mu_);
+  VICINAL_ASSIGN_OR_RETURN(auto collection, Find(name));
+  CollectionSchema schema = collection->schema();
+  for (const PayloadField& other : schema.payload_fields) {
+    if (other.path != field.path) continue;
+    return absl::AlreadyExistsError(absl::StrCat(
+        "payload field \"", field.path, "\" of collection \"", name,
+        "\" has an index of type ", PayloadTypeName(other.type),
+        "; drop it first to change it"));
+  }
+  schema.payload_fields.push_back(field);
+  VICINAL_RETURN_IF_ERROR(StoreSchema(*collection, std::move(schema)));
+  return compactor_->IndexPayloads(collection, std::move(field));
+}
+
+absl::Status DatabaseImpl::DropPayloadIndex(absl::string_view name,
+                                            absl::string_view path) {
+  MutexLock lock(change_mu_);
+  VICINAL_ASSIGN_OR_RETURN(auto collection, Find(name));
+  CollectionSchema schema = collection->schema();
+  const auto found = std::find_if(
+      schema.payload_fields.begin(), schema.payload_fields.end(),
+      [&](const PayloadField& field) { return field.path == path; });
+  if (found == schema.payload_fields.end()) {
+    return absl::NotFoundError(absl::StrCat("collection \"", name,
+                                            "\" has no index of payload field "
+                                            "\"",
+                                            path, "\""));
+  }
+  const PayloadField field = *found;
+  schema.payload_fields.erase(found);
+  VICINAL_RETURN_IF_ERROR(StoreSchema(*collection, std::move(schema)));
+  collection->ForgetPayloadField(field);
+  return absl::OkStatus();
+}
+
+absl::Status DatabaseImpl::SetIndexedFiltersOnly(absl::string_view name,
+                                                 bool only) {
+  MutexLock lock(change_mu_);
+  VICINAL_ASSIGN_OR_RETURN(auto collection, Find(name));
+  CollectionSchema schema = collection->schema();
+  schema.indexed_filters_only = only;
+  return StoreSchema(*collection, std::move(schema));
+}
+
+absl::Status DatabaseImpl::StoreSchema(CollectionImpl& collection,
+                                       CollectionSchema schema) {
   if (const auto violations = ValidateSchema(schema, options_.limits);
       !violations.empty()) {
     return InvalidSchema(violations);
   }
   VICINAL_RETURN_IF_ERROR(
-      PutDescriptor(store_.get(), collection->number(), schema.Encode()));
-  collection->SetSchema(std::move(schema));
-  return collection;
+      PutDescriptor(store_.get(), collection.number(), schema.Encode()));
+  collection.SetSchema(std::move(schema));
+  return absl::OkStatus();
 }
 
 absl::Status DatabaseImpl::DropCollection(absl::string_view name) {

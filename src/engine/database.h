@@ -120,6 +120,19 @@ class Database {
   virtual absl::StatusOr<std::shared_ptr<Collection>> UpdateIndexParams(
       absl::string_view name, std::span<const IndexParamsChange> changes,
       std::optional<MemorySpec> memory = std::nullopt) = 0;
+  // Declares a payload field: from now on filters know its type, and points
+  // that are written have it indexed. The operation indexes the others;
+  // cancelled, it drops the index again. NotFound; InvalidArgument: see
+  // ValidateSchema; AlreadyExists: the path is declared; ResourceExhausted: the
+  // disk is full.
+  virtual absl::StatusOr<std::shared_ptr<Operation>> CreatePayloadIndex(
+      absl::string_view name, PayloadField field) = 0;
+  // NotFound: no such collection, or no such index.
+  virtual absl::Status DropPayloadIndex(absl::string_view name,
+                                        absl::string_view path) = 0;
+  // Whether filters over fields without an index are refused. NotFound.
+  virtual absl::Status SetIndexedFiltersOnly(absl::string_view name,
+                                             bool only) = 0;
   // Gone when it returns OK; searches under way finish. NotFound.
   virtual absl::Status DropCollection(absl::string_view name) = 0;
 

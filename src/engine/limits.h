@@ -15,6 +15,7 @@ struct Limits {
   size_t max_id_bytes = 512;            // string ids
   size_t max_payload_bytes = 1 << 20;   // JSON text of one point
   size_t max_payload_depth = 64;        // nesting of that JSON
+  size_t max_payload_fields = 64;       // with an index, of a collection
   size_t max_batch_points = 65'536;     // points of one write, get or delete
   size_t max_message_bytes = 64 << 20;  // one gRPC message
   size_t max_k = 16'384;                // results of one query

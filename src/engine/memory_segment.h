@@ -59,6 +59,7 @@ class MemorySegment final : public Segment {
   std::optional<RowId> FindOrdinal(Ordinal ordinal) const override;
   std::optional<RowId> FindId(const PointId& id, uint64_t hash) const override;
   bool Kill(RowId row) override;
+  bool has_columns() const override { return true; }
   absl::Status Search(const SegmentQuery& query, const StopCondition& stop,
                       TopK* out, SearchStats* stats) const override {
     return SearchRows(query, 0, num_rows(), stop, out, stats);

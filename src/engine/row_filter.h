@@ -5,17 +5,20 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "src/base/bitmap.h"
 #include "src/base/cancel.h"
 #include "src/base/mutex.h"
 #include "src/base/types.h"
+#include "src/engine/schema.h"
 #include "src/engine/segment.h"
 #include "src/engine/view.h"
 #include "src/payload/bound_filter.h"
@@ -30,14 +33,16 @@ struct RowSet {
   size_t count = 0;  // of bits that are set
 };
 
-// Evaluates a segment when it is first asked about, from the payloads in
+// Evaluates a segment when it is first asked about, by the indexes of declared
+// fields as far as they know and for the other rows from the payloads in
 // storage (4 us and the parsing of each), and remembers the answer: what a
 // row's payload is never changes, a change makes another row. Thread-safe.
 class RowFilter {
  public:
-  // Borrows the store.
-  RowFilter(BoundFilter filter, const CollectionStore& store)
-      : filter_(std::move(filter)), store_(store) {}
+  // Borrows the store and the fields, those that the filter was bound to.
+  RowFilter(BoundFilter filter, std::span<const PayloadField> fields,
+            const CollectionStore& store)
+      : filter_(std::move(filter)), fields_(fields), store_(store) {}
 
   // Of the rows below num_rows, which are published. A row that a commit is
   // just replacing is left out once it is dead: whoever reads the growing
@@ -51,11 +56,9 @@ class RowFilter {
   // Sets the bits of the accepted rows begin .. end.
   absl::Status Evaluate(const Segment& segment, size_t begin, size_t end,
                         const StopCondition& stop, RowSet* set) const;
-  absl::Status EvaluatePayloads(const Segment& segment,
-                                const std::vector<RowId>& rows,
-                                const StopCondition& stop, RowSet* set) const;
 
   const BoundFilter filter_;
+  const std::span<const PayloadField> fields_;
   const CollectionStore& store_;
   Mutex mu_;
   CondVar evaluated_;
@@ -67,6 +70,24 @@ class RowFilter {
       ABSL_GUARDED_BY(mu_);
 };
 
+// InvalidArgument: see BoundFilter::Bind.
+absl::StatusOr<BoundFilter> BindToSchema(const FilterNode& filter,
+                                         const CollectionSchema& schema);
+
+// Calls visit(row, payload) for those of the rows that are alive, in their
+// order. One whose payload a commit has just replaced is left out when
+// is_dead(row), which is waited for. Errors: of the store, and `stop` said so.
+using IsDeadRow = absl::FunctionRef<bool(RowId)>;
+absl::Status VisitPayloads(
+    const CollectionStore& store, const Segment& segment,
+    std::span<const RowId> rows, const StopCondition& stop, IsDeadRow is_dead,
+    absl::FunctionRef<void(RowId, absl::string_view)> visit);
+// The same of rows begin .. end.
+absl::Status VisitPayloads(
+    const CollectionStore& store, const Segment& segment, size_t begin,
+    size_t end, const StopCondition& stop, IsDeadRow is_dead,
+    absl::FunctionRef<void(RowId, absl::string_view)> visit);
+
 // The filters of late of one collection, so that a filter that is asked again
 // costs nothing but its new rows: at most 32, each a bit per row; none of them
 // longer than 64 KiB as text. Thread-safe.
@@ -75,13 +96,15 @@ class RowFilterCache {
   static constexpr size_t kMaxFilters = 32;
   static constexpr size_t kMaxTextBytes = size_t{64} << 10;
 
-  // Borrows the store. Errors: of BoundFilter::Bind.
+  // Borrows the schema and the store. Errors: of BoundFilter::Bind.
   absl::StatusOr<std::shared_ptr<RowFilter>> Get(const FilterNode& filter,
+                                                 const CollectionSchema& schema,
                                                  const CollectionStore& store);
 
  private:
   struct Entry {
-    std::string text;  // FilterToText, which tells filters apart
+    std::string text;                // FilterToText, which tells filters apart
+    const CollectionSchema* schema;  // that it was bound to
     std::shared_ptr<RowFilter> filter;
   };
 

@@ -10,20 +10,24 @@
 #include <vector>
 
 #include "absl/algorithm/container.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "src/base/coding.h"
 #include "src/base/types.h"
+#include "src/base/utf8.h"
 #include "src/engine/layout.h"
 #include "src/engine/limits.h"
+#include "src/payload/filter.h"
 
 namespace vicinal {
 namespace {
 
 // Version of the encoding below; a newer one is refused.
-constexpr uint8_t kSchemaFormat = 4;
+constexpr uint8_t kSchemaFormat = 5;
 
 bool IsNameCharacter(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' ||
@@ -46,6 +50,22 @@ std::string NameProblem(absl::string_view name, size_t max_bytes) {
     return absl::StrCat("\"", name, "\" starts with '", name.substr(0, 1),
                         "'; start with a letter, a digit or '_'");
   }
+  return "";
+}
+
+// Why `path` names no field of a payload; empty when it does.
+std::string PathProblem(absl::string_view path) {
+  const FilterLimits limits;
+  if (path.empty() || path.size() > limits.max_path_bytes) {
+    return absl::StrCat("has ", path.size(), " bytes; it must be 1 to ",
+                        limits.max_path_bytes);
+  }
+  if (path[0] == '.' || path[path.size() - 1] == '.' ||
+      absl::StrContains(path, "..")) {
+    return absl::StrCat("\"", path,
+                        "\" has an empty name; names stand between dots");
+  }
+  if (FindBadUtf8(path) < path.size()) return "is not UTF-8";
   return "";
 }
 
@@ -153,8 +173,11 @@ std::optional<size_t> CollectionSchema::FindVector(
 // codec was chosen: then for each again codec (u8), avg_bits (f32). Format 3,
 // written where a vector has lists: the same, and then for each num_lists (u32)
 // and seed (u64). Format 4, written where memory was chosen or an index is
-// automatic: the same, and then tier (u8) and budget (u64). What follows is
-// ignored, so that fields can be added.
+// automatic: the same, and then tier (u8) and budget (u64). Format 5, written
+// where payload fields are declared or filters restricted: the same, then flags
+// (u8; 1: indexed filters only), the number of payload fields (varint), and for
+// each its path (length-prefixed) and type (u8). What follows is ignored, so
+// that fields can be added.
 std::string CollectionSchema::Encode() const {
   std::string out;
   const bool has_codecs = absl::c_any_of(vectors, [](const VectorField& field) {
@@ -167,7 +190,12 @@ std::string CollectionSchema::Encode() const {
                           absl::c_any_of(vectors, [](const VectorField& field) {
                             return field.index == IndexKind::kAuto;
                           });
-  PutFixed<uint8_t>(&out, has_memory ? 4 : has_lists ? 3 : has_codecs ? 2 : 1);
+  const bool has_fields = !payload_fields.empty() || indexed_filters_only;
+  PutFixed<uint8_t>(&out, has_fields   ? 5
+                          : has_memory ? 4
+                          : has_lists  ? 3
+                          : has_codecs ? 2
+                                       : 1);
   PutLengthPrefixed(&out, name);
   PutLengthPrefixed(&out, uuid);
   PutFixed<int64_t>(&out, created_unix_micros);
@@ -182,19 +210,26 @@ std::string CollectionSchema::Encode() const {
     PutFixed<uint32_t>(&out, field.hnsw.ef_construction);
     PutFixed<uint64_t>(&out, field.hnsw.seed);
   }
-  if (!has_codecs && !has_lists && !has_memory) return out;
+  if (!has_codecs && !has_lists && !has_memory && !has_fields) return out;
   for (const VectorField& field : vectors) {
     PutFixed(&out, static_cast<uint8_t>(field.codec.kind));
     PutFixed<float>(&out, field.codec.avg_bits);
   }
-  if (!has_lists && !has_memory) return out;
+  if (!has_lists && !has_memory && !has_fields) return out;
   for (const VectorField& field : vectors) {
     PutFixed<uint32_t>(&out, field.ivf.num_lists);
     PutFixed<uint64_t>(&out, field.ivf.seed);
   }
-  if (!has_memory) return out;
+  if (!has_memory && !has_fields) return out;
   PutFixed(&out, static_cast<uint8_t>(memory.tier));
   PutFixed<uint64_t>(&out, memory.budget_bytes);
+  if (!has_fields) return out;
+  PutFixed<uint8_t>(&out, indexed_filters_only ? 1 : 0);
+  PutVarint64(&out, payload_fields.size());
+  for (const PayloadField& field : payload_fields) {
+    PutLengthPrefixed(&out, field.path);
+    PutFixed(&out, static_cast<uint8_t>(field.type));
+  }
   return out;
 }
 
@@ -274,6 +309,24 @@ absl::StatusOr<CollectionSchema> CollectionSchema::Decode(
     return damaged;
   }
   schema.memory.tier = static_cast<MemoryTier>(tier);
+  if (format < 5) return schema;
+  uint8_t flags = 0;
+  uint64_t num_fields = 0;
+  if (!ConsumeFixed(&bytes, &flags) || !ConsumeVarint64(&bytes, &num_fields) ||
+      num_fields > bytes.size()) {
+    return damaged;
+  }
+  schema.indexed_filters_only = (flags & 1) != 0;
+  for (uint64_t i = 0; i < num_fields; ++i) {
+    absl::string_view path;
+    uint8_t type = 0;
+    if (!ConsumeLengthPrefixed(&bytes, &path) || !ConsumeFixed(&bytes, &type) ||
+        type < 1 || type > static_cast<uint8_t>(PayloadType::kGeo)) {
+      return damaged;
+    }
+    schema.payload_fields.push_back(
+        {std::string(path), static_cast<PayloadType>(type)});
+  }
   return schema;
 }
 
@@ -310,6 +363,29 @@ std::vector<FieldViolation> ValidateSchema(const CollectionSchema& schema,
       out.push_back(
           {path + ".name", absl::StrCat("\"", schema.vectors[i].name,
                                         "\" stands twice; names must differ")});
+    }
+  }
+  if (schema.payload_fields.size() > limits.max_payload_fields) {
+    out.push_back(
+        {"payload_fields",
+         absl::StrCat("has ", schema.payload_fields.size(), " fields; at most ",
+                      limits.max_payload_fields, " are allowed")});
+  }
+  absl::flat_hash_set<std::string> paths;
+  for (size_t i = 0; i < schema.payload_fields.size(); ++i) {
+    const PayloadField& field = schema.payload_fields[i];
+    const std::string at = absl::StrCat("payload_fields[", i, "]");
+    if (std::string problem = PathProblem(field.path); !problem.empty()) {
+      out.push_back({at + ".path", std::move(problem)});
+    } else if (!paths.insert(field.path).second) {
+      out.push_back({at + ".path", absl::StrCat("\"", field.path,
+                                                "\" stands twice; a field has "
+                                                "one type")});
+    }
+    if (field.type < PayloadType::kKeyword || field.type > PayloadType::kGeo) {
+      out.push_back({at + ".type",
+                     "is unknown; choose keyword, i64, f64, bool, datetime, "
+                     "uuid or geo"});
     }
   }
   return out;

@@ -15,6 +15,7 @@
 #include "quant/codec.h"
 #include "src/base/types.h"
 #include "src/engine/limits.h"
+#include "src/payload/payload_key.h"
 
 namespace vicinal {
 
@@ -92,6 +93,11 @@ struct CollectionSchema {
   int64_t created_unix_micros = 0;
   std::vector<VectorField> vectors;  // 1..16; order is the field number
   MemorySpec memory;
+  // Fields of payloads whose type is known and that have an index; no path
+  // twice.
+  std::vector<PayloadField> payload_fields;
+  // Whether filters over other fields are refused (else payloads are read).
+  bool indexed_filters_only = false;
 
   // Index into vectors; nullopt when there is none of that name.
   std::optional<size_t> FindVector(absl::string_view name) const;

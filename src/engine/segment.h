@@ -14,6 +14,7 @@
 #include "src/base/top_k.h"
 #include "src/base/types.h"
 #include "src/engine/collection.h"
+#include "src/engine/segment_keys.h"
 
 namespace vicinal {
 
@@ -69,6 +70,10 @@ class Segment {
   virtual bool IsExact(const SegmentQuery& query) const = 0;
   virtual SegmentStats stats() const = 0;
 
+  // Whether keys() are columns; else indexes.
+  virtual bool has_columns() const { return false; }
+  SegmentKeys& keys() const { return keys_; }
+
   size_t num_live() const { return num_rows() - num_deleted(); }
 
  private:
@@ -78,6 +83,7 @@ class Segment {
   }
 
   const uint64_t serial_ = NextSerial();
+  mutable SegmentKeys keys_;
 };
 
 }  // namespace vicinal

@@ -35,13 +35,27 @@ std::shared_ptr<const FilterNode> FilterOf(absl::string_view text) {
   return std::make_shared<const FilterNode>(*std::move(node));
 }
 
-class FilterTest : public ::testing::TestWithParam<IndexKind> {
+// Which of the fields have an index.
+enum class Indexed { kNone, kSome, kAll };
+
+class FilterTest
+    : public ::testing::TestWithParam<std::pair<IndexKind, Indexed>> {
  protected:
   FilterTest() {
     options_.growing_segment_bytes = size_t{256} << 10;
     options_.recall_check_ms = 0;
     schema_ = SchemaOf("filtered", kDim, Metric::kL2);
-    schema_.vectors[0].index = GetParam();
+    schema_.vectors[0].index = GetParam().first;
+    if (GetParam().second != Indexed::kNone) {
+      schema_.payload_fields = {{"bucket", PayloadType::kInt64},
+                                {"tags", PayloadType::kKeyword}};
+    }
+    if (GetParam().second == Indexed::kAll) {
+      schema_.payload_fields.insert(schema_.payload_fields.end(),
+                                    {{"group", PayloadType::kFloat64},
+                                     {"even", PayloadType::kBool},
+                                     {"kind", PayloadType::kKeyword}});
+    }
     database_ = *Database::Open(folder_.path(), options_);
     collection_ = *database_->CreateCollection(schema_);
   }
@@ -74,7 +88,8 @@ class FilterTest : public ::testing::TestWithParam<IndexKind> {
   }
 
   std::map<PointId, Oracle::Stored> Accepted(const FilterNode& filter) const {
-    const BoundFilter bound = *BoundFilter::Bind(filter, {});
+    const BoundFilter bound =
+        *BoundFilter::Bind(filter, schema_.payload_fields);
     std::map<PointId, Oracle::Stored> accepted;
     for (const auto& [id, point] : points_) {
       if (bound.Matches(id, point.payload)) accepted[id] = point;
@@ -312,14 +327,27 @@ TEST_P(FilterTest, RefusesWhatCannotBeAsked) {
   EXPECT_EQ(collection_->Count(), 10u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Indexes, FilterTest,
-                         ::testing::Values(IndexKind::kFlat, IndexKind::kHnsw,
-                                           IndexKind::kIvf),
-                         [](const auto& param) {
-                           return param.param == IndexKind::kFlat   ? "flat"
-                                  : param.param == IndexKind::kHnsw ? "graph"
-                                                                    : "lists";
-                         });
+std::string NameOfParam(
+    const ::testing::TestParamInfo<std::pair<IndexKind, Indexed>>& info) {
+  const IndexKind index = info.param.first;
+  const Indexed indexed = info.param.second;
+  return std::string(index == IndexKind::kFlat   ? "flat"
+                     : index == IndexKind::kHnsw ? "graph"
+                                                 : "lists") +
+         (indexed == Indexed::kNone   ? ""
+          : indexed == Indexed::kSome ? "_some_indexed"
+                                      : "_indexed");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Indexes, FilterTest,
+    ::testing::Values(std::pair(IndexKind::kFlat, Indexed::kNone),
+                      std::pair(IndexKind::kHnsw, Indexed::kNone),
+                      std::pair(IndexKind::kIvf, Indexed::kNone),
+                      std::pair(IndexKind::kFlat, Indexed::kAll),
+                      std::pair(IndexKind::kHnsw, Indexed::kSome),
+                      std::pair(IndexKind::kIvf, Indexed::kAll)),
+    NameOfParam);
 
 }  // namespace
 }  // namespace vicinal
