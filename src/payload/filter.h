@@ -18,8 +18,8 @@
 // 1.0. A field that the schema declares has values of its type only; others
 // are no values.
 //
-// Life: built by ParseFilter or by hand, checked and bound to a schema by
-// BindFilter (bound_filter.h), which is what evaluates.
+// Life: built by ParseFilter, from the wire or by hand, checked and bound to a
+// schema by BindFilter (bound_filter.h), which is what evaluates.
 #pragma once
 
 #include <cstddef>
@@ -97,6 +97,8 @@ struct FilterLimits {
   size_t max_text_bytes = 1 << 20;    // of a filter as text
 };
 
+// InvalidArgument: it is not on the earth.
+absl::Status CheckPlace(GeoPoint place);
 // InvalidArgument: the points or the radius of a geo condition are none.
 absl::Status CheckGeometry(const FilterNode& node, const FilterLimits& limits);
 // Whether the place is in the area of a geo condition that was checked.
