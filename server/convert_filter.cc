@@ -1,5 +1,6 @@
 #include "server/convert_filter.h"
 
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>

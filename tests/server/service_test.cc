@@ -175,6 +175,35 @@ TEST_F(ServiceTest, FiltersSearchesCountsScrollsAndDeletionsByBothForms) {
   }
 }
 
+// Filters are remembered by their text, which has to tell these apart.
+TEST_F(ServiceTest, FiltersTellAUuidFromAStringThatLooksLikeOne) {
+  const std::string text = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+  v1::PointBatch batch;
+  for (const bool is_uuid : {true, false}) {
+    v1::PointRow* row = batch.add_rows();
+    is_uuid ? row->mutable_id()->set_uuid(text)
+            : row->mutable_id()->set_string(text);
+    v1::Vector* vector = row->add_vectors();
+    vector->set_name("l2");
+    for (int i = 0; i < 4; ++i) vector->add_values(1);
+  }
+  Upsert(batch);
+  const auto find = [&](const v1::PointId& id) {
+    v1::SearchRequest search = NearestTo(1, 3);
+    *search.mutable_query()
+         ->mutable_retrieve()
+         ->mutable_filter()
+         ->mutable_expression()
+         ->mutable_ids()
+         ->add_ids() = id;
+    return Search(search).result().ids();
+  };
+  const v1::PointIds by_uuid = find(batch.rows(0).id());
+  EXPECT_EQ(by_uuid.uuids().size(), 16u);
+  EXPECT_EQ(by_uuid.strings_size(), 0);
+  EXPECT_THAT(find(batch.rows(1).id()).strings(), ElementsAre(text));
+}
+
 TEST_F(ServiceTest, GetReturnsWhatExistsInTheOrderAskedInBothForms) {
   Upsert(Batch(1, 5));
   v1::GetRequest request;
