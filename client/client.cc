@@ -344,7 +344,7 @@ absl::StatusOr<uint64_t> Client::Count(absl::string_view collection,
                                        const v1::Filter& filter) {
   v1::CountRequest request;
   request.set_collection(collection.data(), collection.size());
-  if (!filter.text().empty()) *request.mutable_filter() = filter;
+  if (!IsBlank(filter)) *request.mutable_filter() = filter;
   v1::CountResponse response;
   VICINAL_RETURN_IF_ERROR(
       Run(VICINAL_CALL(points, Count), request, &response, true));

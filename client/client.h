@@ -21,6 +21,7 @@
 #include "vicinal/v1/admin.pb.h"
 #include "vicinal/v1/collection.pb.h"
 #include "vicinal/v1/common.pb.h"
+#include "vicinal/v1/filter.pb.h"
 #include "vicinal/v1/operation.pb.h"
 #include "vicinal/v1/point.pb.h"
 #include "vicinal/v1/search.pb.h"
@@ -60,7 +61,7 @@ struct SearchOptions {
   std::optional<uint32_t> nprobe;
   std::optional<double> recall_target;
   std::string vector;  // name; empty: the collection's only one
-  v1::Filter filter;   // of empty text: all points
+  v1::Filter filter;   // in either form; blank: all points
   bool with_payload = false;
   bool with_vectors = false;
 };
@@ -112,11 +113,11 @@ class Client {
   absl::StatusOr<v1::DeleteResponse> DeletePoints(
       absl::string_view collection, v1::PointIds ids,
       v1::Durability durability = v1::DURABILITY_FSYNCED);
-  // Those that the filter accepts; its text must not be empty.
+  // Those that the filter accepts; it must not be blank.
   absl::StatusOr<v1::DeleteResponse> DeletePoints(
       absl::string_view collection, v1::Filter filter,
       v1::Durability durability = v1::DURABILITY_FSYNCED);
-  // filter: of empty text: all points.
+  // filter: blank: all points.
   absl::StatusOr<uint64_t> Count(absl::string_view collection,
                                  const v1::Filter& filter = {});
   // Calls `page` for each page; its error ends the scroll and is returned.
@@ -185,6 +186,9 @@ absl::StatusOr<PointId> FromProto(const v1::PointId& id);
 absl::StatusOr<std::vector<PointId>> FromProto(const v1::PointIds& ids);
 // Number of ids, whatever their form.
 size_t NumIds(const v1::PointIds& ids);
+
+// Whether it says nothing, and so accepts every point.
+bool IsBlank(const v1::Filter& filter);
 
 v1::ElementType ToProto(ElementType type);
 // FLOAT32 when not said.

@@ -18,6 +18,7 @@
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
 #include "vicinal/v1/common.pb.h"
+#include "vicinal/v1/filter.pb.h"
 #include "vicinal/v1/search.pb.h"
 
 namespace vicinal::client {
@@ -56,9 +57,7 @@ v1::SearchRequest MakeSearchRequest(absl::string_view collection,
   retrieve->mutable_query()->set_type(v1::ELEMENT_TYPE_FLOAT32);
   retrieve->set_k(options.k);
   SetQuality(options, retrieve);
-  if (!options.filter.text().empty()) {
-    *retrieve->mutable_filter() = options.filter;
-  }
+  if (!IsBlank(options.filter)) *retrieve->mutable_filter() = options.filter;
   SetSelect(options, &request);
   return request;
 }
@@ -80,9 +79,7 @@ v1::SearchBatchRequest MakeSearchBatchRequest(absl::string_view collection,
   }
   request.set_k(options.k);
   SetQuality(options, &request);
-  if (!options.filter.text().empty()) {
-    *request.mutable_filter() = options.filter;
-  }
+  if (!IsBlank(options.filter)) *request.mutable_filter() = options.filter;
   SetSelect(options, &request);
   return request;
 }
@@ -166,6 +163,10 @@ size_t NumIds(const v1::PointIds& ids) {
   return static_cast<size_t>(ids.numbers_size()) +
          ids.uuids().size() / sizeof(PointId::Uuid) +
          static_cast<size_t>(ids.strings_size() + ids.ids_size());
+}
+
+bool IsBlank(const v1::Filter& filter) {
+  return filter.text().empty() && !filter.has_expression();
 }
 
 v1::ElementType ToProto(ElementType type) {

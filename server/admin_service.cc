@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "server/convert.h"
+#include "server/convert_schema.h"
 #include "server/errors.h"
 #include "src/base/version.h"
 #include "src/engine/database.h"

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "server/convert.h"
+#include "server/convert_schema.h"
 #include "server/errors.h"
 #include "src/base/status_macros.h"
 #include "src/engine/memory_plan.h"

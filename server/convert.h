@@ -1,12 +1,13 @@
-// Requests to the engine's types and back. Everything from outside is checked
-// here, once; violations carry paths in terms of the request.
+// Requests to the engine's types and back: ids, points, and what the other
+// conversions (convert_*.h) share. Everything from outside is checked here,
+// once; violations carry paths in terms of the request.
 #pragma once
 
 #include <cstddef>
 #include <deque>
-#include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -16,17 +17,26 @@
 #include "src/base/point_id.h"
 #include "src/engine/collection.h"
 #include "src/engine/limits.h"
-#include "src/engine/memory_plan.h"
-#include "src/engine/operations.h"
 #include "src/engine/point_batch.h"
-#include "src/engine/query.h"
 #include "src/engine/schema.h"
-#include "vicinal/v1/collection.pb.h"
 #include "vicinal/v1/common.pb.h"
-#include "vicinal/v1/operation.pb.h"
-#include "vicinal/v1/search.pb.h"
 
 namespace vicinal {
+
+// --- parts of requests
+
+// "path.field[i]".
+std::string At(const std::string& path, absl::string_view field, size_t i);
+// Of a type that CheckType has taken; not said: f32.
+ElementType ParseType(v1::ElementType type);
+// Whether ParseType can be asked; a violation when not.
+bool CheckType(v1::ElementType type, const std::string& path,
+               FieldViolations* violations);
+// The number of the vector in the schema; nullopt, and a violation: none.
+std::optional<size_t> FindVector(const std::string& name,
+                                 const CollectionSchema& schema,
+                                 const std::string& path,
+                                 FieldViolations* violations);
 
 // --- ids
 
@@ -91,34 +101,5 @@ absl::Status ToRow(const CollectionSchema& schema, const Selection& selection,
 absl::Status ToProto(const CollectionSchema& schema, const Selection& selection,
                      const std::vector<std::optional<StoredPoint>>& points,
                      ReplyBudget* budget, v1::PointBatch* out);
-
-// --- queries
-
-std::optional<Query> ParseQuery(const v1::Query& query,
-                                const CollectionSchema& schema,
-                                const Limits& limits, const std::string& path,
-                                FieldViolations* violations);
-absl::StatusOr<std::vector<Query>> ParseSearchBatch(
-    const v1::SearchBatchRequest& request, const CollectionSchema& schema,
-    const Limits& limits);
-// The score a user sees for a distance of the engine.
-double ScoreOf(const Query& query, const CollectionSchema& schema,
-               float distance);
-
-// --- schemas and operations
-
-// Violations are of what the engine's types cannot say; ValidateSchema finds
-// the others.
-CollectionSchema ParseSchema(const v1::Collection& collection,
-                             const std::string& path,
-                             FieldViolations* violations);
-void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
-             v1::Collection* out);
-HnswParams ParseHnsw(const v1::HnswConfig& config);
-IvfParams ParseIvf(const v1::IvfConfig& config);
-CodecSpec ParseCodec(const v1::CodecConfig& config);
-MemorySpec ParseMemory(const v1::MemoryConfig& config);
-void ToProto(const ResourceEstimate& estimate, v1::ResourceEstimate* out);
-void ToProto(const OperationInfo& info, v1::Operation* out);
 
 }  // namespace vicinal

@@ -1,5 +1,6 @@
 #include "server/convert_filter.h"
 
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
@@ -7,38 +8,25 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "server/filter_expression.h"
 #include "src/payload/bound_filter.h"
 #include "src/payload/filter_text.h"
 
 namespace vicinal {
 namespace {
 
-// nullopt: a list, or nothing.
-std::optional<Literal> ScalarOf(const v1::FilterValue& value) {
-  switch (value.kind_case()) {
-    case v1::FilterValue::kBoolValue:
-      return Literal(value.bool_value());
-    case v1::FilterValue::kIntValue:
-      return Literal(value.int_value());
-    case v1::FilterValue::kDoubleValue:
-      return Literal(value.double_value());
-    case v1::FilterValue::kStringValue:
-      return Literal(value.string_value());
-    default:
-      return std::nullopt;
-  }
-}
-
 // False: some value is missing.
 bool AppendValues(const v1::FilterValue& value, FilterParameter* out) {
   out->is_list = value.has_list();
   if (!out->is_list) {
-    const std::optional<Literal> scalar = ScalarOf(value);
-    if (scalar.has_value()) out->values.push_back(*scalar);
-    return scalar.has_value();
+    std::optional<Literal> scalar = ScalarOf(value);
+    if (!scalar.has_value()) return false;
+    out->values.push_back(*std::move(scalar));
+    return true;
   }
-  out->values.reserve(value.list().values_size());
+  out->values.reserve(static_cast<size_t>(value.list().values_size()));
   for (const v1::FilterValue& element : value.list().values()) {
     std::optional<Literal> scalar = ScalarOf(element);
     if (!scalar.has_value()) return false;
@@ -47,18 +35,16 @@ bool AppendValues(const v1::FilterValue& value, FilterParameter* out) {
   return true;
 }
 
-}  // namespace
-
-std::shared_ptr<const FilterNode> ParseFilter(const v1::Filter& filter,
-                                              const std::string& path,
-                                              FieldViolations* violations) {
+std::optional<FilterNode> ParseText(const v1::Filter& filter,
+                                    const std::string& path,
+                                    FieldViolations* violations) {
   FilterParameters parameters;
   for (const auto& [name, value] : filter.parameters()) {
     if (!AppendValues(value, &parameters[name])) {
       violations->Add(absl::StrCat(path, ".parameters[\"", name, "\"]"),
                       "has no value; set one of its fields, in a list for "
                       "each element");
-      return nullptr;
+      return std::nullopt;
     }
   }
   absl::StatusOr<FilterNode> node = ParseFilter(filter.text(), parameters);
@@ -66,9 +52,35 @@ std::shared_ptr<const FilterNode> ParseFilter(const v1::Filter& filter,
   if (status.ok()) status = BoundFilter::Bind(*node, {}).status();
   if (!status.ok()) {
     violations->Add(path + ".text", status.message());
-    return nullptr;
+    return std::nullopt;
   }
+  return *std::move(node);
+}
+
+}  // namespace
+
+std::shared_ptr<const FilterNode> ParseFilter(const v1::Filter& filter,
+                                              const std::string& path,
+                                              FieldViolations* violations) {
+  std::optional<FilterNode> node;
+  if (!filter.has_expression()) {
+    node = ParseText(filter, path, violations);
+  } else if (!filter.text().empty()) {
+    violations->Add(path, "has both text and expression; give one of them");
+  } else if (!filter.parameters().empty()) {
+    violations->Add(path + ".parameters",
+                    "is for text; write the values into the expression");
+  } else {
+    node =
+        ParseExpression(filter.expression(), path + ".expression", violations);
+  }
+  if (!node.has_value()) return nullptr;
   return std::make_shared<const FilterNode>(*std::move(node));
+}
+
+bool IsBlank(const v1::Filter& filter) {
+  return !filter.has_expression() &&
+         absl::StripAsciiWhitespace(filter.text()).empty();
 }
 
 }  // namespace vicinal

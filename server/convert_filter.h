@@ -1,4 +1,4 @@
-// Filters from the wire.
+// Filters from the wire, in either form.
 #pragma once
 
 #include <memory>
@@ -6,7 +6,7 @@
 
 #include "server/errors.h"
 #include "src/payload/filter.h"
-#include "vicinal/v1/common.pb.h"
+#include "vicinal/v1/filter.pb.h"
 
 namespace vicinal {
 
@@ -14,5 +14,7 @@ namespace vicinal {
 std::shared_ptr<const FilterNode> ParseFilter(const v1::Filter& filter,
                                               const std::string& path,
                                               FieldViolations* violations);
+// Whether it says nothing, and so accepts every point.
+bool IsBlank(const v1::Filter& filter);
 
 }  // namespace vicinal

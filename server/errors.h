@@ -87,6 +87,7 @@ class FieldViolations {
   // first kMaxReported are kept; the others are counted.
   void Add(std::string field, absl::string_view description);
   bool empty() const { return count_ == 0; }
+  size_t count() const { return count_; }
   // OK when empty; else InvalidArgument with google.rpc.BadRequest, whose
   // message is "<field>: <description>" of the first and the number of others.
   absl::Status ToStatus() const;

@@ -164,7 +164,7 @@ absl::Status PointServiceImpl::DoDelete(grpc::ServerContext* context,
     if (!ids.empty()) {
       violations.Add("filter", "stands beside ids; give one of them");
     }
-    if (filter != nullptr && request.filter().text().empty()) {
+    if (filter != nullptr && IsBlank(request.filter())) {
       violations.Add("filter.text",
                      "is empty, which would delete all; write TRUE for that");
     }

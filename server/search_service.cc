@@ -10,6 +10,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "server/convert.h"
+#include "server/convert_query.h"
 #include "server/errors.h"
 #include "src/base/status_macros.h"
 

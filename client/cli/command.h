@@ -16,6 +16,7 @@
 #include "src/base/point_id.h"
 #include "vicinal/v1/collection.pb.h"
 #include "vicinal/v1/common.pb.h"
+#include "vicinal/v1/filter.pb.h"
 
 namespace vicinal::cli {
 
@@ -85,7 +86,7 @@ struct FilterOptions {
 };
 void AddFilterOptions(CLI::App& command, FilterOptions& options);
 // InvalidArgument: a parameter without a name, or with a value that is no JSON
-// scalar or array of such.
+// scalar, null or array of scalars.
 absl::StatusOr<v1::Filter> MakeFilter(const FilterOptions& options);
 
 // Waits for an operation with a bar on stderr; an error when it failed.

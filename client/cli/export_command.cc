@@ -345,7 +345,7 @@ int RunExport(const Globals& globals, const Options& options) {
   request.set_collection(options.collection);
   request.set_limit(options.limit);
   request.set_page_size(1'000);
-  if (!filter->text().empty()) *request.mutable_filter() = *filter;
+  if (!client::IsBlank(*filter)) *request.mutable_filter() = *filter;
   auto sink = OpenSink(options, npy, *collection, request.mutable_select());
   if (!sink.ok()) return Report(sink.status());
   uint64_t total = collection->stats().num_points();

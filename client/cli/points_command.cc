@@ -16,7 +16,7 @@
 #include "client/client.h"
 #include "src/base/point_id.h"
 #include "src/base/status_macros.h"
-#include "vicinal/v1/common.pb.h"
+#include "vicinal/v1/filter.pb.h"
 #include "vicinal/v1/point.pb.h"
 
 namespace vicinal::cli {
@@ -24,7 +24,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-// False: neither a scalar nor, at the top, an array of them.
+// False: neither a scalar nor, at the top, null or an array of scalars.
 bool FillValue(const Json& json, bool is_top, v1::FilterValue* out) {
   if (json.is_array() && is_top) {
     out->mutable_list();
@@ -45,6 +45,8 @@ bool FillValue(const Json& json, bool is_top, v1::FilterValue* out) {
     out->set_double_value(json.get<double>());
   } else if (json.is_string()) {
     out->set_string_value(json.get<std::string>());
+  } else if (json.is_null() && is_top) {
+    out->set_null_value(google::protobuf::NULL_VALUE);
   } else {
     return false;
   }
@@ -122,7 +124,7 @@ absl::StatusOr<v1::Filter> MakeFilter(const FilterOptions& options) {
       return absl::InvalidArgumentError(absl::StrCat(
           "--param ", parameter,
           ": the value must be JSON: a number, true, "
-          "false, a string in double quotes, or an array of these."));
+          "false, a string in double quotes, an array of these, or null."));
     }
   }
   return filter;

@@ -18,6 +18,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "src/base/status_macros.h"
+#include "src/payload/filter_checker.h"
 #include "src/payload/payload_json.h"
 
 namespace vicinal {
@@ -186,7 +187,7 @@ class Binder {
  public:
   Binder(std::span<const PayloadField> fields, const FilterLimits& limits,
          bool declared_only)
-      : fields_(fields), limits_(limits), declared_only_(declared_only) {}
+      : fields_(fields), checker_(limits), declared_only_(declared_only) {}
 
   absl::StatusOr<NodePtr> Bind(const FilterNode& in, const std::string& prefix,
                                size_t depth);
@@ -223,14 +224,12 @@ class Binder {
   absl::StatusOr<KeyRange> RangeOf(Op op, const Literal& literal,
                                    PayloadType type,
                                    const std::string& full) const;
-  absl::Status CheckPath(const FilterNode& in) const;
+  // Against the limits.
+  absl::Status Check(const FilterNode& in, size_t depth);
 
   const std::span<const PayloadField> fields_;
-  const FilterLimits& limits_;
+  FilterChecker checker_;
   const bool declared_only_;
-  size_t num_nodes_ = 0;
-  size_t num_literals_ = 0;
-  size_t string_bytes_ = 0;
 };
 
 NodePtr NewNode(Node::Kind kind) {
@@ -271,20 +270,26 @@ void Normalize(std::vector<KeyRange>* ranges) {
   ranges->resize(n);
 }
 
-absl::Status Binder::CheckPath(const FilterNode& in) const {
-  if (in.path.empty() || in.path.size() > limits_.max_path_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("filter: a path has ", in.path.size(),
-                     " bytes; it must be 1 to ", limits_.max_path_bytes));
+absl::Status Binder::Check(const FilterNode& in, size_t depth) {
+  VICINAL_RETURN_IF_ERROR(checker_.CheckDepth(depth));
+  VICINAL_RETURN_IF_ERROR(checker_.AddNode());
+  for (const Literal& literal : in.literals) {
+    VICINAL_RETURN_IF_ERROR(checker_.AddLiteral(literal));
   }
-  if (in.path[0] == '.' || in.path.back() == '.' ||
-      in.path.find("..") != std::string::npos) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("filter: the path \"", in.path,
-                     "\" has an empty name; names stand "
-                     "between dots"));
+  for (const PointId& id : in.ids) {
+    VICINAL_RETURN_IF_ERROR(checker_.AddId(id));
   }
-  return absl::OkStatus();
+  switch (in.kind) {
+    case Kind::kTrue:
+    case Kind::kFalse:
+    case Kind::kAnd:
+    case Kind::kOr:
+    case Kind::kNot:
+    case Kind::kId:
+      return absl::OkStatus();
+    default:
+      return checker_.CheckPath(in.path);
+  }
 }
 
 absl::StatusOr<PayloadType> Binder::TypeFor(const Literal& literal,
@@ -293,12 +298,10 @@ absl::StatusOr<PayloadType> Binder::TypeFor(const Literal& literal,
   const bool is_bool = std::holds_alternative<bool>(literal);
   const bool is_number = std::holds_alternative<int64_t>(literal) ||
                          std::holds_alternative<double>(literal);
-  const auto* number = std::get_if<double>(&literal);
-  if ((number != nullptr && std::isnan(*number)) ||
-      !(is_string || is_bool || is_number)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "filter: ", full, " is compared with ", is_number ? "NaN" : "NULL",
-        "; NULL goes with = and != only"));
+  if (!(is_string || is_bool || is_number)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter: ", full,
+                     " is compared with NULL; NULL goes with = and != only"));
   }
   const PayloadField* field = FieldOf(full);
   if (field == nullptr) {
@@ -361,11 +364,6 @@ absl::StatusOr<KeyRange> Binder::RangeOf(Op op, const Literal& literal,
                                          PayloadType type,
                                          const std::string& full) const {
   const auto* text = std::get_if<std::string>(&literal);
-  if (text != nullptr && text->size() > limits_.max_literal_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "filter: ", full, " is compared with a string of ", text->size(),
-        " bytes; at most ", limits_.max_literal_bytes, " are allowed"));
-  }
   const auto quoted = [&] {
     return absl::StrCat("filter: ", full, " is compared with \"",
                         text->substr(0, 64), "\", which is no ");
@@ -549,7 +547,8 @@ absl::StatusOr<NodePtr> Binder::Geo(const FilterNode& in,
         absl::StrCat("filter: ", full, " is declared as ",
                      PayloadTypeName(field->type), " and is no place"));
   }
-  if (absl::Status status = CheckGeometry(in, limits_); !status.ok()) {
+  if (absl::Status status = CheckGeometry(in, checker_.limits());
+      !status.ok()) {
     return absl::InvalidArgumentError(
         absl::StrCat("filter: ", full, ": ", status.message()));
   }
@@ -584,26 +583,9 @@ absl::StatusOr<NodePtr> Binder::Join(const FilterNode& in,
 
 absl::StatusOr<NodePtr> Binder::Bind(const FilterNode& in,
                                      const std::string& prefix, size_t depth) {
-  if (depth > limits_.max_depth) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "filter: nested deeper than ", limits_.max_depth, ": flatten it"));
-  }
-  if (++num_nodes_ > limits_.max_nodes) {
+  if (absl::Status status = Check(in, depth); !status.ok()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("filter: has more than ", limits_.max_nodes,
-                     " conditions; use IN for many values of one field"));
-  }
-  num_literals_ += in.literals.size() + in.ids.size();
-  for (const Literal& literal : in.literals) {
-    const auto* text = std::get_if<std::string>(&literal);
-    if (text != nullptr) string_bytes_ += text->size();
-  }
-  if (num_literals_ > limits_.max_literals ||
-      string_bytes_ > limits_.max_string_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("filter: has more than ", limits_.max_literals,
-                     " values and ids, or more than ", limits_.max_string_bytes,
-                     " bytes of strings"));
+        absl::StrCat("filter: ", status.message()));
   }
   switch (in.kind) {
     case Kind::kTrue:
@@ -627,7 +609,6 @@ absl::StatusOr<NodePtr> Binder::Bind(const FilterNode& in,
     default:
       break;
   }
-  VICINAL_RETURN_IF_ERROR(CheckPath(in));
   const std::string full = prefix + in.path;
   if (declared_only_ && in.kind != Kind::kElement && FieldOf(full) == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat(

@@ -18,8 +18,8 @@
 // 1.0. A field that the schema declares has values of its type only; others
 // are no values.
 //
-// Life: built by ParseFilter or by hand, checked and bound to a schema by
-// BindFilter (bound_filter.h), which is what evaluates.
+// Life: built by ParseFilter, from the wire or by hand, checked and bound to a
+// schema by BindFilter (bound_filter.h), which is what evaluates.
 #pragma once
 
 #include <cstddef>
@@ -100,6 +100,8 @@ struct FilterLimits {
 // Areas are on a sphere of the earth's mean radius.
 inline constexpr double kEarthMeters = 6'371'008.8;
 
+// InvalidArgument: it is not on the earth.
+absl::Status CheckPlace(GeoPoint place);
 // InvalidArgument: the points or the radius of a geo condition are none.
 absl::Status CheckGeometry(const FilterNode& node, const FilterLimits& limits);
 // Whether the place is in the area of a geo condition that was checked.

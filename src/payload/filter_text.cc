@@ -20,6 +20,7 @@
 #include "src/base/point_id.h"
 #include "src/base/status_macros.h"
 #include "src/base/utf8.h"
+#include "src/payload/filter_checker.h"
 #include "src/payload/filter_words.h"
 
 namespace vicinal {
@@ -256,7 +257,7 @@ class Parser {
  public:
   Parser(absl::string_view text, const FilterParameters& parameters,
          const FilterLimits& limits)
-      : text_(text), lexer_(text), parameters_(parameters), limits_(limits) {}
+      : text_(text), lexer_(text), parameters_(parameters), checker_(limits) {}
 
   absl::StatusOr<FilterNode> Run();
 
@@ -290,23 +291,24 @@ class Parser {
   }
   absl::Status TakeSymbol(absl::string_view symbol);
   absl::Status TakeWord(absl::string_view word);
-  // Counts one more node.
-  absl::Status Count(size_t begin);
-  absl::Status TooDeep(size_t begin) const;
-  // What a filter can say, not too long, nor with those before it too many;
-  // `begin`: where it stands.
-  absl::Status CheckLiteral(const Literal& literal, size_t begin);
+  // The checker's word on what begins there.
+  absl::Status ErrorAt(size_t begin, const absl::Status& status) const {
+    return status.ok() ? status : lexer_.Error(begin, status.message());
+  }
+  absl::Status Count(size_t begin) {
+    return ErrorAt(begin, checker_.AddNode());
+  }
+  absl::Status CheckLiteral(const Literal& literal, size_t begin) {
+    return ErrorAt(begin, checker_.AddLiteral(literal));
+  }
   absl::StatusOr<const FilterParameter*> Parameter();
 
   const absl::string_view text_;
   Lexer lexer_;
   const FilterParameters& parameters_;
-  const FilterLimits& limits_;
+  FilterChecker checker_;
   Token token_;
   size_t depth_ = 0;
-  size_t num_nodes_ = 0;
-  size_t num_literals_ = 0;
-  size_t string_bytes_ = 0;
   std::set<std::string, std::less<>> used_;
 };
 
@@ -334,56 +336,12 @@ absl::Status Parser::TakeWord(absl::string_view word) {
   return Advance();
 }
 
-absl::Status Parser::Count(size_t begin) {
-  if (++num_nodes_ <= limits_.max_nodes) return absl::OkStatus();
-  return lexer_.Error(
-      begin, absl::StrCat("more than ", limits_.max_nodes,
-                          " conditions; use IN for many values of one field"));
-}
-
-absl::Status Parser::TooDeep(size_t begin) const {
-  return lexer_.Error(begin, absl::StrCat("nested deeper than ",
-                                          limits_.max_depth, "; flatten it"));
-}
-
-absl::Status Parser::CheckLiteral(const Literal& literal, size_t begin) {
-  if (++num_literals_ > limits_.max_literals) {
-    return lexer_.Error(begin,
-                        absl::StrCat("more than ", limits_.max_literals,
-                                     " values and ids, each use of a list "
-                                     "counted"));
-  }
-  const auto* number = std::get_if<double>(&literal);
-  if (number != nullptr && !std::isfinite(*number)) {
-    return lexer_.Error(begin,
-                        absl::StrCat("the number ", *number, " is not finite"));
-  }
-  const auto* text = std::get_if<std::string>(&literal);
-  if (text == nullptr) return absl::OkStatus();
-  string_bytes_ += text->size();
-  if (string_bytes_ > limits_.max_string_bytes) {
-    return lexer_.Error(begin,
-                        absl::StrCat("more than ", limits_.max_string_bytes,
-                                     " bytes of strings, each use of a list "
-                                     "counted"));
-  }
-  if (text->size() > limits_.max_literal_bytes) {
-    return lexer_.Error(
-        begin, absl::StrCat("a string of ", text->size(), " bytes; at most ",
-                            limits_.max_literal_bytes, " are allowed"));
-  }
-  if (const size_t bad = FindBadUtf8(*text); bad != text->size()) {
-    return lexer_.Error(begin, absl::StrCat("a string is not UTF-8 at byte ",
-                                            bad + 1, "; encode it as UTF-8"));
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<FilterNode> Parser::Run() {
-  if (text_.size() > limits_.max_text_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "filter: has ", text_.size(), " bytes; at most ",
-        limits_.max_text_bytes, " are allowed: pass long lists as parameters"));
+  const size_t max_bytes = checker_.limits().max_text_bytes;
+  if (text_.size() > max_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter: has ", text_.size(), " bytes; at most ",
+                     max_bytes, " are allowed: pass long lists as parameters"));
   }
   VICINAL_RETURN_IF_ERROR(Advance());
   FilterNode node;
@@ -418,7 +376,7 @@ absl::StatusOr<FilterNode> Parser::Or() {
   }
   // One level of Not() can be three nodes, an OR of ANDs of NOT INs, so that
   // the depth alone does not bound them.
-  if (HeightOf(node) > limits_.max_depth) return TooDeep(begin);
+  VICINAL_RETURN_IF_ERROR(ErrorAt(begin, checker_.CheckDepth(HeightOf(node))));
   return node;
 }
 
@@ -438,8 +396,7 @@ absl::StatusOr<FilterNode> Parser::And() {
 
 // Every recursion passes here.
 absl::StatusOr<FilterNode> Parser::Not() {
-  if (depth_ == limits_.max_depth) return TooDeep(token_.begin);
-  ++depth_;
+  VICINAL_RETURN_IF_ERROR(ErrorAt(token_.begin, checker_.CheckDepth(++depth_)));
   absl::StatusOr<FilterNode> node;
   if (IsWord("not")) {
     VICINAL_RETURN_IF_ERROR(Count(token_.begin));
@@ -525,11 +482,7 @@ absl::StatusOr<std::string> Parser::Path() {
     path += '.';
     VICINAL_RETURN_IF_ERROR(Advance());
   }
-  if (path.size() > limits_.max_path_bytes) {
-    return lexer_.Error(
-        begin, absl::StrCat("a path of ", path.size(), " bytes; at most ",
-                            limits_.max_path_bytes, " are allowed"));
-  }
+  VICINAL_RETURN_IF_ERROR(ErrorAt(begin, checker_.CheckPath(path)));
   return path;
 }
 
@@ -682,6 +635,17 @@ absl::StatusOr<std::vector<Literal>> Parser::List() {
 
 absl::StatusOr<PointId> Parser::Id() {
   const size_t begin = token_.begin;
+  if (IsWord("string")) {
+    VICINAL_RETURN_IF_ERROR(Advance());
+    VICINAL_RETURN_IF_ERROR(TakeSymbol("("));
+    VICINAL_ASSIGN_OR_RETURN(const Literal value, Value(false));
+    VICINAL_RETURN_IF_ERROR(TakeSymbol(")"));
+    const auto* text = std::get_if<std::string>(&value);
+    if (text == nullptr) return lexer_.Error(begin, "STRING wants a string");
+    absl::StatusOr<PointId> id = PointId::FromString(*text);
+    if (id.ok()) return id;
+    return lexer_.Error(begin, id.status().message());
+  }
   if (token_.kind == Token::Kind::kNumber) {
     // Above what a literal can hold.
     const char* const last = text_.data() + token_.end;
@@ -773,8 +737,8 @@ absl::StatusOr<FilterNode> Parser::Geo(Kind kind) {
   for (size_t i = 0; i + 1 < numbers.size(); i += 2) {
     node.points.push_back({numbers[i], numbers[i + 1]});
   }
-  const absl::Status status = CheckGeometry(node, limits_);
-  if (!status.ok()) return lexer_.Error(begin, status.message());
+  VICINAL_RETURN_IF_ERROR(
+      ErrorAt(begin, CheckGeometry(node, checker_.limits())));
   return node;
 }
 

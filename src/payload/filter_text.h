@@ -25,6 +25,7 @@
 //   list      = "(" [ value { "," value } ] ")" | parameter
 //   value     = string | number | TRUE | FALSE | NULL | parameter
 //   id        = integer | string (a UUID where it looks like one) | parameter
+//             | STRING "(" value ")" (a string, whatever it looks like)
 //   parameter = "$" name
 //   path      = name { "." name }
 //   name      = letter or "_", then letters, digits, "_", "-"; or anything in

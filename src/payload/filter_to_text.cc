@@ -121,7 +121,10 @@ void AppendGeo(const FilterNode& node, absl::string_view name,
 
 void AppendId(const PointId& id, std::string* out) {
   if (id.is_string()) {
+    const bool looks_like_uuid = PointId::ParseUuid(id.string()).ok();
+    if (looks_like_uuid) out->append("STRING(");
     AppendString(id.string(), out);
+    if (looks_like_uuid) out->push_back(')');
   } else if (id.is_number()) {
     absl::StrAppend(out, id.number());
   } else {

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "src/base/status_macros.h"
 #include "src/payload/filter.h"
 
 namespace vicinal {
@@ -46,17 +47,22 @@ bool IsInPolygon(const std::vector<GeoPoint>& corners, GeoPoint place) {
 
 }  // namespace
 
+absl::Status CheckPlace(GeoPoint place) {
+  if (!(place.lat >= -90 && place.lat <= 90)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a latitude is ", place.lat, "; it must be -90 to 90 degrees"));
+  }
+  if (!(place.lon >= -180 && place.lon <= 180)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a longitude is ", place.lon, "; it must be -180 to 180 degrees"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckGeometry(const FilterNode& node, const FilterLimits& limits) {
   using Kind = FilterNode::Kind;
   for (const GeoPoint point : node.points) {
-    if (!(point.lat >= -90 && point.lat <= 90)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "a latitude is ", point.lat, "; it must be -90 to 90 degrees"));
-    }
-    if (!(point.lon >= -180 && point.lon <= 180)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "a longitude is ", point.lon, "; it must be -180 to 180 degrees"));
-    }
+    VICINAL_RETURN_IF_ERROR(CheckPlace(point));
   }
   if (node.kind == Kind::kGeoRadius) {
     if (node.points.size() != 1) {

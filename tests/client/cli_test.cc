@@ -578,6 +578,18 @@ TEST(BenchTest, TakesPercentilesByNearestRank) {
   EXPECT_EQ(Percentile({}, 0.5), 0);
 }
 
+TEST(FilterTest, TakesParametersAsJson) {
+  const auto filter = MakeFilter(
+      {.text = "a = $x AND b IN $y", .parameters = {"x=null", "y=[1, \"z\"]"}});
+  ASSERT_THAT(filter, client::IsOk());
+  EXPECT_TRUE(filter->parameters().at("x").has_null_value());
+  EXPECT_EQ(filter->parameters().at("y").list().values_size(), 2);
+  for (const std::string bad : {"x", "=1", "x=", "x={}", "x=[null]"}) {
+    EXPECT_THAT(MakeFilter({.text = "a = $x", .parameters = {bad}}).status(),
+                client::Fails(absl::StatusCode::kInvalidArgument, "--param"));
+  }
+}
+
 TEST(OutputTest, FormatsNumbersForPeople) {
   EXPECT_EQ(WithCommas(0), "0");
   EXPECT_EQ(WithCommas(999), "999");

@@ -305,6 +305,33 @@ TEST_F(ClientTest, ConvertsIdsOfEveryKindThereAndBack) {
   EXPECT_THAT(FromProto(bad), Fails(StatusCode::kInvalidArgument, "of 16"));
 }
 
+TEST(RequestTest, CarriesFiltersOfEitherFormAndNoBlankOnes) {
+  const std::vector<float> query(4);
+  const VectorSetView queries;
+  SearchOptions options;
+  EXPECT_TRUE(IsBlank(options.filter));
+  EXPECT_FALSE(
+      MakeSearchRequest("a", query, options).query().retrieve().has_filter());
+  EXPECT_FALSE(MakeSearchBatchRequest("a", queries, options).has_filter());
+  v1::Filter text, tree;
+  text.set_text("EXISTS(x)");
+  tree.mutable_expression()->mutable_exists()->set_path("x");
+  for (const v1::Filter& filter : {text, tree}) {
+    options.filter = filter;
+    EXPECT_FALSE(IsBlank(filter));
+    EXPECT_EQ(MakeSearchRequest("a", query, options)
+                  .query()
+                  .retrieve()
+                  .filter()
+                  .SerializeAsString(),
+              filter.SerializeAsString());
+    EXPECT_EQ(MakeSearchBatchRequest("a", queries, options)
+                  .filter()
+                  .SerializeAsString(),
+              filter.SerializeAsString());
+  }
+}
+
 TEST_F(ClientTest, PipelineKeepsManySearchesInFlight) {
   CreateWithPoints("a", 50);
   const auto values = RandomFloats(50 * 4, 1);

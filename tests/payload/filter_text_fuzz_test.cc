@@ -104,7 +104,8 @@ PointId NodeMaker::Id() {
   if (Any(2) == 0) {
     PointId::Uuid uuid;
     for (uint8_t& byte : uuid) byte = static_cast<uint8_t>(random_.Next());
-    return PointId(uuid);
+    const PointId id(uuid);
+    return Any(4) == 0 ? *PointId::FromString(id.ToString()) : id;
   }
   return *PointId::FromString("x" + Text());
 }

@@ -455,8 +455,48 @@ TEST_F(BadInputTest, FiltersOfEveryCallThatTakesThem) {
   ExpectRefused(remove(bad, false), "filter.text", "expected a value");
   ExpectRefused(remove({}, false), "filter.text", "would delete all");
   v1::Filter good;
+  good.set_text(" ");
+  ExpectRefused(remove(good, false), "filter.text", "would delete all");
   good.set_text("TRUE");
   ExpectRefused(remove(good, true), "filter", "stands beside ids");
+  good.clear_text();
+  good.mutable_expression()->set_constant(true);
+  ExpectRefused(remove(good, true), "filter", "stands beside ids");
+  good.mutable_expression()->mutable_exists();
+  ExpectRefused(remove(good, false), "filter.expression.exists.path",
+                "an empty path");
+  good.set_text("TRUE");
+  ExpectRefused(remove(good, false), "filter", "has both text and expression");
+}
+
+// The highest filter in the highest query is within the 100 messages above one
+// another that protobuf takes; what passes that is refused before it is one.
+TEST_F(BadInputTest, FiltersAsHighAsTheLimitPassTheWire) {
+  const auto search = [&](size_t height) {
+    return Search([&](v1::SearchRequest* request) {
+      v1::Query query = request->query();
+      v1::FilterExpression* at =
+          query.mutable_retrieve()->mutable_filter()->mutable_expression();
+      for (size_t i = 1; i < height; ++i) {
+        at = at->mutable_any_of()->add_operands();
+      }
+      at->mutable_contains_any()->set_path("n");
+      at->mutable_contains_any()->add_values()->set_int_value(1);
+      for (size_t i = 1; i < Limits().max_query_depth; ++i) {
+        v1::Query fuse;
+        fuse.mutable_fuse()->set_k(1);
+        *fuse.mutable_fuse()->add_inputs() = std::move(query);
+        query = std::move(fuse);
+      }
+      *request->mutable_query() = std::move(query);
+    });
+  };
+  EXPECT_TRUE(search(32).ok()) << search(32).error_message();
+  EXPECT_EQ(search(33).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(search(33).error_message(), HasSubstr("nested deeper than 32"));
+  // gRPC's word, of calls by callbacks, for what is no message.
+  EXPECT_EQ(search(200).error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_TRUE(search(32).ok()) << "after it";
 }
 
 TEST_F(BadInputTest, UnknownElementTypes) {

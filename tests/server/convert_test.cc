@@ -1,6 +1,4 @@
 // Query vectors of every wire type for fields of every stored type.
-#include "server/convert.h"
-
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -11,6 +9,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/convert_query.h"
 #include "src/base/coding.h"
 #include "src/base/half.h"
 

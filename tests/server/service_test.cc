@@ -49,6 +49,65 @@ class ServiceTest : public ServerFixture {
     retrieve->set_k(k);
     return request;
   }
+
+  // Every call, by a filter that accepts 12 of the numbers 1 to 100.
+  void ExpectFiltered(const v1::Filter& filter) {
+    v1::SearchRequest search = NearestTo(1, 3);
+    *search.mutable_query()->mutable_retrieve()->mutable_filter() = filter;
+    EXPECT_THAT(Search(search).result().ids().numbers(),
+                ElementsAre(12, 15, 18));
+    search.mutable_query()->mutable_retrieve()->set_k(50);
+    EXPECT_EQ(Search(search).result().ids().numbers_size(), 12);
+
+    v1::SearchBatchRequest batch;
+    batch.set_collection("points");
+    batch.set_vector("l2");
+    batch.set_k(2);
+    batch.mutable_queries()->set_dim(4);
+    const float queries[8] = {1, 0, 0, 0, 31, 0, 0, 0};
+    batch.mutable_queries()->set_data(queries, sizeof(queries));
+    *batch.mutable_filter() = filter;
+    v1::SearchBatchResponse found;
+    Call batch_call;
+    ASSERT_TRUE(search_->SearchBatch(&batch_call, batch, &found).ok());
+    EXPECT_THAT(found.results(0).ids().numbers(), ElementsAre(12, 15));
+    EXPECT_THAT(found.results(1).ids().numbers(), ElementsAre(33, 27));
+
+    v1::CountRequest count;
+    count.set_collection("points");
+    *count.mutable_filter() = filter;
+    v1::CountResponse counted;
+    Call count_call;
+    ASSERT_TRUE(points_->Count(&count_call, count, &counted).ok());
+    EXPECT_EQ(counted.count(), 12u);
+
+    v1::ScrollRequest scroll;
+    scroll.set_collection("points");
+    scroll.set_page_size(5);
+    scroll.mutable_after()->set_number(20);
+    *scroll.mutable_filter() = filter;
+    Call scroll_call;
+    auto pages = points_->Scroll(&scroll_call, scroll);
+    v1::ScrollResponse page;
+    std::vector<uint64_t> ids;
+    while (pages->Read(&page)) {
+      for (const uint64_t id : page.points().columns().ids().numbers()) {
+        ids.push_back(id);
+      }
+    }
+    ASSERT_TRUE(pages->Finish().ok());
+    EXPECT_THAT(ids, ElementsAre(21, 24, 27, 33, 36, 39, 42, 45, 48));
+
+    v1::DeleteRequest remove;
+    remove.set_collection("points");
+    *remove.mutable_filter() = filter;
+    v1::DeleteResponse removed;
+    Call delete_call;
+    ASSERT_TRUE(points_->Delete(&delete_call, remove, &removed).ok());
+    EXPECT_EQ(removed.num_deleted(), 12u);
+    EXPECT_EQ(Count(), 88u);
+    EXPECT_EQ(Search(search).result().ids().numbers_size(), 0);
+  }
 };
 
 TEST_F(ServiceTest, WritesAreSearchableAtOnceAndAfterARestart) {
@@ -79,9 +138,8 @@ TEST_F(ServiceTest, UpsertReplacesAndDeleteRemoves) {
               ElementsAre(2, 4));
 }
 
-TEST_F(ServiceTest, FiltersSearchesCountsScrollsAndDeletions) {
-  Upsert(Batch(1, 100));
-  // As text with parameters: of every third number, those from 10 to 50.
+// Of every third number, those from 10 to 50, but 30: as text with parameters.
+v1::Filter TextFilter() {
   v1::Filter filter;
   filter.set_text("n >= $low AND n <= 50 AND n IN $thirds AND ID != 30");
   (*filter.mutable_parameters())["low"].set_double_value(10);
@@ -91,60 +149,59 @@ TEST_F(ServiceTest, FiltersSearchesCountsScrollsAndDeletions) {
         ->add_values()
         ->set_int_value(n);
   }
-  v1::SearchRequest search = NearestTo(1, 3);
-  *search.mutable_query()->mutable_retrieve()->mutable_filter() = filter;
-  EXPECT_THAT(Search(search).result().ids().numbers(), ElementsAre(12, 15, 18));
-  search.mutable_query()->mutable_retrieve()->set_k(50);
-  EXPECT_EQ(Search(search).result().ids().numbers_size(), 12);
+  return filter;
+}
 
-  v1::SearchBatchRequest batch;
-  batch.set_collection("points");
-  batch.set_vector("l2");
-  batch.set_k(2);
-  batch.mutable_queries()->set_dim(4);
-  const float queries[8] = {1, 0, 0, 0, 31, 0, 0, 0};
-  batch.mutable_queries()->set_data(queries, sizeof(queries));
-  *batch.mutable_filter() = filter;
-  v1::SearchBatchResponse found;
-  Call batch_call;
-  ASSERT_TRUE(search_->SearchBatch(&batch_call, batch, &found).ok());
-  EXPECT_THAT(found.results(0).ids().numbers(), ElementsAre(12, 15));
-  EXPECT_THAT(found.results(1).ids().numbers(), ElementsAre(33, 27));
+// The same as a tree.
+v1::Filter TreeFilter() {
+  v1::Filter filter;
+  auto* all = filter.mutable_expression()->mutable_all_of();
+  auto* between = all->add_operands()->mutable_between();
+  between->set_path("n");
+  between->mutable_low()->set_double_value(10);
+  between->mutable_high()->set_int_value(50);
+  auto* thirds = all->add_operands()->mutable_contains_any();
+  thirds->set_path("n");
+  for (int n = 3; n <= 99; n += 3) thirds->add_values()->set_int_value(n);
+  all->add_operands()->mutable_negated()->mutable_ids()->add_numbers(30);
+  return filter;
+}
 
-  v1::CountRequest count;
-  count.set_collection("points");
-  *count.mutable_filter() = filter;
-  v1::CountResponse counted;
-  Call count_call;
-  ASSERT_TRUE(points_->Count(&count_call, count, &counted).ok());
-  EXPECT_EQ(counted.count(), 12u);
-
-  v1::ScrollRequest scroll;
-  scroll.set_collection("points");
-  scroll.set_page_size(5);
-  scroll.mutable_after()->set_number(20);
-  *scroll.mutable_filter() = filter;
-  Call scroll_call;
-  auto pages = points_->Scroll(&scroll_call, scroll);
-  v1::ScrollResponse page;
-  std::vector<uint64_t> ids;
-  while (pages->Read(&page)) {
-    for (const uint64_t id : page.points().columns().ids().numbers()) {
-      ids.push_back(id);
-    }
+TEST_F(ServiceTest, FiltersSearchesCountsScrollsAndDeletionsByBothForms) {
+  for (const v1::Filter& filter : {TextFilter(), TreeFilter()}) {
+    SCOPED_TRACE(filter.ShortDebugString());
+    Upsert(Batch(1, 100));
+    ExpectFiltered(filter);
   }
-  ASSERT_TRUE(pages->Finish().ok());
-  EXPECT_THAT(ids, ElementsAre(21, 24, 27, 33, 36, 39, 42, 45, 48));
+}
 
-  v1::DeleteRequest remove;
-  remove.set_collection("points");
-  *remove.mutable_filter() = filter;
-  v1::DeleteResponse removed;
-  Call delete_call;
-  ASSERT_TRUE(points_->Delete(&delete_call, remove, &removed).ok());
-  EXPECT_EQ(removed.num_deleted(), 12u);
-  EXPECT_EQ(Count(), 88u);
-  EXPECT_EQ(Search(search).result().ids().numbers_size(), 0);
+// Filters are remembered by their text, which has to tell these apart.
+TEST_F(ServiceTest, FiltersTellAUuidFromAStringThatLooksLikeOne) {
+  const std::string text = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+  v1::PointBatch batch;
+  for (const bool is_uuid : {true, false}) {
+    v1::PointRow* row = batch.add_rows();
+    is_uuid ? row->mutable_id()->set_uuid(text)
+            : row->mutable_id()->set_string(text);
+    v1::Vector* vector = row->add_vectors();
+    vector->set_name("l2");
+    for (int i = 0; i < 4; ++i) vector->add_values(1);
+  }
+  Upsert(batch);
+  const auto find = [&](const v1::PointId& id) {
+    v1::SearchRequest search = NearestTo(1, 3);
+    *search.mutable_query()
+         ->mutable_retrieve()
+         ->mutable_filter()
+         ->mutable_expression()
+         ->mutable_ids()
+         ->add_ids() = id;
+    return Search(search).result().ids();
+  };
+  const v1::PointIds by_uuid = find(batch.rows(0).id());
+  EXPECT_EQ(by_uuid.uuids().size(), 16u);
+  EXPECT_EQ(by_uuid.strings_size(), 0);
+  EXPECT_THAT(find(batch.rows(1).id()).strings(), ElementsAre(text));
 }
 
 TEST_F(ServiceTest, GetReturnsWhatExistsInTheOrderAskedInBothForms) {

@@ -1,0 +1,369 @@
+#include "server/convert_query.h"
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "server/convert.h"
+#include "server/convert_elements.h"
+#include "server/convert_filter.h"
+#include "src/base/status_macros.h"
+
+namespace vicinal {
+namespace {
+
+std::string WhyRefused(float value, ElementType type) {
+  if (!std::isfinite(value)) {
+    return absl::StrCat("is ", value, "; only finite numbers are allowed");
+  }
+  const char* range = type == ElementType::kFloat16
+                          ? "an f16 vector holds -65504 to 65504"
+                      : type == ElementType::kInt8
+                          ? "an int8 vector holds whole numbers -128 to 127"
+                          : "a uint8 vector holds whole numbers 0 to 255";
+  return absl::StrCat("is ", value, "; ", range);
+}
+
+// One query of `dim` elements brought to the field's type, checked.
+std::optional<std::string> ConvertQuery(absl::string_view bytes,
+                                        ElementType type,
+                                        const VectorField& field,
+                                        const std::string& path,
+                                        FieldViolations* violations) {
+  std::string out;
+  const bool whole = type == ElementType::kInt8 || type == ElementType::kUint8;
+  if (whole && type == field.type && field.metric != Metric::kCosine) {
+    out.assign(bytes.data(), bytes.size());
+    return out;  // every value is one
+  }
+  std::vector<float> converted;
+  std::span<const float> values;
+  if (type == ElementType::kFloat32 &&
+      reinterpret_cast<uintptr_t>(bytes.data()) % alignof(float) == 0) {
+    values = {reinterpret_cast<const float*>(bytes.data()), field.dim};
+  } else {
+    converted.resize(field.dim);
+    ToFloats(bytes.data(), type, converted);
+    values = converted;
+  }
+  if (!FromFloats(values, field.type, &out)) {
+    for (size_t i = 0; i < field.dim; ++i) {
+      if (FromFloats({&values[i], 1}, field.type, &out)) continue;
+      violations->Add(absl::StrCat(path, "[", i, "]"),
+                      WhyRefused(values[i], field.type));
+      return std::nullopt;
+    }
+  }
+  if (field.metric == Metric::kCosine && AllZero(values)) {
+    violations->Add(path,
+                    "is a zero vector, which has no direction and so no "
+                    "cosine; give a query with a non-zero element");
+    return std::nullopt;
+  }
+  return out;
+}
+
+std::optional<std::string> ParseQueryVector(const v1::QueryVector& query,
+                                            const VectorField& field,
+                                            const std::string& path,
+                                            FieldViolations* violations) {
+  if (query.values_size() > 0 && !query.data().empty()) {
+    violations->Add(path, "has both values and data; give one of them");
+    return std::nullopt;
+  }
+  if (!CheckType(query.type(), path + ".type", violations)) {
+    return std::nullopt;
+  }
+  if (query.values_size() > 0 || query.data().empty()) {
+    if (static_cast<size_t>(query.values_size()) != field.dim) {
+      violations->Add(
+          path + ".values",
+          absl::StrCat("has ", query.values_size(), " elements; vector \"",
+                       field.name, "\" of this collection has dimension ",
+                       field.dim));
+      return std::nullopt;
+    }
+    return ConvertQuery(
+        absl::string_view(reinterpret_cast<const char*>(query.values().data()),
+                          field.dim * sizeof(float)),
+        ElementType::kFloat32, field, path + ".values", violations);
+  }
+  const ElementType type = ParseType(query.type());
+  const size_t wanted = field.dim * ElementSize(type);
+  if (query.data().size() != wanted) {
+    violations->Add(path + ".data",
+                    absl::StrCat("has ", query.data().size(),
+                                 " bytes; one vector of dimension ", field.dim,
+                                 " takes ", wanted, " in this element type"));
+    return std::nullopt;
+  }
+  return ConvertQuery(query.data(), type, field, path + ".data", violations);
+}
+
+size_t ParseK(uint32_t k, const Limits& limits, const std::string& path,
+              FieldViolations* violations) {
+  if (k == 0 || k > limits.max_k) {
+    violations->Add(path, absl::StrCat("is ", k, "; ask for 1 to ",
+                                       limits.max_k, " points"));
+  }
+  return k;
+}
+
+void ParseQuality(const v1::Quality& quality, const Limits& limits,
+                  const std::string& path, FieldViolations* violations,
+                  RetrieveStage* stage) {
+  switch (quality.kind_case()) {
+    case v1::Quality::kRecallTarget:
+      stage->recall_target = quality.recall_target();
+      if (!(stage->recall_target > 0 && stage->recall_target <= 1)) {
+        violations->Add(path + ".recall_target",
+                        absl::StrCat("is ", stage->recall_target,
+                                     "; give a share over 0 and at most 1"));
+      }
+      break;
+    case v1::Quality::kEf:
+      stage->ef = quality.ef();
+      if (quality.ef() == 0 || quality.ef() > limits.max_ef) {
+        violations->Add(
+            path + ".ef",
+            absl::StrCat("is ", quality.ef(), "; give 1 to ", limits.max_ef));
+      }
+      break;
+    case v1::Quality::kNprobe:
+      stage->nprobe = quality.nprobe();
+      if (quality.nprobe() == 0 || quality.nprobe() > kMaxIvfLists) {
+        violations->Add(path + ".nprobe",
+                        absl::StrCat("is ", quality.nprobe(), "; give 1 to ",
+                                     kMaxIvfLists));
+      }
+      break;
+    case v1::Quality::kExact:
+      stage->exact = true;
+      if (!quality.exact()) {
+        violations->Add(path + ".exact",
+                        "is false; set it to true or leave it out");
+      }
+      break;
+    case v1::Quality::KIND_NOT_SET:
+      break;
+  }
+}
+
+// Whether the quality is one that the vector's index knows.
+void CheckQuality(const v1::Quality& quality, const VectorField& field,
+                  const std::string& path, FieldViolations* violations) {
+  if (quality.has_ef() && field.index == IndexKind::kIvf) {
+    violations->Add(path + ".ef",
+                    absl::StrCat("is for graphs, and vector \"", field.name,
+                                 "\" has an IVF index; give nprobe or "
+                                 "recall_target"));
+  }
+  if (quality.has_nprobe() && field.index == IndexKind::kHnsw) {
+    violations->Add(
+        path + ".nprobe",
+        absl::StrCat("is for IVF indexes, and vector \"", field.name,
+                     "\" has a graph; give ef or recall_target"));
+  }
+}
+
+std::optional<Query> ParseStage(const v1::Query& query,
+                                const CollectionSchema& schema,
+                                const Limits& limits, const std::string& path,
+                                size_t depth, size_t* stages,
+                                FieldViolations* violations) {
+  if (depth > limits.max_query_depth || ++*stages > limits.max_query_stages) {
+    violations->Add(path,
+                    absl::StrCat("makes the query too large; at most ",
+                                 limits.max_query_stages, " stages, ",
+                                 limits.max_query_depth, " above one another"));
+    return std::nullopt;
+  }
+  switch (query.stage_case()) {
+    case v1::Query::kRetrieve: {
+      const v1::Retrieve& in = query.retrieve();
+      const std::string at = path + ".retrieve";
+      RetrieveStage stage;
+      stage.vector_name = in.vector();
+      stage.k = ParseK(in.k(), limits, at + ".k", violations);
+      ParseQuality(in.quality(), limits, at + ".quality", violations, &stage);
+      const auto f =
+          FindVector(in.vector(), schema, at + ".vector", violations);
+      if (!f.has_value()) return std::nullopt;
+      CheckQuality(in.quality(), schema.vectors[*f], at + ".quality",
+                   violations);
+      if (in.has_filter()) {
+        stage.filter = ParseFilter(in.filter(), at + ".filter", violations);
+      }
+      auto vector = ParseQueryVector(in.query(), schema.vectors[*f],
+                                     at + ".query", violations);
+      if (!vector.has_value()) return std::nullopt;
+      stage.query = *std::move(vector);
+      return Query{std::move(stage)};
+    }
+    case v1::Query::kFuse: {
+      const v1::Fuse& in = query.fuse();
+      const std::string at = path + ".fuse";
+      FuseStage stage;
+      stage.k = ParseK(in.k(), limits, at + ".k", violations);
+      if (in.inputs_size() == 0) {
+        violations->Add(at + ".inputs", "is empty; give at least one query");
+      }
+      if (in.weights_size() != 0 && in.weights_size() != in.inputs_size()) {
+        violations->Add(at + ".weights",
+                        absl::StrCat("has ", in.weights_size(),
+                                     " elements; give none or one for each of "
+                                     "the ",
+                                     in.inputs_size(), " inputs"));
+      }
+      for (int i = 0; i < in.weights_size(); ++i) {
+        if (!(in.weights(i) >= 0) || !std::isfinite(in.weights(i))) {
+          violations->Add(At(at, "weights", i),
+                          absl::StrCat("is ", in.weights(i),
+                                       "; give a finite number, 0 or larger"));
+        }
+        stage.weights.push_back(in.weights(i));
+      }
+      if (in.rank_constant() != 0) stage.rank_constant = in.rank_constant();
+      if (!(stage.rank_constant > 0) || !std::isfinite(stage.rank_constant)) {
+        violations->Add(at + ".rank_constant",
+                        absl::StrCat("is ", in.rank_constant(),
+                                     "; give a number over 0, or 0 for 60"));
+      }
+      for (int i = 0; i < in.inputs_size(); ++i) {
+        auto input =
+            ParseStage(in.inputs(i), schema, limits, At(at, "inputs", i),
+                       depth + 1, stages, violations);
+        if (input.has_value()) stage.inputs.push_back(*std::move(input));
+      }
+      return Query{std::move(stage)};
+    }
+    case v1::Query::kRerank: {
+      const v1::Rerank& in = query.rerank();
+      const std::string at = path + ".rerank";
+      RerankStage stage;
+      stage.vector_name = in.vector();
+      stage.k = ParseK(in.k(), limits, at + ".k", violations);
+      auto input = ParseStage(in.input(), schema, limits, at + ".input",
+                              depth + 1, stages, violations);
+      const auto f =
+          FindVector(in.vector(), schema, at + ".vector", violations);
+      if (!input.has_value() || !f.has_value()) return std::nullopt;
+      stage.input = std::make_unique<Query>(*std::move(input));
+      auto vector = ParseQueryVector(in.query(), schema.vectors[*f],
+                                     at + ".query", violations);
+      if (!vector.has_value()) return std::nullopt;
+      stage.query = *std::move(vector);
+      return Query{std::move(stage)};
+    }
+    case v1::Query::STAGE_NOT_SET:
+      break;
+  }
+  violations->Add(path, "has no stage; set retrieve, fuse or rerank");
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<Query> ParseQuery(const v1::Query& query,
+                                const CollectionSchema& schema,
+                                const Limits& limits, const std::string& path,
+                                FieldViolations* violations) {
+  size_t stages = 0;
+  return ParseStage(query, schema, limits, path, 1, &stages, violations);
+}
+
+absl::StatusOr<std::vector<Query>> ParseSearchBatch(
+    const v1::SearchBatchRequest& request, const CollectionSchema& schema,
+    const Limits& limits) {
+  FieldViolations violations;
+  RetrieveStage prototype;
+  prototype.vector_name = request.vector();
+  prototype.k = ParseK(request.k(), limits, "k", &violations);
+  ParseQuality(request.quality(), limits, "quality", &violations, &prototype);
+  if (request.has_filter()) {
+    prototype.filter = ParseFilter(request.filter(), "filter", &violations);
+  }
+  const v1::VectorColumn& queries = request.queries();
+  if (queries.present_size() > 0 || !queries.name().empty()) {
+    violations.Add("queries", "must have neither name nor present");
+  }
+  const auto f = FindVector(request.vector(), schema, "vector", &violations);
+  CheckType(queries.type(), "queries.type", &violations);
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  const VectorField& field = schema.vectors[*f];
+  CheckQuality(request.quality(), field, "quality", &violations);
+  if (queries.dim() != field.dim) {
+    violations.Add(
+        "queries.dim",
+        absl::StrCat("is ", queries.dim(), "; vector \"", field.name,
+                     "\" of this collection has dimension ", field.dim));
+    return violations.ToStatus();
+  }
+  const ElementType type = ParseType(queries.type());
+  const size_t row_bytes = field.dim * ElementSize(type);
+  const size_t n = queries.data().size() / row_bytes;
+  if (n == 0 || queries.data().size() % row_bytes != 0) {
+    violations.Add(
+        "queries.data",
+        absl::StrCat("has ", queries.data().size(),
+                     " bytes; send one or more vectors of ", row_bytes));
+  } else if (n > limits.max_queries_per_batch) {
+    violations.Add("queries.data",
+                   absl::StrCat("has ", n, " queries; at most ",
+                                limits.max_queries_per_batch,
+                                " are allowed: send smaller batches"));
+  } else if (n * prototype.k > limits.max_results_per_batch) {
+    violations.Add(
+        "k", absl::StrCat("times the number of queries is ", n * prototype.k,
+                          "; at most ", limits.max_results_per_batch,
+                          " results are allowed in one batch"));
+  }
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  std::vector<Query> out;
+  out.reserve(n);
+  for (size_t i = 0; i < n; ++i) {
+    auto vector = ConvertQuery(
+        absl::string_view(queries.data()).substr(i * row_bytes, row_bytes),
+        type, field, absl::StrCat("queries.data[", i, "]"), &violations);
+    if (!vector.has_value()) continue;
+    RetrieveStage stage = prototype;
+    stage.query = *std::move(vector);
+    out.push_back(Query{std::move(stage)});
+  }
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  return out;
+}
+
+double ScoreOf(const Query& query, const CollectionSchema& schema,
+               float distance) {
+  const std::string* name = nullptr;
+  if (const auto* retrieve = std::get_if<RetrieveStage>(&query.stage)) {
+    name = &retrieve->vector_name;
+  } else if (const auto* rerank = std::get_if<RerankStage>(&query.stage)) {
+    name = &rerank->vector_name;
+  } else {
+    return -static_cast<double>(distance);
+  }
+  const auto f = schema.FindVector(*name);
+  switch (f.has_value() ? schema.vectors[*f].metric : Metric::kL2) {
+    case Metric::kL2:
+      return distance;
+    case Metric::kInnerProduct:
+      return -static_cast<double>(distance);
+    case Metric::kCosine:
+      return 1.0 - static_cast<double>(distance);
+  }
+  return distance;
+}
+
+}  // namespace vicinal

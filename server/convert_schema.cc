@@ -1,0 +1,197 @@
+#include "server/convert_schema.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "google/protobuf/timestamp.pb.h"
+#include "server/convert.h"
+
+namespace vicinal {
+namespace {
+
+v1::SegmentState ToProto(SegmentState state) {
+  return static_cast<v1::SegmentState>(state);
+}
+
+google::protobuf::Timestamp ToTimestamp(int64_t unix_micros) {
+  google::protobuf::Timestamp out;
+  out.set_seconds(unix_micros / 1'000'000);
+  out.set_nanos(static_cast<int32_t>(unix_micros % 1'000'000) * 1000);
+  return out;
+}
+
+}  // namespace
+
+HnswParams ParseHnsw(const v1::HnswConfig& config) {
+  HnswParams params;
+  if (config.m() != 0) params.m = config.m();
+  if (config.ef_construction() != 0) {
+    params.ef_construction = config.ef_construction();
+  }
+  return params;
+}
+
+IvfParams ParseIvf(const v1::IvfConfig& config) {
+  return {.num_lists = config.num_lists()};
+}
+
+// An unknown kind stays unknown, for the schema's validation to refuse.
+CodecSpec ParseCodec(const v1::CodecConfig& config) {
+  const int kind = config.kind();
+  return {
+      .kind = static_cast<CodecSpec::Kind>(kind < 0 || kind > 255 ? 255 : kind),
+      .avg_bits = config.avg_bits()};
+}
+
+MemorySpec ParseMemory(const v1::MemoryConfig& config) {
+  MemorySpec memory{.budget_bytes = config.budget_bytes()};
+  const int tier = config.tier();
+  if (tier != v1::MEMORY_TIER_UNSPECIFIED) {
+    memory.tier =
+        static_cast<MemoryTier>(tier < 1 || tier > 255 ? 255 : tier - 1);
+  }
+  return memory;
+}
+
+void ToProto(const ResourceEstimate& estimate, v1::ResourceEstimate* out) {
+  out->set_ram_bytes(estimate.ram_bytes);
+  out->set_mapped_bytes(estimate.mapped_bytes);
+  out->set_disk_bytes(estimate.disk_bytes);
+  out->set_build_seconds(estimate.build_seconds);
+  for (const std::string& warning : estimate.warnings) {
+    out->add_warnings(warning);
+  }
+}
+
+CollectionSchema ParseSchema(const v1::Collection& collection,
+                             const std::string& path,
+                             FieldViolations* violations) {
+  CollectionSchema schema;
+  schema.name = collection.name();
+  schema.memory = ParseMemory(collection.memory());
+  for (int i = 0; i < collection.vectors_size(); ++i) {
+    const v1::VectorConfig& in = collection.vectors(i);
+    const std::string at = At(path, "vectors", static_cast<size_t>(i));
+    VectorField field;
+    field.index = IndexKind::kAuto;
+    field.name = in.name();
+    field.dim = in.dim();
+    // Before the cast: the engine's types have fewer bits.
+    if (v1::Metric_IsValid(in.metric())) {
+      field.metric = static_cast<Metric>(in.metric());
+    } else {
+      violations->Add(
+          at + ".metric",
+          absl::StrCat("is ", in.metric(), "; give one of vicinal.v1.Metric"));
+    }
+    if (CheckType(in.type(), at + ".type", violations)) {
+      field.type = ParseType(in.type());
+    }
+    if (in.index().has_flat()) field.index = IndexKind::kFlat;
+    if (in.index().has_hnsw()) {
+      field.index = IndexKind::kHnsw;
+      field.hnsw = ParseHnsw(in.index().hnsw());
+    }
+    if (in.index().has_ivf()) {
+      field.index = IndexKind::kIvf;
+      field.ivf = ParseIvf(in.index().ivf());
+    }
+    field.codec = ParseCodec(in.codec());
+    schema.vectors.push_back(std::move(field));
+  }
+  return schema;
+}
+
+void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
+             v1::Collection* out) {
+  out->set_name(schema.name);
+  out->set_uuid(schema.uuid);
+  *out->mutable_create_time() = ToTimestamp(schema.created_unix_micros);
+  for (const VectorField& field : schema.vectors) {
+    v1::VectorConfig* vector = out->add_vectors();
+    vector->set_name(field.name);
+    vector->set_dim(static_cast<uint32_t>(field.dim));
+    vector->set_metric(static_cast<v1::Metric>(field.metric));
+    vector->set_type(static_cast<v1::ElementType>(field.type));
+    if (field.index == IndexKind::kFlat) {
+      vector->mutable_index()->mutable_flat();
+    } else if (field.index == IndexKind::kAuto) {
+      vector->mutable_index()->mutable_automatic();
+    } else if (field.index == IndexKind::kIvf) {
+      vector->mutable_index()->mutable_ivf()->set_num_lists(
+          field.ivf.num_lists);
+    } else {
+      auto* hnsw = vector->mutable_index()->mutable_hnsw();
+      hnsw->set_m(field.hnsw.m);
+      hnsw->set_ef_construction(field.hnsw.ef_construction);
+    }
+    vector->mutable_codec()->set_kind(
+        static_cast<v1::CodecKind>(field.codec.kind));
+    vector->mutable_codec()->set_avg_bits(field.codec.avg_bits);
+  }
+  out->mutable_memory()->set_tier(static_cast<v1::MemoryTier>(
+      static_cast<int>(schema.memory.tier) + v1::MEMORY_TIER_RAM));
+  out->mutable_memory()->set_budget_bytes(schema.memory.budget_bytes);
+  v1::CollectionStats* to = out->mutable_stats();
+  to->set_num_points(stats.num_points);
+  to->set_num_indexed_points(stats.num_indexed);
+  to->set_sequence(stats.sequence);
+  to->set_degraded(stats.degraded);
+  uint64_t vector_bytes = 0, index_bytes = 0, code_bytes = 0, ram_bytes = 0,
+           file_bytes = 0;
+  for (const SegmentStats& segment : stats.segments) {
+    v1::SegmentStats* s = to->add_segments();
+    s->set_number(segment.number);
+    s->set_state(ToProto(segment.state));
+    s->set_num_rows(segment.num_rows);
+    s->set_num_deleted(segment.num_deleted);
+    s->set_vector_bytes(segment.vector_bytes);
+    s->set_index_bytes(segment.index_bytes);
+    s->set_file_bytes(segment.file_bytes);
+    s->set_code_bytes(segment.code_bytes);
+    s->set_ram_bytes(segment.ram_bytes);
+    s->set_pinned_bytes(segment.pinned_bytes);
+    for (const SegmentIndex index : segment.indexes) {
+      s->add_indexes(static_cast<v1::SegmentIndex>(index));
+    }
+    ram_bytes += segment.ram_bytes;
+    file_bytes += segment.file_bytes;
+    code_bytes += segment.code_bytes;
+    vector_bytes += segment.vector_bytes;
+    index_bytes += segment.index_bytes;
+  }
+  for (const RecallStats& recall : stats.recall) {
+    v1::RecallStats* r = to->add_recall();
+    r->set_vector_name(schema.vectors[recall.field].name);
+    r->set_num_queries(recall.num_queries);
+    r->set_asked(recall.asked);
+    r->set_found(recall.found);
+    r->set_num_calibrations(recall.num_calibrations);
+  }
+  to->set_vector_bytes(vector_bytes);
+  to->set_index_bytes(index_bytes);
+  to->set_code_bytes(code_bytes);
+  to->set_ram_bytes(ram_bytes);
+  to->set_file_bytes(file_bytes);
+  to->set_search_major_faults(stats.search_major_faults);
+}
+
+void ToProto(const OperationInfo& info, v1::Operation* out) {
+  out->set_name(info.name);
+  out->set_kind(info.kind);
+  out->set_collection(info.collection);
+  out->set_phase(info.phase);
+  out->set_done_rows(info.done);
+  out->set_total_rows(info.total);
+  *out->mutable_start_time() = ToTimestamp(info.started_unix_micros);
+  out->set_done(info.finished);
+  if (!info.finished) return;
+  *out->mutable_end_time() = ToTimestamp(info.finished_unix_micros);
+  out->mutable_error()->set_code(static_cast<int>(info.status.code()));
+  out->mutable_error()->set_message(std::string(info.status.message()));
+}
+
+}  // namespace vicinal
