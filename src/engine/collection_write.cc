@@ -6,53 +6,27 @@
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "src/base/mutex.h"
 #include "src/base/status_macros.h"
 #include "src/engine/collection_impl.h"
 #include "src/engine/write_batch_encoder.h"
+#include "src/engine/write_waiter.h"
 #include "src/payload/bound_filter.h"
 
 namespace vicinal {
-namespace {
-
-// A call that waits for its callback.
-class Waiter {
- public:
-  WriteCallback callback() {
-    return [this](WriteOutcome outcome) {
-      MutexLock lock(mu_);
-      outcome_ = std::move(outcome);
-      cv_.NotifyAll();
-    };
-  }
-  WriteOutcome Wait() {
-    MutexLock lock(mu_);
-    while (!outcome_.has_value()) cv_.Wait(mu_);
-    return *std::move(outcome_);
-  }
-
- private:
-  Mutex mu_;
-  CondVar cv_;
-  std::optional<WriteOutcome> outcome_ ABSL_GUARDED_BY(mu_);
-};
-
-}  // namespace
 
 WriteOutcome Collection::Upsert(const PointBatch& batch, WriteOptions options) {
-  Waiter waiter;
+  WriteWaiter waiter;
   UpsertAsync(batch, std::move(options), waiter.callback());
   return waiter.Wait();
 }
 
 WriteOutcome Collection::Delete(std::vector<PointId> ids,
                                 WriteOptions options) {
-  Waiter waiter;
+  WriteWaiter waiter;
   DeleteAsync(std::move(ids), std::move(options), waiter.callback());
   return waiter.Wait();
 }
@@ -75,6 +49,50 @@ absl::Status CollectionImpl::CheckUpsert(const WriteOptions& options) const {
                    " may (max_unindexed_bytes): try again in some seconds"));
 }
 
+absl::Status CollectionImpl::PrepareCondition(const PointBatch& batch,
+                                              const WriteOptions& options,
+                                              WriteEntry* entry) const {
+  const UpsertCondition& condition = options.condition;
+  if (condition.kind == UpsertCondition::Kind::kNone) return absl::OkStatus();
+  if (!options.atomic || options.stream_frame.has_value()) {
+    return absl::InvalidArgumentError(
+        "only an atomic upsert that is no frame of a stream can have a "
+        "condition");
+  }
+  const size_t n = batch.ids.size();
+  if (entry->points.size() != n) {
+    absl::flat_hash_set<PointId> seen;
+    for (size_t i = 0; i < n; ++i) {
+      if (seen.insert(batch.ids[i]).second) continue;
+      const std::string field = absl::StrCat("ids[", i, "]");
+      entry->result.item_errors.push_back(
+          {i, field,
+           absl::InvalidArgumentError(
+               absl::StrCat(field, " (", batch.ids[i].ToString(),
+                            ") stands twice; an upsert with a condition has "
+                            "each id once"))});
+    }
+    return entry->result.item_errors.front().status;
+  }
+  if (condition.kind != UpsertCondition::Kind::kSequences) {
+    return absl::OkStatus();
+  }
+  if (condition.sequences.size() != n) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the condition has ", condition.sequences.size(),
+                     " sequences; give one for each of the ", n, " points"));
+  }
+  // Here and not on the committer's thread, which all others wait for.
+  VICINAL_ASSIGN_OR_RETURN(const auto found, store_.LookupIds(batch.ids));
+  entry->looked_up.resize(n, 0);
+  for (size_t i = 0; i < n; ++i) {
+    if (found[i].has_value() && found[i]->sequence == condition.sequences[i]) {
+      entry->looked_up[i] = found[i]->ordinal;
+    }
+  }
+  return absl::OkStatus();
+}
+
 void CollectionImpl::UpsertAsync(const PointBatch& batch, WriteOptions options,
                                  WriteCallback done) {
   auto entry = std::make_unique<WriteEntry>();
@@ -86,6 +104,7 @@ void CollectionImpl::UpsertAsync(const PointBatch& batch, WriteOptions options,
     status = std::move(outcome.status);
     entry->result.item_errors = std::move(outcome.item_errors);
   }
+  if (status.ok()) status = PrepareCondition(batch, options, entry.get());
   if (!status.ok()) {
     done({std::move(status), std::move(entry->result)});
     return;
@@ -142,7 +161,7 @@ WriteOutcome CollectionImpl::DeleteMatching(const FilterNode& filter,
   std::vector<Ordinal> versions;
   const auto flush = [&]() -> absl::Status {
     if (ids.empty()) return absl::OkStatus();
-    Waiter waiter;
+    WriteWaiter waiter;
     auto entry = std::make_unique<WriteEntry>();
     entry->collection = shared_from_this();
     entry->deletions = std::exchange(ids, {});
