@@ -22,8 +22,20 @@ namespace {
 
 using Json = nlohmann::json;  // keeps its keys sorted
 
-absl::Status About(absl::string_view field, const absl::Status& status) {
-  return absl::InvalidArgumentError(absl::StrCat(field, " ", status.message()));
+// Why a path is none; the message has no subject.
+absl::Status CheckPath(absl::string_view path) {
+  if (path.empty() || path.size() > kMaxDeleteKeyBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "has ", path.size(), " bytes; a path has 1 to ", kMaxDeleteKeyBytes));
+  }
+  if (path.front() == '.' || path.back() == '.' ||
+      path.find("..") != absl::string_view::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("is \"", path,
+                     "\", which has an empty name; write names with one dot "
+                     "between two"));
+  }
+  return absl::OkStatus();
 }
 
 void RemoveKey(std::span<const std::string> path, Json* json) {
@@ -55,55 +67,46 @@ PayloadPatch::PayloadPatch(PayloadPatch&&) noexcept = default;
 PayloadPatch& PayloadPatch::operator=(PayloadPatch&&) noexcept = default;
 PayloadPatch::~PayloadPatch() = default;
 
-absl::Status PayloadPatch::CheckPath(absl::string_view path) {
-  if (path.empty() || path.size() > kMaxDeleteKeyBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "has ", path.size(), " bytes; a path has 1 to ", kMaxDeleteKeyBytes));
-  }
-  if (path.front() == '.' || path.back() == '.' ||
-      path.find("..") != absl::string_view::npos) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("is \"", path,
-                     "\", which has an empty name; write names with one dot "
-                     "between two"));
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<PayloadPatch> PayloadPatch::Make(PayloadChange change,
-                                                const Limits& limits) {
+                                                const Limits& limits,
+                                                std::string* bad_field) {
+  const auto refused = [&](std::string field, absl::string_view why) {
+    absl::Status status =
+        absl::InvalidArgumentError(absl::StrCat(field, " ", why));
+    if (bad_field != nullptr) *bad_field = std::move(field);
+    return status;
+  };
   if (change.set.has_value() &&
       (change.merge.has_value() || !change.delete_keys.empty())) {
-    return absl::InvalidArgumentError(
-        "set stands beside merge or delete_keys; give one of them");
+    return refused("set", "stands beside merge or delete_keys; give one");
   }
   if (!change.set.has_value() && !change.merge.has_value() &&
       change.delete_keys.empty()) {
-    return absl::InvalidArgumentError(
-        "set, merge and delete_keys are missing; give one of them");
+    return refused("set", "is missing, so are merge and delete_keys; give one");
   }
   auto parsed = std::make_unique<Parsed>();
   parsed->max_payload_bytes = limits.max_payload_bytes;
   if (change.set.has_value()) {
     const absl::Status status = ValidatePayload(*change.set, limits);
-    if (!status.ok()) return About("set", status);
+    if (!status.ok()) return refused("set", status.message());
     parsed->set = std::move(change.set);
   }
   if (change.merge.has_value()) {
     const absl::Status status = ValidatePayload(*change.merge, limits);
-    if (!status.ok()) return About("merge", status);
+    if (!status.ok()) return refused("merge", status.message());
     parsed->merge = Json::parse(*change.merge, nullptr, false);
   }
   if (change.delete_keys.size() > kMaxDeleteKeys) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("delete_keys has ", change.delete_keys.size(),
-                     " paths; at most ", kMaxDeleteKeys, " are allowed"));
+    return refused(
+        "delete_keys",
+        absl::StrCat("has ", change.delete_keys.size(), " paths; at most ",
+                     kMaxDeleteKeys, " are allowed"));
   }
   for (size_t i = 0; i < change.delete_keys.size(); ++i) {
     const std::string& path = change.delete_keys[i];
     const absl::Status status = CheckPath(path);
     if (!status.ok()) {
-      return About(absl::StrCat("delete_keys[", i, "]"), status);
+      return refused(absl::StrCat("delete_keys[", i, "]"), status.message());
     }
     parsed->delete_keys.push_back(absl::StrSplit(path, '.'));
   }

@@ -31,11 +31,11 @@ inline constexpr size_t kMaxDeleteKeyBytes = 512;
 // A checked change. Const and thread-safe; cheap to move.
 class PayloadPatch {
  public:
-  // InvalidArgument: not a change, or over a limit; begins with the field.
+  // InvalidArgument: not a change, or over a limit; the message begins with
+  // the field, e.g. "delete_keys[3]", which *bad_field is then (unless null).
   static absl::StatusOr<PayloadPatch> Make(PayloadChange change,
-                                           const Limits& limits);
-  // Why a path of delete_keys is none; the message has no subject.
-  static absl::Status CheckPath(absl::string_view path);
+                                           const Limits& limits,
+                                           std::string* bad_field = nullptr);
 
   PayloadPatch(PayloadPatch&&) noexcept;
   PayloadPatch& operator=(PayloadPatch&&) noexcept;
