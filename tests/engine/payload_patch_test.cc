@@ -92,7 +92,8 @@ TEST(PayloadPatchTest, WritesAnewWithoutChangingValues) {
 }
 
 TEST(PayloadPatchTest, RefusesWhatIsNoChange) {
-  EXPECT_THAT(WhyRefused({}), HasSubstr("set is missing, so are merge and delete_keys"));
+  EXPECT_THAT(WhyRefused({}),
+              HasSubstr("set is missing, so are merge and delete_keys"));
   EXPECT_THAT(WhyRefused({.set = "{}", .merge = "{}"}),
               HasSubstr("set stands beside merge or delete_keys"));
   EXPECT_THAT(WhyRefused({.set = "{}", .delete_keys = {"a"}}),
