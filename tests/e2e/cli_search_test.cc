@@ -110,15 +110,15 @@ TEST_F(CliSearchTest, CountsChangesAndDeletesPoints) {
   EXPECT_EQ(removed.out, "Updated 1 points.\n") << removed.err;
   EXPECT_EQ(count("EXISTS(a.b)"), "1\n");
   EXPECT_EQ(
-      Run({"update", "a", "--filter", "TRUE", "--set", R"({"all": 1})"}).out,
+      Run({"update", "a", "--filter", "TRUE", "--set", R"({"seen": 1})"}).out,
       "Updated 500 points.\n");
-  EXPECT_EQ(count("all = 1 AND NOT EXISTS(a)"), "500\n");
+  EXPECT_EQ(count("seen = 1 AND NOT EXISTS(a)"), "500\n");
   const auto hit =
       Json({"search", "a", "--id", "42", "-k", "1", "--exact", "--json"});
   EXPECT_EQ(hit["hits"][0]["score"], 0.0);
   EXPECT_EQ(Run({"delete", "a", "--filter", "ID IN (1, 2)"}).out,
             "Deleted 2 points.\n");
-  EXPECT_EQ(count("all = 1"), "498\n");
+  EXPECT_EQ(count("seen = 1"), "498\n");
 }
 
 TEST_F(CliSearchTest, SaysWhyAnUpdateIsRefused) {

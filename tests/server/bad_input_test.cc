@@ -473,7 +473,7 @@ TEST_F(BadInputTest, FieldsOfAnUpdate) {
   ExpectRefused(update([](auto*) {}), "set", "so are merge and delete_keys");
   ExpectRefused(update([](auto* r) {
                   r->set_set("{}");
-                  r->add_delete_keys("a");
+                  r->add_delete_keys("key");
                 }),
                 "set", "stands beside merge or delete_keys");
   ExpectRefused(update([](auto* r) { r->set_set(""); }), "set",
@@ -487,12 +487,12 @@ TEST_F(BadInputTest, FieldsOfAnUpdate) {
                 }),
                 "merge", "at most 1048576 are allowed");
   ExpectRefused(update([](auto* r) {
-                  r->add_delete_keys("a");
+                  r->add_delete_keys("key");
                   r->add_delete_keys("a..b");
                 }),
                 "delete_keys[1]", "has an empty name");
   ExpectRefused(update([](auto* r) {
-                  for (int i = 0; i < 257; ++i) r->add_delete_keys("a");
+                  for (int i = 0; i < 257; ++i) r->add_delete_keys("key");
                 }),
                 "delete_keys", "at most 256 are allowed");
   ExpectRefused(update([](auto* r) {
