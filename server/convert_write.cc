@@ -6,6 +6,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/errors.h"
+#include "src/engine/collection.h"
+#include "src/engine/limits.h"
+#include "src/engine/payload_patch.h"
+#include "vicinal/v1/point.pb.h"
 
 namespace vicinal {
 
