@@ -155,7 +155,7 @@ void Committer::Commit(std::vector<Item> items) {
       entry.result.sequence = 0;
       entry.result.num_written = 0;
     }
-    entry.done({statuses[i], std::move(entry.result)});
+    entry.done({std::move(statuses[i]), std::move(entry.result)});
   }
 }
 
