@@ -294,9 +294,17 @@ absl::StatusOr<v1::CommitToken> Client::Upsert(absl::string_view collection,
   request.set_collection(collection.data(), collection.size());
   *request.mutable_points() = std::move(points);
   request.set_durability(durability);
+  return Upsert(request);
+}
+
+absl::StatusOr<v1::CommitToken> Client::Upsert(
+    const v1::UpsertRequest& request) {
+  const bool repeatable =
+      request.condition() != v1::UPSERT_CONDITION_MUST_NOT_EXIST &&
+      request.expected_sequences().empty();
   v1::UpsertResponse response;
   VICINAL_RETURN_IF_ERROR(
-      Run(VICINAL_CALL(points, Upsert), request, &response, true));
+      Run(VICINAL_CALL(points, Upsert), request, &response, repeatable));
   return std::move(*response.mutable_commit());
 }
 
@@ -338,6 +346,14 @@ absl::StatusOr<v1::DeleteResponse> Client::DeletePoints(
   *request.mutable_filter() = std::move(filter);
   request.set_durability(durability);
   return Delete(request);
+}
+
+absl::StatusOr<v1::UpdatePayloadResponse> Client::UpdatePayload(
+    const v1::UpdatePayloadRequest& request) {
+  v1::UpdatePayloadResponse response;
+  VICINAL_RETURN_IF_ERROR(
+      Run(VICINAL_CALL(points, UpdatePayload), request, &response, true));
+  return response;
 }
 
 absl::StatusOr<uint64_t> Client::Count(absl::string_view collection,

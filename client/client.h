@@ -105,6 +105,10 @@ class Client {
   absl::StatusOr<v1::CommitToken> Upsert(
       absl::string_view collection, v1::PointBatch points,
       v1::Durability durability = v1::DURABILITY_FSYNCED);
+  // The same with all that the request can say. Not tried again where a
+  // repetition after a lost reply would find what the first try wrote, and say
+  // that the condition does not hold.
+  absl::StatusOr<v1::CommitToken> Upsert(const v1::UpsertRequest& request);
   absl::StatusOr<v1::GetResponse> GetPoints(absl::string_view collection,
                                             v1::PointIds ids,
                                             const v1::PointSelector& select);
@@ -117,6 +121,9 @@ class Client {
   absl::StatusOr<v1::DeleteResponse> DeletePoints(
       absl::string_view collection, v1::Filter filter,
       v1::Durability durability = v1::DURABILITY_FSYNCED);
+  // Changes payloads; see UpdatePayloadRequest.
+  absl::StatusOr<v1::UpdatePayloadResponse> UpdatePayload(
+      const v1::UpdatePayloadRequest& request);
   // filter: blank: all points.
   absl::StatusOr<uint64_t> Count(absl::string_view collection,
                                  const v1::Filter& filter = {});

@@ -20,7 +20,8 @@ constexpr const char* kFeatures[] = {
     "vector.int8",         "vector.uint8",        "vector.named",
     "query.recall_target", "query.fuse.rrf",      "query.rerank",
     "write.stream",        "write.stream.resume", "collection.optimize",
-    "collection.memory",   "collection.estimate"};
+    "collection.memory",   "collection.estimate", "upsert.condition",
+    "payload.update"};
 
 // How often a waiting call looks whether its client is still there.
 constexpr std::chrono::milliseconds kWaitSlice(100);

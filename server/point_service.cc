@@ -1,16 +1,23 @@
 #include "server/point_service.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "server/convert.h"
 #include "server/convert_filter.h"
+#include "server/convert_write.h"
 #include "server/errors.h"
 #include "server/write_stream.h"
 #include "src/base/status_macros.h"
+#include "src/engine/payload_patch.h"
 
 namespace vicinal {
 namespace {
@@ -26,6 +33,61 @@ WriteOptions OptionsOf(v1::Durability durability) {
     options.durability = Durability::kBuffered;
   }
   return options;
+}
+
+// The error of an upsert whose condition does not hold; OK: it is another.
+absl::Status ConditionError(const WriteOutcome& outcome,
+                            const PointBatch& batch) {
+  if (outcome.result.item_errors.empty()) return absl::OkStatus();
+  const char* why = nullptr;
+  switch (outcome.status.code()) {
+    case absl::StatusCode::kAlreadyExists:
+      why = reason::kPointExists;
+      break;
+    case absl::StatusCode::kFailedPrecondition:
+      why = reason::kPointMissing;
+      break;
+    case absl::StatusCode::kAborted:
+      why = reason::kSequenceMismatch;
+      break;
+    default:
+      return absl::OkStatus();
+  }
+  const size_t index = outcome.result.item_errors[0].index;
+  return WithReason(
+      outcome.status, why,
+      {{"point", batch.ids[index].ToString()}, {"index", absl::StrCat(index)}});
+}
+
+// The points of a Delete or an UpdatePayload: ids, or what a filter accepts.
+struct Targets {
+  std::vector<PointId> ids;
+  std::shared_ptr<const FilterNode> filter;  // null: ids
+};
+
+// would: what a filter of empty text would do.
+template <typename Request>
+Targets ParseTargets(const Request& request, const Limits& limits,
+                     absl::string_view would, FieldViolations* violations) {
+  Targets targets;
+  targets.ids = ParsePointIds(request.ids(), "ids", limits, violations);
+  if (!request.has_filter()) return targets;
+  targets.filter = ParseFilter(request.filter(), "filter", violations);
+  if (!targets.ids.empty()) {
+    violations->Add("filter", "stands beside ids; give one of them");
+  }
+  if (targets.filter != nullptr && IsBlank(request.filter())) {
+    violations->Add("filter.text", absl::StrCat("is empty, which would ", would,
+                                                " all; write TRUE for that"));
+  }
+  return targets;
+}
+
+// Of a write to a collection; `sequence` 0: there was nothing to write.
+void FillToken(const Collection& collection, Sequence sequence,
+               v1::CommitToken* token) {
+  token->set_collection_uuid(collection.schema().uuid);
+  token->set_sequence(sequence != 0 ? sequence : collection.stats().sequence);
 }
 
 // Sends pages of points; those in rows, which may be many times the stored
@@ -105,10 +167,15 @@ absl::Status PointServiceImpl::DoUpsert(const v1::UpsertRequest& request,
       const ParsedBatch batch,
       ParsedBatch::Parse(request.points(), collection->schema(),
                          state_.database->options().limits, "points"));
+  FieldViolations violations;
+  WriteOptions options = OptionsOf(request.durability());
+  options.condition =
+      ParseCondition(request, batch.batch().ids.size(), &violations);
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   const WriteOutcome outcome =
-      collection->Upsert(batch.batch(), OptionsOf(request.durability()));
+      collection->Upsert(batch.batch(), std::move(options));
   if (!outcome.status.ok()) {
-    FieldViolations violations;
+    VICINAL_RETURN_IF_ERROR(ConditionError(outcome, batch.batch()));
     if (absl::IsInvalidArgument(outcome.status)) {
       for (const ItemError& error : outcome.result.item_errors) {
         violations.Add(batch.RequestPath(error.field), error.status.message());
@@ -156,31 +223,49 @@ absl::Status PointServiceImpl::DoDelete(grpc::ServerContext* context,
       const std::shared_ptr<Collection> collection,
       state_.FindCollection(request.collection(), "collection"));
   FieldViolations violations;
-  std::vector<PointId> ids = ParsePointIds(
-      request.ids(), "ids", state_.database->options().limits, &violations);
-  std::shared_ptr<const FilterNode> filter;
-  if (request.has_filter()) {
-    filter = ParseFilter(request.filter(), "filter", &violations);
-    if (!ids.empty()) {
-      violations.Add("filter", "stands beside ids; give one of them");
-    }
-    if (filter != nullptr && IsBlank(request.filter())) {
-      violations.Add("filter.text",
-                     "is empty, which would delete all; write TRUE for that");
-    }
-  }
+  Targets targets = ParseTargets(request, state_.database->options().limits,
+                                 "delete", &violations);
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   const WriteOptions options = OptionsOf(request.durability());
   const WriteOutcome outcome =
-      filter != nullptr
-          ? collection->DeleteMatching(*filter, options, StopOf(context))
-          : collection->Delete(std::move(ids), options);
+      targets.filter != nullptr
+          ? collection->DeleteMatching(*targets.filter, options,
+                                       StopOf(context))
+          : collection->Delete(std::move(targets.ids), options);
   if (!outcome.status.ok()) return state_.ExplainWriteError(outcome.status);
-  reply->mutable_commit()->set_collection_uuid(collection->schema().uuid);
-  reply->mutable_commit()->set_sequence(outcome.result.sequence != 0
-                                            ? outcome.result.sequence
-                                            : collection->stats().sequence);
+  FillToken(*collection, outcome.result.sequence, reply->mutable_commit());
   reply->set_num_deleted(outcome.result.num_written);
+  return absl::OkStatus();
+}
+
+absl::Status PointServiceImpl::DoUpdatePayload(
+    grpc::ServerContext* context, const v1::UpdatePayloadRequest& request,
+    v1::UpdatePayloadResponse* reply) {
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::shared_ptr<Collection> collection,
+      state_.FindCollection(request.collection(), "collection"));
+  const Limits& limits = state_.database->options().limits;
+  FieldViolations violations;
+  Targets targets = ParseTargets(request, limits, "change", &violations);
+  const std::optional<PayloadPatch> patch =
+      ParsePatch(request, limits, &violations);
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  const WriteOptions options = OptionsOf(request.durability());
+  const StopCondition stop = StopOf(context);
+  const WriteOutcome outcome =
+      targets.filter != nullptr
+          ? collection->UpdatePayloadMatching(*targets.filter, *patch, options,
+                                              stop)
+          : collection->UpdatePayload(std::move(targets.ids), *patch, options,
+                                      stop);
+  // The request was checked above: it is a point that becomes too large.
+  if (absl::IsInvalidArgument(outcome.status)) {
+    return FieldError(request.has_merge() ? "merge" : "delete_keys",
+                      outcome.status.message());
+  }
+  if (!outcome.status.ok()) return state_.ExplainWriteError(outcome.status);
+  FillToken(*collection, outcome.result.sequence, reply->mutable_commit());
+  reply->set_num_updated(outcome.result.num_written);
   return absl::OkStatus();
 }
 
@@ -245,6 +330,12 @@ grpc::Status PointServiceImpl::Delete(grpc::ServerContext* context,
                                       const v1::DeleteRequest* request,
                                       v1::DeleteResponse* reply) {
   return ToGrpcStatus(DoDelete(context, *request, reply));
+}
+
+grpc::Status PointServiceImpl::UpdatePayload(
+    grpc::ServerContext* context, const v1::UpdatePayloadRequest* request,
+    v1::UpdatePayloadResponse* reply) {
+  return ToGrpcStatus(DoUpdatePayload(context, *request, reply));
 }
 
 absl::Status PointServiceImpl::DoCount(grpc::ServerContext* context,

@@ -21,6 +21,9 @@ class PointServiceImpl final
   grpc::Status Delete(grpc::ServerContext* context,
                       const v1::DeleteRequest* request,
                       v1::DeleteResponse* reply) override;
+  grpc::Status UpdatePayload(grpc::ServerContext* context,
+                             const v1::UpdatePayloadRequest* request,
+                             v1::UpdatePayloadResponse* reply) override;
   grpc::Status Count(grpc::ServerContext* context,
                      const v1::CountRequest* request,
                      v1::CountResponse* reply) override;
@@ -38,6 +41,9 @@ class PointServiceImpl final
   absl::Status DoDelete(grpc::ServerContext* context,
                         const v1::DeleteRequest& request,
                         v1::DeleteResponse* reply);
+  absl::Status DoUpdatePayload(grpc::ServerContext* context,
+                               const v1::UpdatePayloadRequest& request,
+                               v1::UpdatePayloadResponse* reply);
   absl::Status DoCount(grpc::ServerContext* context,
                        const v1::CountRequest& request,
                        v1::CountResponse* reply);

@@ -36,7 +36,8 @@ void AddCollectionCommand(CLI::App& app, Globals& globals);
 void AddImportCommand(CLI::App& app, Globals& globals);
 void AddExportCommand(CLI::App& app, Globals& globals);
 void AddSearchCommand(CLI::App& app, Globals& globals);
-void AddPointsCommands(CLI::App& app, Globals& globals);  // count, delete
+// count, delete, update
+void AddPointsCommands(CLI::App& app, Globals& globals);
 void AddBenchCommand(CLI::App& app, Globals& globals);
 
 // Parses and runs; the whole command but for process set-up.

@@ -1,6 +1,8 @@
-// vicinal count, vicinal delete, and the filters of all commands
+// vicinal count, vicinal delete, vicinal update, and the filters of all
+// commands
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -71,28 +73,96 @@ int RunCount(const Globals& globals, const Options& options) {
   return kOk;
 }
 
-int RunDelete(const Globals& globals, const Options& options) {
-  if (options.ids.empty() == options.filter.text.empty()) {
-    return ReportUsage(absl::InvalidArgumentError(
-        "Say what to delete: --id, once or more, or --filter."));
-  }
-  auto filter = MakeFilter(options.filter);
-  if (!filter.ok()) return ReportUsage(filter.status());
+// The points of a delete or an update: ids or a filter.
+struct Targets {
   std::vector<PointId> ids;
-  for (const std::string& text : options.ids) {
-    const auto id = ParseId(text, options.id_kind);
-    if (!id.ok()) return ReportUsage(id.status());
-    ids.push_back(*id);
+  v1::Filter filter;  // counts when there are no ids
+};
+
+// InvalidArgument: neither or both are given, or one is wrong.
+absl::StatusOr<Targets> MakeTargets(const Options& options,
+                                    absl::string_view verb) {
+  if (options.ids.empty() == options.filter.text.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "Say what to ", verb, ": --id, once or more, or --filter."));
   }
+  Targets targets;
+  VICINAL_ASSIGN_OR_RETURN(targets.filter, MakeFilter(options.filter));
+  for (const std::string& text : options.ids) {
+    VICINAL_ASSIGN_OR_RETURN(const PointId id, ParseId(text, options.id_kind));
+    targets.ids.push_back(id);
+  }
+  return targets;
+}
+
+int RunDelete(const Globals& globals, const Options& options) {
+  auto targets = MakeTargets(options, "delete");
+  if (!targets.ok()) return ReportUsage(targets.status());
   const auto client = globals.Connect();
   if (!client.ok()) return Report(client.status());
   const auto response =
-      ids.empty()
-          ? (*client)->DeletePoints(options.collection, *std::move(filter))
-          : (*client)->DeletePoints(options.collection, client::ToProto(ids));
+      targets->ids.empty()
+          ? (*client)->DeletePoints(options.collection,
+                                    std::move(targets->filter))
+          : (*client)->DeletePoints(options.collection,
+                                    client::ToProto(targets->ids));
   if (!response.ok()) return Report(response.status());
   absl::PrintF("Deleted %s points.\n", WithCommas(response->num_deleted()));
   return kOk;
+}
+
+struct UpdateOptions : Options {
+  std::optional<std::string> set;
+  std::optional<std::string> merge;
+  std::vector<std::string> delete_keys;
+};
+
+int RunUpdate(const Globals& globals, const UpdateOptions& options) {
+  auto targets = MakeTargets(options, "update");
+  if (!targets.ok()) return ReportUsage(targets.status());
+  if (!options.set.has_value() && !options.merge.has_value() &&
+      options.delete_keys.empty()) {
+    return ReportUsage(absl::InvalidArgumentError(
+        "Say what to change: --set, --merge or --delete-key."));
+  }
+  v1::UpdatePayloadRequest request;
+  request.set_collection(options.collection);
+  if (targets->ids.empty()) {
+    *request.mutable_filter() = std::move(targets->filter);
+  } else {
+    *request.mutable_ids() = client::ToProto(targets->ids);
+  }
+  for (const auto& [name, json] :
+       {std::pair("--set", &options.set), {"--merge", &options.merge}}) {
+    if (json->has_value() && !Json::parse(**json, nullptr, false).is_object()) {
+      return ReportUsage(absl::InvalidArgumentError(absl::StrCat(
+          name, " ", **json, ": write a JSON object, e.g. '{\"a\": 1}'.")));
+    }
+  }
+  if (options.set.has_value()) request.set_set(*options.set);
+  if (options.merge.has_value()) request.set_merge(*options.merge);
+  for (const std::string& path : options.delete_keys) {
+    request.add_delete_keys(path);
+  }
+  const auto client = globals.Connect();
+  if (!client.ok()) return Report(client.status());
+  const auto response = (*client)->UpdatePayload(request);
+  if (!response.ok()) return Report(response.status());
+  absl::PrintF("Updated %s points.\n", WithCommas(response->num_updated()));
+  return kOk;
+}
+
+// --id, --id-type, --filter and --param.
+void AddTargetOptions(CLI::App& command, Options& options) {
+  command.add_option("collection", options.collection, "Its name")->required();
+  command.add_option("--id", options.ids, "A point; repeatable");
+  command
+      .add_option("--id-type", options.id_kind,
+                  "What --id is: number, uuid, string or auto")
+      ->check(CLI::IsMember(
+          std::vector<std::string>{"auto", "number", "uuid", "string"}))
+      ->capture_default_str();
+  AddFilterOptions(command, options.filter);
 }
 
 }  // namespace
@@ -144,21 +214,34 @@ void AddPointsCommands(CLI::App& app, Globals& globals) {
   auto deleted = std::make_shared<Options>();
   CLI::App* remove =
       app.add_subcommand("delete", "Deletes points by id or by a filter");
-  remove->add_option("collection", deleted->collection, "Its name")->required();
-  remove->add_option("--id", deleted->ids, "A point; repeatable");
-  remove
-      ->add_option("--id-type", deleted->id_kind,
-                   "What --id is: number, uuid, string or auto")
-      ->check(CLI::IsMember(
-          std::vector<std::string>{"auto", "number", "uuid", "string"}))
-      ->capture_default_str();
-  AddFilterOptions(*remove, deleted->filter);
+  AddTargetOptions(*remove, *deleted);
   remove->footer(
       "Examples:\n"
       "  vicinal delete shop --id 7 --id 9\n"
       "  vicinal delete shop --filter 'EXISTS(eol)'");
   remove->callback([&globals, deleted] {
     globals.run = [&globals, deleted] { return RunDelete(globals, *deleted); };
+  });
+
+  auto updated = std::make_shared<UpdateOptions>();
+  CLI::App* update = app.add_subcommand(
+      "update", "Changes payloads of points by id or by a filter");
+  AddTargetOptions(*update, *updated);
+  CLI::Option* set =
+      update->add_option("--set", updated->set, "JSON object: the new payload");
+  CLI::Option* merge = update->add_option(
+      "--merge", updated->merge,
+      "JSON object to merge into the payload; null removes a key");
+  CLI::Option* delete_key =
+      update->add_option("--delete-key", updated->delete_keys,
+                         "A key to remove, e.g. a.b; repeatable");
+  set->excludes(merge)->excludes(delete_key);
+  update->footer(
+      "Examples:\n"
+      "  vicinal update shop --id 7 --merge '{\"price\": 20, \"old\": null}'\n"
+      "  vicinal update shop --filter 'EXISTS(eol)' --delete-key stock.berlin");
+  update->callback([&globals, updated] {
+    globals.run = [&globals, updated] { return RunUpdate(globals, *updated); };
   });
 }
 

@@ -20,6 +20,7 @@
 #include "absl/strings/string_view.h"
 #include "src/base/cancel.h"
 #include "src/engine/operations.h"
+#include "src/engine/payload_patch.h"
 #include "src/engine/point_batch.h"
 #include "src/engine/query.h"
 #include "src/engine/schema.h"
@@ -35,6 +36,21 @@ struct StreamFrame {
   uint64_t frame = 0;
 };
 
+// What an upsert demands of the points that it would replace, judged when its
+// turn to commit has come.
+struct UpsertCondition {
+  enum class Kind : uint8_t {
+    kNone,
+    kMustExist,     // replaces only
+    kMustNotExist,  // inserts only
+    kSequences,     // replaces the versions that `sequences` names
+  };
+  Kind kind = Kind::kNone;
+  // With kSequences, one per point of the batch: StoredPoint::sequence; 0:
+  // there must be no such point.
+  std::vector<Sequence> sequences;
+};
+
 struct WriteOptions {
   Durability durability = Durability::kFsynced;
   // true: any bad item refuses the whole batch (InvalidArgument; item_errors
@@ -46,6 +62,8 @@ struct WriteOptions {
   // true: the caller waited until Collection::HasRoom, so the write is taken
   // even if others were quicker. false: it is refused while there is no room.
   bool waited_for_room = false;
+  // Of upserts that are atomic and no frame of a stream.
+  UpsertCondition condition;
 };
 
 // Status is not OK: nothing was written; item_errors may say why.
@@ -129,6 +147,10 @@ class Collection {
   // ResourceExhausted: too much data waits for its index, or the disk is
   // full; FailedPrecondition: the store is read-only after an I/O error, or
   // a stream frame is out of order; NotFound: the collection was dropped.
+  // Where options.condition does not hold, nothing is written, and item_errors
+  // has the first point of which it does not: AlreadyExists of kMustNotExist,
+  // FailedPrecondition of kMustExist, Aborted of kSequences. InvalidArgument:
+  // an id stands twice under a condition.
   virtual void UpsertAsync(const PointBatch& batch, WriteOptions options,
                            WriteCallback done) = 0;
   virtual void DeleteAsync(std::vector<PointId> ids, WriteOptions options,
@@ -146,6 +168,28 @@ class Collection {
   virtual WriteOutcome DeleteMatching(const FilterNode& filter,
                                       const WriteOptions& options,
                                       const StopCondition& stop) = 0;
+
+  // Changes the payloads of points; their vectors stay bit for bit. A point is
+  // read, changed and stored again as a new version, which takes what an
+  // upsert of it takes: its vectors are copied and indexed once more. Where
+  // another write was quicker it is read and changed anew, so that none is
+  // lost. Commits of some MiB and at most limits.max_batch_points points:
+  // where one fails, those before it stay, and num_written says how many; a
+  // repetition does no harm. num_written counts the points that existed.
+  // Of the options, durability counts. InvalidArgument: the payload of the
+  // point that the message names would pass the limit. ResourceExhausted: as
+  // Upsert, before the first commit; the others wait for room.
+  virtual WriteOutcome UpdatePayload(std::vector<PointId> ids,
+                                     const PayloadPatch& patch,
+                                     const WriteOptions& options,
+                                     const StopCondition& stop) = 0;
+  // Those that the filter accepts as of the moment of the call, and still
+  // does when they are changed. Reads all payloads. InvalidArgument: also as
+  // BoundFilter::Bind.
+  virtual WriteOutcome UpdatePayloadMatching(const FilterNode& filter,
+                                             const PayloadPatch& patch,
+                                             const WriteOptions& options,
+                                             const StopCondition& stop) = 0;
 
   // Last frame of an ingest stream that was committed; 0: none.
   virtual absl::StatusOr<uint64_t> LastFrame(

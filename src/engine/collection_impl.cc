@@ -179,6 +179,7 @@ absl::Status CollectionImpl::AddEffects(WriteEntry* entry, CommitPart* part,
       return absl::OkStatus();
     }
   }
+  VICINAL_RETURN_IF_ERROR(part->CheckCondition(store_, entry));
   part->AddUpsert(store_, entry, batch);
   part->AddDelete(store_, entry, batch);
   if (frame.has_value()) {
@@ -227,6 +228,7 @@ void CollectionImpl::Apply(const CommitPart& part) {
     for (WriteEntry* entry : part.upserts()) {
       EncodedBatch& points = entry->points;
       for (size_t i = 0; i < points.size(); ++i) {
+        if (entry->is_stale(i)) continue;
         for (size_t f = 0; f < vectors.size(); ++f) {
           vectors[f] = points.vector(i, f);
         }

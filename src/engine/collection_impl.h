@@ -82,6 +82,14 @@ class CollectionImpl final
   WriteOutcome DeleteMatching(const FilterNode& filter,
                               const WriteOptions& options,
                               const StopCondition& stop) override;
+  WriteOutcome UpdatePayload(std::vector<PointId> ids,
+                             const PayloadPatch& patch,
+                             const WriteOptions& options,
+                             const StopCondition& stop) override;
+  WriteOutcome UpdatePayloadMatching(const FilterNode& filter,
+                                     const PayloadPatch& patch,
+                                     const WriteOptions& options,
+                                     const StopCondition& stop) override;
   absl::StatusOr<uint64_t> LastFrame(
       absl::string_view stream_id) const override;
   absl::StatusOr<std::vector<std::optional<StoredPoint>>> Get(
@@ -195,6 +203,22 @@ class CollectionImpl final
 
   // Callers.
   absl::Status CheckUpsert(const WriteOptions& options) const;
+  // Refuses what has no condition, and prepares the entry for its own.
+  absl::Status PrepareCondition(const PointBatch& batch,
+                                const WriteOptions& options,
+                                WriteEntry* entry) const;
+  struct Update;
+  struct Version;
+  // Updates those of the ids that exist and are accepted.
+  absl::Status UpdatePoints(std::vector<PointId> ids, Update* update);
+  // The next of `ids`, changed: as many as make one commit. Takes them from
+  // the front; leaves out those that do not exist or are not accepted.
+  absl::StatusOr<std::unique_ptr<WriteEntry>> ChangePoints(
+      std::span<const PointId>* ids, const Update& update) const;
+  // Those that exist, in order.
+  absl::StatusOr<std::vector<Version>> ReadVersions(
+      std::span<const PointId> ids, const StoreSnapshot& snapshot) const;
+  absl::Status WaitForRoom(const StopCondition& stop) const;
   // Points to read at once, so that what is read has some MiB at most.
   size_t ReadChunk(const PointSelection& selection) const;
   // Adds what is selected to points that are there, chunk by chunk. entries:

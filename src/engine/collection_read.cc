@@ -1,4 +1,4 @@
-// The callers' side of a collection.
+// The callers' side of a collection: reads.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -11,19 +11,16 @@
 #include <variant>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "src/base/mutex.h"
 #include "src/base/page_memory.h"
 #include "src/base/status_macros.h"
 #include "src/engine/collection_impl.h"
 #include "src/engine/compactor.h"
 #include "src/engine/row_filter.h"
 #include "src/engine/searcher.h"
-#include "src/engine/write_batch_encoder.h"
 #include "src/payload/bound_filter.h"
 
 namespace vicinal {
@@ -46,28 +43,6 @@ class FaultCounter {
   const uint64_t before_;
 };
 
-// A call that waits for its callback.
-class Waiter {
- public:
-  WriteCallback callback() {
-    return [this](WriteOutcome outcome) {
-      MutexLock lock(mu_);
-      outcome_ = std::move(outcome);
-      cv_.NotifyAll();
-    };
-  }
-  WriteOutcome Wait() {
-    MutexLock lock(mu_);
-    while (!outcome_.has_value()) cv_.Wait(mu_);
-    return *std::move(outcome_);
-  }
-
- private:
-  Mutex mu_;
-  CondVar cv_;
-  std::optional<WriteOutcome> outcome_ ABSL_GUARDED_BY(mu_);
-};
-
 // What a point takes of a reply, but for some bytes of framing.
 size_t BytesOf(const StoredPoint& point) {
   size_t bytes = (point.id.is_string() ? point.id.string().size() : 16) +
@@ -77,133 +52,6 @@ size_t BytesOf(const StoredPoint& point) {
 }
 
 }  // namespace
-
-WriteOutcome Collection::Upsert(const PointBatch& batch, WriteOptions options) {
-  Waiter waiter;
-  UpsertAsync(batch, std::move(options), waiter.callback());
-  return waiter.Wait();
-}
-
-WriteOutcome Collection::Delete(std::vector<PointId> ids,
-                                WriteOptions options) {
-  Waiter waiter;
-  DeleteAsync(std::move(ids), std::move(options), waiter.callback());
-  return waiter.Wait();
-}
-
-bool CollectionImpl::HasRoom() const {
-  return context_->unindexed_bytes->load(std::memory_order_relaxed) <=
-         context_->options->max_unindexed_bytes;
-}
-
-absl::Status CollectionImpl::CheckUpsert(const WriteOptions& options) const {
-  if (dropped()) {
-    return absl::NotFoundError(
-        absl::StrCat("collection \"", schema().name, "\" was dropped"));
-  }
-  if (options.waited_for_room || HasRoom()) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      absl::StrCat(context_->unindexed_bytes->load(std::memory_order_relaxed),
-                   " bytes wait for their index; at most ",
-                   context_->options->max_unindexed_bytes,
-                   " may (max_unindexed_bytes): try again in some seconds"));
-}
-
-void CollectionImpl::UpsertAsync(const PointBatch& batch, WriteOptions options,
-                                 WriteCallback done) {
-  auto entry = std::make_unique<WriteEntry>();
-  absl::Status status = CheckUpsert(options);
-  if (status.ok()) {
-    EncodeOutcome outcome =
-        EncodeBatch(schema(), *layout_, context_->options->limits, batch,
-                    options.atomic, &entry->points);
-    status = std::move(outcome.status);
-    entry->result.item_errors = std::move(outcome.item_errors);
-  }
-  if (!status.ok()) {
-    done({std::move(status), std::move(entry->result)});
-    return;
-  }
-  entry->collection = shared_from_this();
-  entry->options = std::move(options);
-  entry->done = std::move(done);
-  context_->committer->Submit(std::move(entry));
-}
-
-void CollectionImpl::DeleteAsync(std::vector<PointId> ids, WriteOptions options,
-                                 WriteCallback done) {
-  const size_t limit = context_->options->limits.max_batch_points;
-  absl::Status status;
-  if (dropped()) {
-    status = absl::NotFoundError(
-        absl::StrCat("collection \"", schema().name, "\" was dropped"));
-  } else if (ids.size() > limit) {
-    status = absl::InvalidArgumentError(
-        absl::StrCat("ids has ", ids.size(), " elements; at most ", limit,
-                     " are allowed: send smaller batches"));
-  }
-  if (!status.ok()) {
-    done({std::move(status), {}});
-    return;
-  }
-  absl::flat_hash_set<PointId> seen;
-  seen.reserve(ids.size());
-  std::erase_if(ids,
-                [&](const PointId& id) { return !seen.insert(id).second; });
-  auto entry = std::make_unique<WriteEntry>();
-  entry->collection = shared_from_this();
-  entry->deletions = std::move(ids);
-  entry->options = std::move(options);
-  entry->done = std::move(done);
-  context_->committer->Submit(std::move(entry));
-}
-
-WriteOutcome CollectionImpl::DeleteMatching(const FilterNode& filter,
-                                            const WriteOptions& options,
-                                            const StopCondition& stop) {
-  WriteOutcome outcome;
-  if (dropped()) {
-    outcome.status = absl::NotFoundError(
-        absl::StrCat("collection \"", schema().name, "\" was dropped"));
-    return outcome;
-  }
-  const absl::StatusOr<BoundFilter> bound = Bind(filter);
-  if (!bound.ok()) {
-    outcome.status = bound.status();
-    return outcome;
-  }
-  std::vector<PointId> ids;
-  std::vector<Ordinal> versions;
-  const auto flush = [&]() -> absl::Status {
-    if (ids.empty()) return absl::OkStatus();
-    Waiter waiter;
-    auto entry = std::make_unique<WriteEntry>();
-    entry->collection = shared_from_this();
-    entry->deletions = std::exchange(ids, {});
-    entry->deleted_versions = std::exchange(versions, {});
-    entry->options = options;
-    entry->done = waiter.callback();
-    context_->committer->Submit(std::move(entry));
-    const WriteOutcome part = waiter.Wait();
-    outcome.result.num_written += part.result.num_written;
-    if (part.result.sequence != 0) {
-      outcome.result.sequence = part.result.sequence;
-    }
-    return part.status;
-  };
-  const size_t limit = context_->options->limits.max_batch_points;
-  const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
-  outcome.status = ScanMatching(
-      &*bound, std::nullopt, *snapshot, stop,
-      [&](const PointId& id, IdEntry entry) -> absl::StatusOr<bool> {
-        ids.push_back(id);
-        versions.push_back(entry.ordinal);
-        if (ids.size() == limit) VICINAL_RETURN_IF_ERROR(flush());
-        return true;
-      });
-  if (outcome.status.ok()) outcome.status = flush();
-  return outcome;
-}
 
 absl::StatusOr<uint64_t> CollectionImpl::LastFrame(
     absl::string_view stream_id) const {

@@ -11,6 +11,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "src/base/point_id.h"
 #include "src/base/types.h"
 #include "src/engine/committer.h"
@@ -26,7 +27,8 @@ struct Victim {
   Segment* segment = nullptr;
   RowId row = 0;
   Ordinal ordinal = 0;
-  bool pending = false;  // a row of this very commit, not yet appended
+  bool pending = false;   // a row of this very commit, not yet appended
+  Sequence sequence = 0;  // of a pending one
 };
 
 // Committer's thread only. Life: AddEffects for each entry, then, when the
@@ -36,6 +38,10 @@ class CommitPart {
   // several: more than one entry will come, which may touch the same ids.
   CommitPart(std::shared_ptr<const View> view, Head head, bool several);
 
+  // Whether the points are as the entry's condition demands; the error is in
+  // the entry's item_errors as well.
+  absl::Status CheckCondition(const CollectionStore& store,
+                              WriteEntry* entry) const;
   // Adds the effects of `entry` to *batch. When the entry is refused (its
   // status) or has none, nothing is added. last_frame: of the entry's stream.
   void AddUpsert(const CollectionStore& store, WriteEntry* entry,
@@ -54,6 +60,10 @@ class CommitPart {
 
  private:
   std::optional<Victim> FindOld(const PointId& id, uint64_t hash) const;
+  // Of what FindOld found; 0: nothing.
+  absl::StatusOr<Sequence> SequenceOf(const CollectionStore& store,
+                                      const PointId& id,
+                                      const std::optional<Victim>& old) const;
   void KillOld(const CollectionStore& store, const Victim& victim,
                WriteBatch* batch);
 

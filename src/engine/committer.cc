@@ -143,12 +143,19 @@ void Committer::Commit(std::vector<Item> items) {
   if (test_hook_) test_hook_("commit:before_ack");
   for (size_t i = 0; i < items.size(); ++i) {
     WriteEntry& entry = *items[i].entry;
-    if (statuses[i].ok()) statuses[i] = committed;
+    if (statuses[i].ok()) {
+      statuses[i] = committed;
+    } else if (!committed.ok() &&
+               entry.options.condition.kind != UpsertCondition::Kind::kNone) {
+      // It may have been judged by writes that were lost just now.
+      statuses[i] = committed;
+      entry.result.item_errors.clear();
+    }
     if (!statuses[i].ok()) {
       entry.result.sequence = 0;
       entry.result.num_written = 0;
     }
-    entry.done({statuses[i], std::move(entry.result)});
+    entry.done({std::move(statuses[i]), std::move(entry.result)});
   }
 }
 

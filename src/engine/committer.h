@@ -27,10 +27,19 @@ struct WriteEntry {
   std::vector<PointId> deletions;  // ... ids to delete, each once
   // Empty, or the version of each that is to be deleted: a newer one stays.
   std::vector<Ordinal> deleted_versions;
+  // With UpsertCondition::kSequences: the version of each point that had the
+  // sequence asked for when the caller looked; 0: none had.
+  std::vector<Ordinal> looked_up;
+  // Empty, or the version of each point that it was made from. Where another
+  // one, or none, is current the point is stale: it is left out, and
+  // item_errors has its index.
+  std::vector<Ordinal> made_from;
+  std::vector<bool> stale;  // by point; empty: none is. Set by the committer
   WriteOptions options;
   WriteCallback done;
   WriteResult result;  // item_errors are set already
 
+  bool is_stale(size_t i) const { return !stale.empty() && stale[i]; }
   size_t size_bytes() const {
     return points.size_bytes() + 64 * (points.size() + deletions.size());
   }

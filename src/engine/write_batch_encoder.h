@@ -45,6 +45,7 @@ class EncodedBatch {
 
  private:
   friend class BatchEncoder;
+  friend class StoredEncoder;
   // By point and field: where the vector begins in `bodies` or, with
   // kInNormalized, in `normalized`; kNone: there is none.
   static constexpr size_t kNone = ~size_t{0};

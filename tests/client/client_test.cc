@@ -165,6 +165,27 @@ TEST_F(ClientTest, RepeatsUpsertsBecauseTheyAreIdempotent) {
   EXPECT_EQ(*client_->Count("a"), 1u);
 }
 
+// A repetition would find what a try wrote whose reply was lost.
+TEST_F(ClientTest, DoesNotRepeatUpsertsThatWouldRefuseThemselves) {
+  ASSERT_THAT(client_->CreateCollection(Schema("a", 2)), IsOk());
+  v1::UpsertRequest request;
+  request.set_collection("a");
+  *request.mutable_points() = Batch(0, {1, 2}, 2);
+  request.set_condition(v1::UPSERT_CONDITION_MUST_NOT_EXIST);
+  server_.FailNext({});
+  EXPECT_THAT(client_->Upsert(request), Fails(StatusCode::kUnavailable, ""));
+  request.clear_condition();
+  request.add_expected_sequences(3);
+  server_.FailNext({});
+  EXPECT_THAT(client_->Upsert(request), Fails(StatusCode::kUnavailable, ""));
+  EXPECT_EQ(server_.num_calls("Upsert"), 2);
+  request.clear_expected_sequences();
+  request.set_condition(v1::UPSERT_CONDITION_MUST_EXIST);
+  server_.FailNext({});
+  EXPECT_THAT(client_->Upsert(request), IsOk());
+  EXPECT_EQ(server_.num_calls("Upsert"), 4);
+}
+
 TEST_F(ClientTest, RefusesMessagesAboveTheServersLimitItself) {
   FakeServer small({.max_message_bytes = 1'000});
   auto client = Connect(small.address());

@@ -1,5 +1,5 @@
-// `vicinal search`, `bench`, `collection` and `server` against the real server,
-// and the exit codes.
+// `vicinal search`, `bench`, `count`, `update`, `delete`, `collection` and
+// `server` against the real server, and the exit codes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -91,6 +91,58 @@ TEST_F(CliSearchTest, LooksAfterCollectionsAndTheServer) {
   EXPECT_EQ(info["limits"]["max_k"], 16'384);
   EXPECT_EQ(info["read_only"], false);
   EXPECT_THAT(Run({"server", "info"}).out, HasSubstr("limit max_dim"));
+}
+
+TEST_F(CliSearchTest, CountsChangesAndDeletesPoints) {
+  Import();
+  const auto count = [&](const std::string& filter) {
+    return Run({"count", "a", "--filter", filter}).out;
+  };
+  const Outcome merged =
+      Run({"update", "a", "--id", "42", "--id", "43", "--id", "9999", "--merge",
+           R"({"a": {"b": 1, "c": "x"}, "d": 2})"});
+  EXPECT_EQ(merged.code, 0) << merged.err;
+  EXPECT_EQ(merged.out, "Updated 2 points.\n");
+  EXPECT_EQ(count("a.b = 1 AND d = 2"), "2\n");
+  const Outcome removed =
+      Run({"update", "a", "--filter", "a.c = $c AND ID = 43", "--param",
+           "c=\"x\"", "--merge", R"({"d": null})", "--delete-key", "a.b"});
+  EXPECT_EQ(removed.out, "Updated 1 points.\n") << removed.err;
+  EXPECT_EQ(count("EXISTS(a.b)"), "1\n");
+  EXPECT_EQ(
+      Run({"update", "a", "--filter", "TRUE", "--set", R"({"seen": 1})"}).out,
+      "Updated 500 points.\n");
+  EXPECT_EQ(count("seen = 1 AND NOT EXISTS(a)"), "500\n");
+  const auto hit =
+      Json({"search", "a", "--id", "42", "-k", "1", "--exact", "--json"});
+  EXPECT_EQ(hit["hits"][0]["score"], 0.0);
+  EXPECT_EQ(Run({"delete", "a", "--filter", "ID IN (1, 2)"}).out,
+            "Deleted 2 points.\n");
+  EXPECT_EQ(count("seen = 1"), "498\n");
+}
+
+TEST_F(CliSearchTest, SaysWhyAnUpdateIsRefused) {
+  Import();
+  const Outcome nothing = Run({"update", "a", "--id", "1"});
+  EXPECT_EQ(nothing.code, 2);
+  EXPECT_THAT(nothing.err, HasSubstr("--set, --merge or --delete-key"));
+  EXPECT_EQ(Run({"update", "a", "--merge", "{}"}).code, 2);
+  EXPECT_EQ(
+      Run({"update", "a", "--id", "1", "--filter", "TRUE", "--merge", "{}"})
+          .code,
+      2);
+  EXPECT_EQ(
+      Run({"update", "a", "--id", "1", "--set", "{}", "--merge", "{}"}).code,
+      2);
+  for (const char* json : {"", "7", "[]", "{", "{\"a\"}"}) {
+    const Outcome bad = Run({"update", "a", "--id", "1", "--merge", json});
+    EXPECT_EQ(bad.code, 2) << json;
+    EXPECT_THAT(bad.err, HasSubstr("JSON object")) << json;
+  }
+  const Outcome path =
+      Run({"update", "a", "--id", "1", "--delete-key", "a..b"});
+  EXPECT_EQ(path.code, 1);
+  EXPECT_THAT(path.err, HasSubstr("has an empty name"));
 }
 
 TEST_F(CliSearchTest, ExitsWithTheCodeThatSaysWhy) {

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "src/base/random.h"
 #include "src/engine/database.h"
+#include "src/engine/payload_patch.h"
 #include "tests/engine/engine_testing.h"
 
 namespace vicinal {
@@ -89,6 +90,41 @@ class ModelTest : public ::testing::TestWithParam<int> {
     ASSERT_EQ(outcome.result.num_written, existed);
   }
 
+  void UpdatePayload() {
+    std::vector<PointId> ids;
+    const size_t size = 1 + random_.Uniform(random_.Uniform(4) == 0 ? 300 : 9);
+    for (size_t i = 0; i < size; ++i) ids.push_back(RandomId());
+    std::sort(ids.begin(), ids.end());
+    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+    PayloadChange change;
+    const std::string value = absl::StrCat(random_.Uniform(1000));
+    switch (random_.Uniform(3)) {
+      case 0:
+        change.set = absl::StrCat("{\"n\": ", value, "}");
+        break;
+      case 1:
+        change.merge = absl::StrCat("{\"n\": null, \"m\": ", value, "}");
+        break;
+      default:
+        change.delete_keys = {"m"};
+    }
+    const auto patch = PayloadPatch::Make(std::move(change), {});
+    ASSERT_TRUE(patch.ok()) << patch.status();
+    size_t existed = 0;
+    for (const PointId& id : ids) {
+      const auto found = oracle_->points().find(id);
+      if (found == oracle_->points().end()) continue;
+      Oracle::Stored stored = found->second;
+      stored.payload = *patch->Apply(stored.payload);
+      oracle_->Upsert(id, std::move(stored));
+      ++existed;
+    }
+    const WriteOutcome outcome =
+        collection_->UpdatePayload(std::move(ids), *patch, {}, {});
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    ASSERT_EQ(outcome.result.num_written, existed);
+  }
+
   TempFolder folder_;
   DatabaseOptions options_ = TestOptions();
   CollectionSchema schema_;
@@ -125,8 +161,10 @@ TEST_P(ModelTest, AgreesWithTheOracle) {
   for (int step = 0; step < 120 && !HasFatalFailure(); ++step) {
     SCOPED_TRACE(step);
     const uint64_t choice = random_.Uniform(100);
-    if (choice < 60) {
+    if (choice < 52) {
       Upsert();
+    } else if (choice < 60) {
+      UpdatePayload();
     } else if (choice < 80) {
       Delete();
     } else if (choice < 84) {

@@ -17,13 +17,16 @@ namespace vicinal {
 
 inline constexpr int kCrashWriters = 3;
 
-// Either points to store or ids to delete, of the writer's own ids only. An
-// upsert stores the writer's marker, whose payload is the op's number; every
-// fourth op deletes, the marker too. So the marker, or its absence, tells
-// which of two ops in a row was the last.
+// Points to store, ids to delete or ids whose payload to change, of the
+// writer's own ids only. Upserts and changes give the writer's marker a payload
+// with the op's number; of four ops in a row the third changes and the last
+// deletes, the marker too. So the marker, or its absence, tells which of two
+// ops in a row was the last.
 struct CrashOp {
   std::vector<PointId> ids;
-  std::vector<Oracle::Stored> points;  // as many as ids; empty: a delete
+  std::vector<Oracle::Stored> points;  // as many as ids, of an upsert
+  std::string merge;                   // of a change; else empty
+  std::string marker;                  // payload of the marker; empty: gone
 };
 
 DatabaseOptions CrashOptions();

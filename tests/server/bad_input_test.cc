@@ -499,6 +499,119 @@ TEST_F(BadInputTest, FiltersAsHighAsTheLimitPassTheWire) {
   EXPECT_TRUE(search(32).ok()) << "after it";
 }
 
+TEST_F(BadInputTest, FieldsOfAnUpdate) {
+  const auto update =
+      [&](const std::function<void(v1::UpdatePayloadRequest*)>& change) {
+        v1::UpdatePayloadRequest request;
+        request.set_collection("points");
+        request.mutable_filter()->set_text("TRUE");
+        change(&request);
+        v1::UpdatePayloadResponse reply;
+        Call call;
+        return points_->UpdatePayload(&call, request, &reply);
+      };
+  ExpectRefused(update([](auto*) {}), "set", "so are merge and delete_keys");
+  ExpectRefused(update([](auto* r) {
+                  r->set_set("{}");
+                  r->add_delete_keys("key");
+                }),
+                "set", "stands beside merge or delete_keys");
+  ExpectRefused(update([](auto* r) { r->set_set(""); }), "set",
+                "is not valid JSON");
+  ExpectRefused(update([](auto* r) { r->set_set("7"); }), "set",
+                "is not a JSON object");
+  ExpectRefused(update([](auto* r) { r->set_merge("[{}]"); }), "merge",
+                "is not a JSON object");
+  ExpectRefused(update([](auto* r) {
+                  r->set_merge("{\"a\":\"" + std::string(1 << 20, 'x') + "\"}");
+                }),
+                "merge", "at most 1048576 are allowed");
+  ExpectRefused(update([](auto* r) {
+                  r->add_delete_keys("key");
+                  r->add_delete_keys("a..b");
+                }),
+                "delete_keys[1]", "has an empty name");
+  ExpectRefused(update([](auto* r) {
+                  for (int i = 0; i < 257; ++i) r->add_delete_keys("key");
+                }),
+                "delete_keys", "at most 256 are allowed");
+  ExpectRefused(update([](auto* r) {
+                  r->set_merge("{}");
+                  r->mutable_filter()->set_text("");
+                }),
+                "filter.text", "would change all; write TRUE");
+  ExpectRefused(update([](auto* r) {
+                  r->set_merge("{}");
+                  r->mutable_filter()->set_text("a =");
+                }),
+                "filter.text", "expected a value");
+  ExpectRefused(update([](auto* r) {
+                  r->set_merge("{}");
+                  r->mutable_ids()->add_numbers(1);
+                }),
+                "filter", "stands beside ids");
+  ExpectRefused(update([](auto* r) {
+                  r->set_merge("{}");
+                  r->clear_filter();
+                  r->mutable_ids()->add_strings("");
+                }),
+                "ids.strings[0]", "512");
+}
+
+TEST_F(BadInputTest, UpdateThatMakesAPayloadTooLarge) {
+  v1::PointBatch batch = Batch(1, 2);
+  batch.mutable_columns()->set_payloads(
+      1, "{\"a\":\"" + std::string((1 << 20) - 10, 'x') + "\"}");
+  ASSERT_TRUE(Upsert(batch).ok());
+  v1::UpdatePayloadRequest request;
+  request.set_collection("points");
+  request.mutable_ids()->add_numbers(1);
+  request.mutable_ids()->add_numbers(2);
+  request.set_merge("{\"b\":1}");
+  v1::UpdatePayloadResponse reply;
+  Call call;
+  const grpc::Status status = points_->UpdatePayload(&call, request, &reply);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(DetailsOf(status).reason, "INVALID_FIELD");
+  EXPECT_THAT(DetailsOf(status).fields, ElementsAre("merge"));
+  EXPECT_THAT(status.error_message(),
+              HasSubstr("point 2 would have a payload of 1048580 bytes; at "
+                        "most 1048576 are allowed"));
+  EXPECT_EQ(Count(), 2u);
+}
+
+TEST_F(BadInputTest, ConditionsOfAnUpsert) {
+  const auto upsert =
+      [&](const std::function<void(v1::UpsertRequest*)>& change) {
+        v1::UpsertRequest request;
+        request.set_collection("points");
+        *request.mutable_points() = Batch(1, 3);
+        change(&request);
+        v1::UpsertResponse reply;
+        Call call;
+        return points_->Upsert(&call, request, &reply);
+      };
+  ExpectRefused(upsert([](auto* r) {
+                  r->set_condition(static_cast<v1::UpsertCondition>(9));
+                }),
+                "condition", "is 9");
+  ExpectRefused(upsert([](auto* r) { r->add_expected_sequences(0); }),
+                "expected_sequences",
+                "has 1 elements; give one for each of the 3 points");
+  ExpectRefused(upsert([](auto* r) {
+                  for (int i = 0; i < 3; ++i) r->add_expected_sequences(0);
+                  r->set_condition(v1::UPSERT_CONDITION_MUST_NOT_EXIST);
+                }),
+                "expected_sequences", "stands beside condition");
+  ExpectRefused(
+      upsert([](auto* r) {
+        r->mutable_points()->mutable_columns()->mutable_ids()->set_numbers(2,
+                                                                           1);
+        r->set_condition(v1::UPSERT_CONDITION_MUST_NOT_EXIST);
+      }),
+      "points.columns.ids[2]", "(1) stands twice");
+}
+
 TEST_F(BadInputTest, UnknownElementTypes) {
   const auto unknown = static_cast<v1::ElementType>(5);
   v1::PointBatch batch = Batch(1, 1);
@@ -660,6 +773,8 @@ TEST_F(BadInputTest, UnknownCollectionOfEveryCall) {
   call(points_.get(), &Points::Get, v1::GetRequest(), v1::GetResponse());
   call(points_.get(), &Points::Delete, v1::DeleteRequest(),
        v1::DeleteResponse());
+  call(points_.get(), &Points::UpdatePayload, v1::UpdatePayloadRequest(),
+       v1::UpdatePayloadResponse());
   call(search_.get(), &Searches::Search, v1::SearchRequest(),
        v1::SearchResponse());
   call(search_.get(), &Searches::SearchBatch, v1::SearchBatchRequest(),

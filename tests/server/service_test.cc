@@ -204,6 +204,101 @@ TEST_F(ServiceTest, FiltersTellAUuidFromAStringThatLooksLikeOne) {
   EXPECT_THAT(find(batch.rows(1).id()).strings(), ElementsAre(text));
 }
 
+TEST_F(ServiceTest, UpdatePayloadChangesPayloadsByIdsAndByFilter) {
+  Upsert(Batch(1, 20));
+  const auto update = [&](v1::UpdatePayloadRequest request) {
+    request.set_collection("points");
+    v1::UpdatePayloadResponse reply;
+    Call call;
+    const grpc::Status status = points_->UpdatePayload(&call, request, &reply);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    EXPECT_FALSE(reply.commit().collection_uuid().empty());
+    return reply;
+  };
+  v1::UpdatePayloadRequest merge;
+  for (const uint64_t id : {3, 999, 4, 3}) merge.mutable_ids()->add_numbers(id);
+  merge.set_merge(R"({"a": {"b": 1, "c": 2}})");
+  const v1::UpdatePayloadResponse merged = update(merge);
+  EXPECT_EQ(merged.num_updated(), 2u);
+  EXPECT_EQ(merged.commit().sequence(), 2u);
+  v1::UpdatePayloadRequest remove;
+  remove.mutable_filter()->set_text("a.b = 1 OR n = 5");
+  remove.set_merge(R"({"d": true})");
+  remove.add_delete_keys("a.b");
+  remove.add_delete_keys("n");
+  EXPECT_EQ(update(remove).num_updated(), 3u);
+  v1::UpdatePayloadRequest set;
+  set.mutable_ids()->add_numbers(6);
+  set.set_set(R"({ "new": 1 })");
+  set.set_durability(v1::DURABILITY_BUFFERED);
+  EXPECT_EQ(update(set).commit().sequence(), 4u);
+  set.mutable_ids()->set_numbers(0, 999);
+  const v1::UpdatePayloadResponse none = update(set);
+  EXPECT_EQ(none.num_updated(), 0u);
+  EXPECT_EQ(none.commit().sequence(), 4u);
+  v1::GetRequest get;
+  get.set_collection("points");
+  for (uint64_t id = 2; id <= 6; ++id) get.mutable_ids()->add_numbers(id);
+  get.mutable_select()->set_with_payload(true);
+  get.mutable_select()->set_with_all_vectors(true);
+  for (int round = 0; round < 2; ++round) {
+    v1::GetResponse found;
+    Call call;
+    ASSERT_TRUE(points_->Get(&call, get, &found).ok());
+    EXPECT_THAT(found.points().columns().payloads(),
+                ElementsAre("{\"n\":2}", R"({"a":{"c":2},"d":true})",
+                            R"({"a":{"c":2},"d":true})", R"({"d":true})",
+                            R"({ "new": 1 })"));
+    EXPECT_THAT(found.sequences(), ElementsAre(1, 3, 3, 3, 4));
+    EXPECT_EQ(found.points().columns().vectors(0).data(),
+              Batch(2, 5).columns().vectors(0).data());
+    EXPECT_THAT(Search(NearestTo(4.1f, 2)).result().ids().numbers(),
+                ElementsAre(4, 5));
+    EXPECT_EQ(Count(), 20u);
+    Restart();
+  }
+}
+
+TEST_F(ServiceTest, UpsertsOnlyUnderItsCondition) {
+  const auto upsert = [&](uint64_t first, size_t n,
+                          v1::UpsertCondition condition,
+                          const std::vector<uint64_t>& sequences = {}) {
+    v1::UpsertRequest request;
+    request.set_collection("points");
+    *request.mutable_points() = Batch(first, n);
+    request.set_condition(condition);
+    for (const uint64_t s : sequences) request.add_expected_sequences(s);
+    v1::UpsertResponse reply;
+    Call call;
+    return points_->Upsert(&call, request, &reply);
+  };
+  const auto expect_refused = [&](const grpc::Status& status,
+                                  grpc::StatusCode code, const char* reason,
+                                  const char* words) {
+    EXPECT_EQ(status.error_code(), code) << status.error_message();
+    EXPECT_EQ(DetailsOf(status).reason, reason);
+    EXPECT_FALSE(DetailsOf(status).retry_info);
+    EXPECT_THAT(status.error_message(), ::testing::HasSubstr(words));
+  };
+  const auto none = v1::UPSERT_CONDITION_UNSPECIFIED;
+  const auto exist = v1::UPSERT_CONDITION_MUST_EXIST;
+  const auto not_exist = v1::UPSERT_CONDITION_MUST_NOT_EXIST;
+  EXPECT_TRUE(upsert(1, 3, not_exist).ok());  // commit 1
+  expect_refused(upsert(3, 2, not_exist), grpc::StatusCode::ALREADY_EXISTS,
+                 "POINT_EXISTS", "point 3 exists, stored by commit 1");
+  EXPECT_TRUE(upsert(2, 2, exist).ok());  // commit 2
+  expect_refused(upsert(3, 2, exist), grpc::StatusCode::FAILED_PRECONDITION,
+                 "POINT_MISSING", "point 4 does not exist");
+  EXPECT_TRUE(upsert(3, 2, none, {2, 0}).ok());  // commit 3
+  expect_refused(upsert(3, 2, none, {3, 0}), grpc::StatusCode::ABORTED,
+                 "SEQUENCE_MISMATCH",
+                 "point 4 exists, stored by commit 3; the request expected "
+                 "none");
+  EXPECT_EQ(Count(), 4u);
+  Restart();
+  EXPECT_TRUE(upsert(3, 2, none, {3, 3}).ok());
+}
+
 TEST_F(ServiceTest, GetReturnsWhatExistsInTheOrderAskedInBothForms) {
   Upsert(Batch(1, 5));
   v1::GetRequest request;
