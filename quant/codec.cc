@@ -152,6 +152,7 @@ void Codec::Finish() {
       4 + layout_.num_segments * (layout_.rescale_is_f16 ? 2 : 4);
   layout_.record_bytes = (layout_.additive_offset + factors + 15) / 16 * 16;
 
+  fours_bytes_ = CodeFoursBytes(layout_);
   mean_norm2_ = Dot(mean_.data(), mean_.data(), d);
   if (basis_.empty()) {
     rotation_ = std::make_unique<const Rotation>(num_coded_, rotation_seed_);
@@ -393,15 +394,16 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
     }
     const double segment2 = SumSquares(coordinates, segment.num_dims);
     coded2 += segment2;
-    const float inverse = largest > 0 ? 127 / largest : 0;
+    const float limit = segment.bits == 1 ? kOneBitLimit : 127;
+    const float inverse = largest > 0 ? limit / largest : 0;
     int32_t sum = 0;
     for (size_t i = 0; i < segment.num_dims; ++i) {
       const int32_t value = Round(coordinates[i] * inverse);
       values[i] = static_cast<int8_t>(value);
       sum += values[i];
     }
-    double step = largest / 127;
-    const float scale = factor * unit_[s] * (largest / 127);
+    double step = largest / limit;
+    const float scale = factor * unit_[s] * (largest / limit);
     prepared.scale[s] = scale;
     double all = sum;
     if (segment.low_offset != 0) {
@@ -428,6 +430,14 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
     out->error_scale_[s] =
         std::abs(factor) *
         static_cast<float>(std::sqrt(from_codes + from_query));
+  }
+  const CodeKernels& kernels = ActiveCodeKernels();
+  if (fours_bytes_ > 0 && kernels.sum_fours != nullptr) {
+    out->fours_.resize(fours_bytes_ / sizeof(PreparedQuery::Line));
+    kernels.sum_fours(layout_, prepared.values, out->fours_[0].bytes);
+    prepared.fours = out->fours_[0].bytes;
+  } else {
+    prepared.fours = nullptr;  // the query before may have had them
   }
   const double tail2 = query_basis_.empty() ? std::max(0.0, norm2 - coded2)
                                             : tail_share_ * norm2;

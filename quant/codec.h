@@ -113,6 +113,11 @@ class PreparedQuery {
 
  private:
   friend class Codec;
+  // Of the cache: scans read fours_ a line at a time.
+  struct alignas(64) Line {
+    int8_t bytes[64];
+  };
+
   CodeQuery query_;
   float error_scale_[kMaxCodeSegments] = {};  // of a unit of stored rescale
   float tail_error2_ = 0;
@@ -121,6 +126,7 @@ class PreparedQuery {
   std::vector<int32_t> projected_;
   std::vector<float> coordinates_;
   std::vector<int8_t> values_;
+  std::vector<Line> fours_;  // CodeQuery::fours
 };
 
 // Rows offsets[i] to offsets[i + 1] have centre i. Borrowed.
@@ -245,7 +251,8 @@ class Codec {
   // Derived.
   std::unique_ptr<const Rotation> rotation_;  // null where there is a basis
   size_t num_coded_ = 0;
-  size_t num_values_ = 0;  // of a prepared query, second digits included
+  size_t num_values_ = 0;   // of a prepared query, second digits included
+  size_t fours_bytes_ = 0;  // of CodeQuery::fours
   CodeLayout layout_;
   size_t padded_dim_ = 0;
   std::vector<int16_t> rounded_basis_;  // num_coded x padded_dim

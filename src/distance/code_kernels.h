@@ -30,6 +30,8 @@ constexpr size_t CodeBlockSegmentBytes(size_t num_dims, size_t bits) {
   return (num_dims + dims_per_group - 1) / dims_per_group * 64;
 }
 size_t CodeBlockBytes(const CodeLayout& layout);
+// Bytes that CodeKernels::sum_fours writes: 0 where no segment has one bit.
+size_t CodeFoursBytes(const CodeLayout& layout);
 // Writes a block of `count` (<= kCodeBlockRows) consecutive records.
 void PackCodeBlock(const CodeLayout& layout, const uint8_t* records,
                    size_t count, uint8_t* block);

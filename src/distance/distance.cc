@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -74,6 +75,16 @@ const Tier* FindTier(absl::string_view name) {
   return nullptr;
 }
 
+// What VICINAL_SIMD may say. Kernels over codes have one table more.
+const Tier* TierOf(absl::string_view forced) {
+#ifdef VICINAL_X86_KERNELS
+  if (forced == "avx512vbmi") {
+    return __builtin_cpu_supports("avx512vbmi") ? FindTier("avx512") : nullptr;
+  }
+#endif
+  return FindTier(forced);
+}
+
 // Seconds for one pass of squared L2 over rows that fit the first-level cache.
 double TimeOnce(const Tier& tier, const std::vector<float>& block, size_t dim) {
   constexpr int kPasses = 4;
@@ -107,7 +118,7 @@ const Tier& FastestTier() {
 }
 
 const Tier& ChooseTier() {
-  const Tier* forced = FindTier(ForcedKernels());
+  const Tier* forced = TierOf(ForcedKernels());
   return forced != nullptr ? *forced : FastestTier();
 }
 
@@ -119,13 +130,13 @@ const Tier& ActiveTier() {
 }  // namespace
 
 absl::string_view ForcedKernels() {
-  static const absl::string_view name = []() -> absl::string_view {
+  static const std::string name = []() -> std::string {
     const char* forced = std::getenv("VICINAL_SIMD");
     if (forced == nullptr || *forced == '\0') return "";
-    if (const Tier* tier = FindTier(forced)) return tier->kernels.name;
+    if (TierOf(forced) != nullptr) return forced;
     std::fprintf(stderr,
-                 "VICINAL_SIMD=%s is not one of scalar, avx2, avx512 or this "
-                 "CPU cannot run it; ignored.\n",
+                 "VICINAL_SIMD=%s is not one of scalar, avx2, avx512, "
+                 "avx512vbmi or this CPU cannot run it; ignored.\n",
                  forced);
     return "";
   }();

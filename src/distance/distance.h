@@ -60,8 +60,9 @@ struct DistanceKernels {
 };
 
 // The table in use: the fastest that this CPU can run, or the one that
-// VICINAL_SIMD=scalar|avx2|avx512 forces (an unsupported or unknown value is
-// reported on stderr and ignored). Chosen at the first call. Thread-safe.
+// VICINAL_SIMD=scalar|avx2|avx512 forces (avx512vbmi, too, which differs in
+// code_kernels.h alone; an unsupported or unknown value is reported on stderr
+// and ignored). Chosen at the first call. Thread-safe.
 const DistanceKernels& ActiveKernels();
 
 // The table called `name`, or null when this CPU or build cannot run it.

@@ -413,7 +413,7 @@ int32_t DotI8(const int8_t* a, const int8_t* b, size_t n) {
 
 }  // namespace
 
-const CodeKernels kAvx2CodeTable = {"avx2",     Gather,  Scan,
-                                    ScanBlocks, Project, DotI8};
+const CodeKernels kAvx2CodeTable = {"avx2",  Gather,  Scan, ScanBlocks,
+                                    nullptr, Project, DotI8};
 
 }  // namespace vicinal::kernels

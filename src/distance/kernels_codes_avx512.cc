@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "src/distance/kernels_blocks_avx512.h"
 #include "src/distance/kernels_codes.h"
 
 #define VICINAL_INLINE inline __attribute__((always_inline))
@@ -199,126 +200,18 @@ void Scan(const CodeLayout& layout, const CodeQuery& query, const uint8_t* base,
               [&](size_t i) { return base + i * stride_bytes; });
 }
 
-// Sums of a segment of the sixteen records of a block.
-template <int kBits, bool kLevels>
-VICINAL_INLINE __m512i BlockDotsOf(const CodeSegment& segment,
-                                   const uint8_t* groups, const int8_t* query) {
-  constexpr size_t kPlanes = 8 / kBits;
-  const __m512i mask = _mm512_set1_epi8((1 << kBits) - 1);
-  const __m512i table = _mm512_broadcast_i32x4(
-      _mm_loadu_si128(reinterpret_cast<const __m128i*>(segment.levels)));
-  // Four sums, since each product waits for the one before in its own.
-  __m512i sums[4];
-  for (auto& sum : sums) sum = _mm512_setzero_si512();
-  const auto add = [&](__m512i codes, size_t plane, const int8_t* q, size_t s) {
-    __m512i u = codes;
-    if constexpr (kBits < 8) {
-      u = _mm512_and_si512(_mm512_srli_epi16(codes, plane * kBits), mask);
-    }
-    if constexpr (kLevels) u = _mm512_shuffle_epi8(table, u);
-    int32_t four;
-    __builtin_memcpy(&four, q, sizeof(four));
-    sums[s] = _mm512_dpbusd_epi32(sums[s], u, _mm512_set1_epi32(four));
-  };
-  constexpr size_t kGroups = kPlanes < 4 ? 4 / kPlanes : 1;  // of 16 dimensions
-  constexpr size_t kStep = 4 * kPlanes * kGroups;
-  size_t at = 0;
-  for (; at + kStep <= segment.num_dims; at += kStep) {
-    for (size_t g = 0; g < kGroups; ++g, groups += 64) {
-      const __m512i codes = _mm512_loadu_si512(groups);
-      for (size_t p = 0; p < kPlanes; ++p) {
-        const size_t j = g * kPlanes + p;
-        add(codes, p, query + at + 4 * j, j % 4);
-      }
-    }
+struct Plain {
+  static VICINAL_INLINE __m512i Levels(__m512i table, __m512i codes) {
+    return _mm512_shuffle_epi8(table,
+                               _mm512_and_si512(codes, _mm512_set1_epi8(15)));
   }
-  if constexpr (kBits == 1) {
-    if (at < segment.num_dims) {  // half a group
-      const __m512i codes = _mm512_loadu_si512(groups);
-      for (size_t p = 0; p < 4; ++p) add(codes, p, query + at + 4 * p, p);
-    }
-  }
-  return _mm512_add_epi32(_mm512_add_epi32(sums[0], sums[1]),
-                          _mm512_add_epi32(sums[2], sums[3]));
-}
-
-VICINAL_INLINE __m512i BlockDots(const CodeSegment& segment,
-                                 const uint8_t* groups, const int8_t* query) {
-  switch (segment.bits) {
-    case 0:
-      return _mm512_setzero_si512();
-    case 1:
-      return BlockDotsOf<1, false>(segment, groups, query);
-    case 2:
-      return segment.has_levels ? BlockDotsOf<2, true>(segment, groups, query)
-                                : BlockDotsOf<2, false>(segment, groups, query);
-    case 4:
-      return segment.has_levels ? BlockDotsOf<4, true>(segment, groups, query)
-                                : BlockDotsOf<4, false>(segment, groups, query);
-    default:
-      return BlockDotsOf<8, false>(segment, groups, query);
-  }
-}
+  static constexpr bool kHasFours = false;
+};
 
 void ScanBlocks(const CodeLayout& layout, const CodeQuery& query,
                 const uint8_t* blocks, size_t num_blocks, float limit,
                 float* out) {
-  const size_t width = layout.rescale_is_f16 ? 2 : 4;
-  size_t segment_bytes[kMaxCodeSegments];
-  size_t codes_bytes = 0;
-  for (size_t s = 0; s < layout.num_segments; ++s) {
-    const CodeSegment& segment = layout.segments[s];
-    const size_t dims_per_group = segment.bits == 0 ? 4 : 32 / segment.bits;
-    segment_bytes[s] =
-        (segment.num_dims + dims_per_group - 1) / dims_per_group * 64;
-    codes_bytes += segment_bytes[s];
-  }
-  const size_t factors_bytes =
-      kCodeBlockRows * (4 + width * layout.num_segments);
-  const size_t block_bytes = (codes_bytes + factors_bytes + 63) / 64 * 64;
-  const size_t look_after = query.look_after > 0 && limit < __builtin_inff()
-                                ? query.look_after
-                                : layout.num_segments;
-  for (size_t b = 0; b < num_blocks; ++b) {
-    const uint8_t* groups = blocks + b * block_bytes;
-    const uint8_t* factors = groups + codes_bytes;
-    __m512 sum = _mm512_fmadd_ps(_mm512_set1_ps(query.additive_scale),
-                                 _mm512_loadu_ps(factors),
-                                 _mm512_set1_ps(query.additive));
-    const auto rescale = [&](size_t s) {
-      const uint8_t* at = factors + 64 + kCodeBlockRows * width * s;
-      return layout.rescale_is_f16 ? _mm512_cvtph_ps(_mm256_loadu_si256(
-                                         reinterpret_cast<const __m256i*>(at)))
-                                   : _mm512_loadu_ps(at);
-    };
-    for (size_t s = 0; s < layout.num_segments; ++s) {
-      if (s == look_after) {
-        __m512 least = sum;
-        for (size_t t = s; t < layout.num_segments; ++t) {
-          least = _mm512_fmadd_ps(rescale(t), _mm512_set1_ps(query.least[t]),
-                                  least);
-        }
-        if (_mm512_cmp_ps_mask(least, _mm512_set1_ps(limit), _CMP_LE_OQ) == 0) {
-          sum = _mm512_set1_ps(__builtin_inff());
-          break;
-        }
-      }
-      const CodeSegment& segment = layout.segments[s];
-      const __m512 dots = _mm512_cvtepi32_ps(
-          BlockDots(segment, groups, query.values + segment.query_offset));
-      __m512 product = _mm512_fmadd_ps(_mm512_set1_ps(query.scale[s]), dots,
-                                       _mm512_set1_ps(query.offset[s]));
-      if (segment.low_offset != 0) {
-        const __m512 low = _mm512_cvtepi32_ps(BlockDotsOf<8, false>(
-            segment, groups, query.values + segment.low_offset));
-        product =
-            _mm512_fmadd_ps(_mm512_set1_ps(query.low_scale[s]), low, product);
-      }
-      sum = _mm512_fmadd_ps(rescale(s), product, sum);
-      groups += segment_bytes[s];
-    }
-    _mm512_storeu_ps(out + b * kCodeBlockRows, sum);
-  }
+  ScanBlocksWith<Plain>(layout, query, blocks, num_blocks, limit, out);
 }
 
 void Project(const int16_t* matrix, const int16_t* vector, size_t num_rows,
@@ -363,7 +256,7 @@ int32_t DotI8(const int8_t* a, const int8_t* b, size_t n) {
 
 }  // namespace
 
-const CodeKernels kAvx512CodeTable = {"avx512",   Gather,  Scan,
-                                      ScanBlocks, Project, DotI8};
+const CodeKernels kAvx512CodeTable = {"avx512", Gather,  Scan, ScanBlocks,
+                                      nullptr,  Project, DotI8};
 
 }  // namespace vicinal::kernels

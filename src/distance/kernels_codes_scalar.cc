@@ -187,7 +187,7 @@ int32_t DotI8(const int8_t* a, const int8_t* b, size_t n) {
 
 }  // namespace
 
-const CodeKernels kScalarCodeTable = {"scalar",   Gather,  Scan,
-                                      ScanBlocks, Project, DotI8};
+const CodeKernels kScalarCodeTable = {"scalar", Gather,  Scan, ScanBlocks,
+                                      nullptr,  Project, DotI8};
 
 }  // namespace vicinal::kernels

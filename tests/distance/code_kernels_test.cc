@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -26,7 +27,7 @@ using ::testing::ElementsAre;
 
 std::vector<const CodeKernels*> Fast() {
   std::vector<const CodeKernels*> out;
-  for (const char* name : {"avx2", "avx512"}) {
+  for (const char* name : {"avx2", "avx512", "avx512vbmi"}) {
     if (const CodeKernels* table = FindCodeKernels(name)) out.push_back(table);
   }
   return out;
@@ -93,6 +94,13 @@ Case MakeCase(const std::vector<std::pair<uint32_t, uint32_t>>& segments,
     out.values.push_back(random->Uniform(8) == 0
                              ? (random->Uniform(2) == 0 ? 127 : -127)
                              : static_cast<int>(random->Uniform(255)) - 127);
+  }
+  for (const CodeSegment& s : out.layout.segments) {
+    if (s.bits != 1) continue;
+    for (uint32_t i = s.query_offset; i < s.query_offset + s.num_dims; ++i) {
+      out.values[i] =
+          std::clamp<int>(out.values[i], -kOneBitLimit, kOneBitLimit);
+    }
   }
   out.query.values = out.values.data();
   for (size_t s = 0; s < segments.size(); ++s) {
@@ -165,10 +173,11 @@ void ExpectTablesAgree(const Case& c, size_t n, size_t extra_stride,
                   std::min(kCodeBlockRows, n - b * kCodeBlockRows),
                   blocks.data() + b * CodeBlockBytes(c.layout));
   }
-  const auto expect_blocks_agree = [&](const CodeKernels& table) {
+  const auto expect_blocks_agree_for = [&](const CodeKernels& table,
+                                           const CodeQuery& query) {
     std::vector<float> out(num_blocks * kCodeBlockRows);
     const float none = std::numeric_limits<float>::infinity();
-    table.scan_blocks(c.layout, c.query, blocks.data(), num_blocks, none,
+    table.scan_blocks(c.layout, query, blocks.data(), num_blocks, none,
                       out.data());
     out.resize(n);
     ExpectSameBits(out, scanned, std::string(table.name) + " scan_blocks");
@@ -177,12 +186,22 @@ void ExpectTablesAgree(const Case& c, size_t n, size_t extra_stride,
     std::vector<float> expected(out.size());
     scalar.scan_blocks(c.layout, c.query, blocks.data(), num_blocks, scanned[0],
                        expected.data());
-    table.scan_blocks(c.layout, c.query, blocks.data(), num_blocks, scanned[0],
+    table.scan_blocks(c.layout, query, blocks.data(), num_blocks, scanned[0],
                       out.data());
     ExpectSameBits(out, expected, std::string(table.name) + " with a limit");
     for (size_t i = 0; i < n; ++i) {
       ASSERT_TRUE(expected[i] == scanned[i] || std::isinf(expected[i]));
     }
+  };
+  const auto expect_blocks_agree = [&](const CodeKernels& table) {
+    expect_blocks_agree_for(table, c.query);
+    if (table.sum_fours == nullptr) return;
+    const Guarded fours(CodeFoursBytes(c.layout));
+    table.sum_fours(c.layout, c.values.data(),
+                    reinterpret_cast<int8_t*>(fours.data()));
+    CodeQuery query = c.query;
+    query.fours = reinterpret_cast<const int8_t*>(fours.data());
+    expect_blocks_agree_for(table, query);
   };
   expect_blocks_agree(scalar);
   for (const CodeKernels* table : Fast()) {
@@ -223,6 +242,60 @@ TEST(CodeKernelsTest, TablesAgreeForEveryNumberOfSegments) {
       ExpectTablesAgree(c, 1 + random.Uniform(13), random.Uniform(33), &random);
     }
   }
+}
+
+// Among others the largest sums that there are.
+TEST(CodeKernelsTest, TablesAgreeForOneBitAtItsLimits) {
+  Random random(7);
+  for (const uint32_t dims : {16u, 32u, 48u, 1024u, 4096u, 8192u}) {
+    for (const int value : {kOneBitLimit, -kOneBitLimit, 0}) {
+      Case c = MakeCase({{1, dims}, {1, 16}, {4, 32}, {1, dims + 16}}, true,
+                        true, &random);
+      for (const size_t s : {0, 3}) {
+        const CodeSegment& segment = c.layout.segments[s];
+        std::fill_n(&c.values[segment.query_offset], segment.num_dims, value);
+      }
+      ExpectTablesAgree(c, 1 + random.Uniform(33), 0, &random);
+    }
+  }
+}
+
+// From the words of kernels_codes.h and nothing else.
+TEST(CodeKernelsTest, FoursAreWhatTheHeaderSays) {
+  Random random(8);
+  for (const CodeKernels* table : Fast()) {
+    if (table->sum_fours == nullptr) continue;
+    for (const uint32_t dims : {16u, 32u, 48u, 160u, 1008u}) {
+      const Case c =
+          MakeCase({{1, dims}, {8, 48}, {1, 32}}, false, true, &random);
+      std::vector<int8_t> fours(CodeFoursBytes(c.layout));
+      EXPECT_EQ(fours.size(), 128 * ((dims + 31) / 32 + 1));
+      table->sum_fours(c.layout, c.values.data(), fours.data());
+      size_t at = 0;
+      for (const size_t s : {0, 2}) {
+        const CodeSegment& segment = c.layout.segments[s];
+        for (size_t g = 0; g < (segment.num_dims + 31) / 32; ++g) {
+          for (size_t b = 0; b < 128; ++b, ++at) {
+            const size_t h = b / 64, i = b / 16 % 4, n = b % 16;
+            int sum = 0;
+            for (size_t p = 0; p < 4; ++p) {
+              const size_t j = 32 * g + 16 * h + 4 * p + i;
+              if (j >= segment.num_dims || (n >> p & 1) == 0) continue;
+              sum += c.values[segment.query_offset + j];
+            }
+            ASSERT_EQ(fours[at], sum) << table->name << " " << dims << " " << b;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(CodeKernelsTest, OnlySegmentsOfOneBitHaveFours) {
+  Random random(9);
+  EXPECT_EQ(
+      CodeFoursBytes(MakeCase({{2, 64}, {8, 32}}, false, true, &random).layout),
+      0u);
 }
 
 // From the words of kernels_codes.h and nothing else.
@@ -319,7 +392,7 @@ TEST(CodeKernelsTest, ProjectIsExactAtTheLargestNorms) {
         expected[i] = static_cast<int32_t>(sum);
         ASSERT_EQ(expected[i], sum);
       }
-      for (const char* name : {"scalar", "avx2", "avx512"}) {
+      for (const char* name : {"scalar", "avx2", "avx512", "avx512vbmi"}) {
         const CodeKernels* table = FindCodeKernels(name);
         if (table == nullptr) continue;
         table->project(matrix.data(), vector.data(), num_rows, dim, out.data());
@@ -339,7 +412,7 @@ TEST(CodeKernelsTest, DotOfBytesIsExactForEveryLength) {
       b[i] = static_cast<int>(random.Uniform(255)) - 127;
       expected += a[i] * b[i];
     }
-    for (const char* name : {"scalar", "avx2", "avx512"}) {
+    for (const char* name : {"scalar", "avx2", "avx512", "avx512vbmi"}) {
       const CodeKernels* table = FindCodeKernels(name);
       if (table == nullptr) continue;
       EXPECT_EQ(table->dot_i8(a.data(), b.data(), n), expected) << name;

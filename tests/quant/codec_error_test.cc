@@ -62,6 +62,8 @@ TEST(CodecErrorTest, IsThatOfTheStudyOrLess) {
   for (const Row& row :
        {Row{{.avg_bits = 1}, 0.571, 136}, Row{{.avg_bits = 2}, 0.277, 264},
         Row{{.avg_bits = 4}, 0.098, 520},
+        // With query values of 4 bits, 1.893.
+        Row{{.kind = CodecKind::kRbq, .avg_bits = 1}, 1.87, 144},
         Row{{.kind = CodecKind::kRbq, .avg_bits = 4}, 0.2505, 544}}) {
     size_t bytes = 0;
     const double error = ErrorPercent(rows, 1024, row.params, &bytes);

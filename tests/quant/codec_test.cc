@@ -258,6 +258,57 @@ TEST(CodecTest, AScanWithALimitLeavesFarRowsAndFindsTheNear) {
   EXPECT_LE(lost, near / 1'000);
 }
 
+// One PreparedQuery for codecs with segments of one bit, without, and with more
+// of them: what it had from the codec before is not used.
+TEST(CodecTest, BlocksHaveTheEstimatesOfTheirRecords) {
+  const size_t n = 1'040;
+  PreparedQuery query;
+  for (const size_t dim : {48, 256, 1000}) {
+    const std::vector<float> values = StudyRows(n, dim, 0.8, 24);
+    const VectorSetView rows = ViewOf(values, dim);
+    for (const CodecParams& params :
+         {CodecParams{.kind = CodecKind::kRbq, .avg_bits = 1},
+          CodecParams{.kind = CodecKind::kRbq, .avg_bits = 2},
+          CodecParams{.avg_bits = 1}}) {
+      const CodecPtr codec = TrainOrDie(rows, Metric::kInnerProduct, params);
+      const CodeLayout& layout = codec->layout();
+      const std::vector<uint8_t> records = EncodeAll(*codec, rows);
+      std::vector<uint8_t> blocks(n / kCodeBlockRows * CodeBlockBytes(layout));
+      for (size_t b = 0; b < n / kCodeBlockRows; ++b) {
+        PackCodeBlock(layout,
+                      &records[b * kCodeBlockRows * layout.record_bytes],
+                      kCodeBlockRows, &blocks[b * CodeBlockBytes(layout)]);
+      }
+      ASSERT_TRUE(codec->Prepare(rows.row(7), rows.type, &query).ok());
+      std::vector<float> one_by_one(n), in_blocks(n);
+      ActiveCodeKernels().scan(layout, query.code_query(), records.data(),
+                               layout.record_bytes, n, one_by_one.data());
+      ActiveCodeKernels().scan_blocks(
+          layout, query.code_query(), blocks.data(), n / kCodeBlockRows,
+          std::numeric_limits<float>::infinity(), in_blocks.data());
+      EXPECT_EQ(in_blocks, one_by_one) << dim << " " << params.avg_bits;
+      EXPECT_EQ(query.code_query().fours != nullptr,
+                CodeFoursBytes(layout) > 0 &&
+                    ActiveCodeKernels().sum_fours != nullptr);
+    }
+  }
+}
+
+TEST(CodecTest, QueriesOfSegmentsOfOneBitStayWithinTheirLimit) {
+  const size_t dim = 512;
+  const std::vector<float> values = StudyRows(1'100, dim, 0.8, 25);
+  const VectorSetView rows = ViewOf(values, dim);
+  const CodecPtr codec =
+      TrainOrDie(rows, Metric::kL2, {.kind = CodecKind::kRbq, .avg_bits = 1});
+  for (size_t q = 0; q < 20; ++q) {
+    PreparedQuery query;
+    ASSERT_TRUE(codec->Prepare(rows.row(q), rows.type, &query).ok());
+    const auto [least, most] = std::minmax_element(
+        query.code_query().values, query.code_query().values + dim);
+    EXPECT_EQ(std::max<int>(-*least, *most), kOneBitLimit);
+  }
+}
+
 TEST(CodecTest, IsTheSameForAnyNumberOfThreads) {
   const size_t dim = 100;
   const auto values = StudyRows(3'000, dim, 0.8, 8);
