@@ -78,10 +78,6 @@ struct Effort {
   double rerank = 0;
   double reach = 0;
 
-  // How far more lists than were measured reach is not known.
-  Effort operator*(double factor) const {
-    return {ef * factor, rerank * factor, factor == 1 ? reach : 0};
-  }
   // The point at `share` of the way to `other`.
   Effort Toward(const Effort& other, double share) const {
     return {ef + share * (other.ef - ef),
@@ -111,6 +107,28 @@ Effort EffortAtDepth(const std::vector<RecallPoint>& table, uint32_t k,
   return last;
 }
 
+// Deeper than `deepest`, the deepest that was measured. Candidates grow as k
+// does. A pool does so, too, and lists much less: by the power of k that they
+// grew with from the depth before, doubled as it rises with k.
+Effort EffortBeyond(const std::vector<RecallPoint>& table, uint32_t deepest,
+                    size_t k, double target) {
+  uint32_t before = 0;
+  for (const RecallPoint& point : table) {
+    if (point.k < deepest) before = std::max(before, point.k);
+  }
+  const Effort at = EffortAtDepth(table, deepest, target);
+  double power = 1;
+  if (before > 0) {
+    const Effort shallower = EffortAtDepth(table, before, target);
+    power = std::clamp(2 * std::log(at.ef / shallower.ef) /
+                           std::log(static_cast<double>(deepest) / before),
+                       0.3, 1.0);
+  }
+  const double factor = static_cast<double>(k) / deepest;
+  // How much farther more lists reach is not known.
+  return {.ef = at.ef * std::pow(factor, power), .rerank = at.rerank * factor};
+}
+
 // For any k: between the measured depths, interpolated in log k.
 Effort EffortFor(const std::vector<RecallPoint>& table, size_t k,
                  double target) {
@@ -120,12 +138,8 @@ Effort EffortFor(const std::vector<RecallPoint>& table, size_t k,
     if (point.k <= k) below = std::max(below, point.k);
     if (point.k >= k) above = above == 0 ? point.k : std::min(above, point.k);
   }
-  if (below == 0 || above == 0) {
-    // Outside the measured range the effort grows with k.
-    const uint32_t nearest = below == 0 ? above : below;
-    return EffortAtDepth(table, nearest, target) *
-           std::max(1.0, static_cast<double>(k) / nearest);
-  }
+  if (below == 0) return EffortAtDepth(table, above, target);
+  if (above == 0) return EffortBeyond(table, below, k, target);
   const double share = below == above
                            ? 0
                            : std::log(static_cast<double>(k) / below) /

@@ -121,6 +121,7 @@ absl::Status FlatIndex::Search(const void* query, const SearchParams& params,
                                const Filter& filter, const StopCondition& stop,
                                TopK* out, SearchStats* stats) const {
   VICINAL_DCHECK(params.k == out->k());
+  if (stats != nullptr) stats->plan = SearchPlan::kScan;
   return ScanBlock(vectors_, 0, metric_, query, filter, stop, out, stats);
 }
 

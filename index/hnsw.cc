@@ -84,11 +84,15 @@ absl::Status HnswIndex::Search(const void* query, const SearchParams& params,
   // kDistancesPerEf ef n / accepted distances; a scan costs `accepted`.
   const double walked = kDistancesPerEf * ef * n;
   const bool scan =
-      static_cast<double>(accepted) * accepted <=
-      (state_->codes.codec == nullptr ? 1 : kWalkedPerScanned) * walked;
+      params.force == ForcedPlan::kNone
+          ? static_cast<double>(accepted) * accepted <=
+                (state_->codes.codec == nullptr ? 1 : kWalkedPerScanned) *
+                    walked
+          : params.force == ForcedPlan::kScan;
   absl::Status status;
   bool complete = false;
   if (!scan) {
+    work.plan = SearchPlan::kGraph;
     status = Walk(query, params, filter, accepted, stop, out, &work, &complete);
   }
   if (status.ok() && !complete) {
@@ -96,10 +100,12 @@ absl::Status HnswIndex::Search(const void* query, const SearchParams& params,
     // pushed twice: start over.
     out->TakeSorted();
     status = Scan(query, params, filter, stop, out, &work);
+    if (!scan) work.plan = SearchPlan::kGraphThenScan;
   }
   if (stats != nullptr) {
     stats->distance_computations += work.distance_computations;
     stats->expanded_nodes += work.expanded_nodes;
+    stats->plan = work.plan;
   }
   return status;
 }
@@ -116,6 +122,7 @@ absl::Status HnswIndex::Scan(const void* query, const SearchParams& params,
     return FlatIndex(vectors_, metric_)
         .Search(query, params, filter, stop, out, stats);
   }
+  stats->plan = SearchPlan::kCodes;
   const ScratchPool<HnswScratch>::Lease lease(&state_->scratches);
   HnswScratch& scratch = *lease.get();
   VICINAL_RETURN_IF_ERROR(
@@ -173,12 +180,14 @@ absl::Status HnswIndex::Walk(const void* query, const SearchParams& params,
   const QueryScorer exact{state_->ops, vectors_, query};
   const CodedRows& codes = state_->codes;
   const size_t ef = std::min(std::max(params.ef, params.k), vectors_.num_rows);
+  const size_t max_distances =
+      params.force == ForcedPlan::kIndex ? SIZE_MAX : num_accepted;
   const ScratchPool<HnswScratch>::Lease lease(&state_->scratches);
   HnswScratch& scratch = *lease.get();
   scratch.Reserve(level0.num_nodes, level0.stride);
   absl::Status status;
   if (codes.codec == nullptr) {
-    status = WalkWith(exact, ef, filter, num_accepted, stop, &scratch, stats,
+    status = WalkWith(exact, ef, filter, max_distances, stop, &scratch, stats,
                       complete);
     for (size_t i = 0; i < std::min(out->k(), scratch.pool.size()); ++i) {
       out->Push({scratch.pool.distance(i), scratch.pool.slot(i)});
@@ -188,7 +197,7 @@ absl::Status HnswIndex::Walk(const void* query, const SearchParams& params,
         codes.codec->Prepare(query, vectors_.type, &scratch.query));
     const CodeScorer score{&ActiveCodeKernels(), &codes.codec->layout(),
                            &scratch.query.code_query(), codes.records};
-    status = WalkWith(score, ef, filter, num_accepted, stop, &scratch, stats,
+    status = WalkWith(score, ef, filter, max_distances, stop, &scratch, stats,
                       complete);
     const size_t depth =
         params.rerank == 0 ? ef : std::max(params.rerank, params.k);
@@ -204,7 +213,7 @@ absl::Status HnswIndex::Walk(const void* query, const SearchParams& params,
 
 template <typename Scorer>
 absl::Status HnswIndex::WalkWith(const Scorer& score, size_t ef,
-                                 const Filter& filter, size_t num_accepted,
+                                 const Filter& filter, size_t max_distances,
                                  const StopCondition& stop,
                                  HnswScratch* scratch, SearchStats* stats,
                                  bool* complete) const {
@@ -222,8 +231,8 @@ absl::Status HnswIndex::WalkWith(const Scorer& score, size_t ef,
         level0, score, start, ef, scratch, &num_distances,
         [&](uint32_t slot) { return filter.Accepts(slot); },
         // Past that many distances the scan would have been cheaper.
-        [&] { return num_distances <= num_accepted && gate(); });
-    *complete = num_distances <= num_accepted;
+        [&] { return num_distances <= max_distances && gate(); });
+    *complete = num_distances <= max_distances;
   }
   stats->distance_computations += num_distances;
   stats->expanded_nodes += gate.expanded();

@@ -95,10 +95,11 @@ class HnswIndex final : public ApproximateIndex {
                     const StopCondition& stop, TopK* out, SearchStats* stats,
                     bool* complete) const;
   // The walk itself; leaves its finds in scratch->pool. *complete is false
-  // when a filtered walk was given up because a scan is cheaper.
+  // when a filtered walk was given up because a scan is cheaper: after
+  // max_distances.
   template <typename Scorer>
   absl::Status WalkWith(const Scorer& score, size_t ef, const Filter& filter,
-                        size_t num_accepted, const StopCondition& stop,
+                        size_t max_distances, const StopCondition& stop,
                         HnswScratch* scratch, SearchStats* stats,
                         bool* complete) const;
 

@@ -13,6 +13,14 @@
 
 namespace vicinal {
 
+// What a search must do, whatever it costs; for tests and for who wants to
+// compare.
+enum class ForcedPlan : uint8_t {
+  kNone = 0,   // the cheapest
+  kScan = 1,   // compare all accepted rows
+  kIndex = 2,  // walk the graph, read lists
+};
+
 // Validated at the edge; an index trusts them.
 struct SearchParams {
   // Results wanted, >= 1. Larger k costs time and, below ef, nothing else.
@@ -29,12 +37,24 @@ struct SearchParams {
   // the nearest centroid's distance to the mean of all; ef is then how many
   // these are on average. Crowded queries read more lists, lonely ones fewer.
   float reach = 0;
+  ForcedPlan force = ForcedPlan::kNone;
+};
+
+// How a search went about it.
+enum class SearchPlan : uint8_t {
+  kNone = 0,           // there was nothing to search
+  kScan = 1,           // compared the vectors of all accepted rows
+  kCodes = 2,          // estimated all accepted rows by their codes
+  kLists = 3,          // read lists
+  kGraph = 4,          // walked a graph
+  kGraphThenScan = 5,  // gave a walk up that had cost more than the scan
 };
 
 // Work done by one search; added to what is there.
 struct SearchStats {
   uint64_t distance_computations = 0;
-  uint64_t expanded_nodes = 0;
+  uint64_t expanded_nodes = 0;          // or lists that were read
+  SearchPlan plan = SearchPlan::kNone;  // of the last search
 };
 
 class Index {

@@ -46,6 +46,8 @@ constexpr size_t kSamplePerList = 64;
 constexpr size_t kMinSample = 4'096;  // where few lists were asked for
 constexpr size_t kIterations = 12;
 constexpr size_t kDefaultRerankFactor = 16;
+// Of a list, in nanoseconds, without its rows.
+constexpr double kList = 250;
 
 size_t CentroidsOffset(size_t num_lists) {
   const size_t bytes = kHeaderBytes + (num_lists + 1) * sizeof(uint32_t);
@@ -180,9 +182,21 @@ bool IvfIndex::ScanIsCheaper(size_t accepted, size_t probes,
   constexpr double kVector = 15, kLine = 1.7;
   const double lines = static_cast<double>(state_->vectors.stride_bytes) /
                        SearchCost::kLineBytes;
+  // Blocks of sixteen without an accepted row are passed over, and where one
+  // stands alone its first line is waited for.
+  constexpr double kLoneBlock = 80;
+  const double share = static_cast<double>(accepted) /
+                       static_cast<double>(state_->vectors.num_rows);
+  const double read = 1 - std::pow(1 - share, kCodeBlockRows);
+  const SearchCost cost = this->cost();
+  const double per_list = kList + read * (cost.per_ef - kList) +
+                          read * (1 - read) * kLoneBlock *
+                              static_cast<double>(state_->vectors.num_rows) /
+                              static_cast<double>(num_lists() * kCodeBlockRows);
   return accepted <= depth ||
          static_cast<double>(accepted) * (kVector + kLine * lines) <=
-             cost().Of(static_cast<double>(probes), static_cast<double>(depth));
+             cost.fixed + per_list * static_cast<double>(probes) +
+                 cost.per_rerank * static_cast<double>(depth);
 }
 
 absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
@@ -195,7 +209,10 @@ absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
   const size_t depth =
       std::max(params.k, params.rerank > 0 ? params.rerank
                                            : kDefaultRerankFactor * params.k);
-  if (n == 0 || ScanIsCheaper(accepted, probes, depth)) {
+  const bool scan = params.force == ForcedPlan::kNone
+                        ? ScanIsCheaper(accepted, probes, depth)
+                        : params.force == ForcedPlan::kScan;
+  if (n == 0 || scan) {
     return FlatIndex(state_->vectors, state_->metric)
         .Search(query, params, filter, stop, out, stats);
   }
@@ -236,13 +253,14 @@ absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
   if (stats != nullptr) {
     stats->distance_computations += work.distance_computations;
     stats->expanded_nodes += work.expanded_nodes;
+    stats->plan = num_lists() == 1 ? SearchPlan::kCodes : SearchPlan::kLists;
   }
   return status;
 }
 
 // Lists are read as streams.
 SearchCost IvfIndex::cost() const {
-  constexpr double kList = 250, kRow = 0.5, kCodeLine = 2.2, kVectorLine = 3;
+  constexpr double kRow = 0.5, kCodeLine = 2.2, kVectorLine = 3;
   constexpr double kCentroidLine = 0.4;
   const double rows = static_cast<double>(state_->vectors.num_rows) /
                       std::max<size_t>(1, num_lists());

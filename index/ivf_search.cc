@@ -104,7 +104,6 @@ absl::Status IvfCollector::ReadList(const Neighbor& list) {
   ScanCodes(state_.codec->QueryAround(scratch_.query, distance,
                                       state_.norms2[list.row]),
             begin, end);
-  work_.distance_computations += end - begin;
   return absl::OkStatus();
 }
 
@@ -118,9 +117,9 @@ void IvfCollector::ScanCodes(const CodeQuery& query, size_t begin, size_t end) {
   // In lists near a query too few blocks are far to look for them. (Measured:
   // one list of 60,000 x 784 1.2 to 1.7 times as fast, 245 lists no faster.)
   // Whole blocks: rows of the lists beside this one are left out afterwards.
-  for (size_t first = begin / kCodeBlockRows * kCodeBlockRows; first < end;
-       first += kScanRows) {
-    const size_t count = std::min(kScanRows, end - first);
+  for (size_t first = begin / kCodeBlockRows * kCodeBlockRows; first < end;) {
+    const size_t count = NextRun(&first, end);
+    if (count == 0) return;
     const float leave_above = state_.num_lists() == 1
                                   ? limit_
                                   : std::numeric_limits<float>::infinity();
@@ -128,6 +127,7 @@ void IvfCollector::ScanCodes(const CodeQuery& query, size_t begin, size_t end) {
                         blocks + first / kCodeBlockRows * block_bytes,
                         (count + kCodeBlockRows - 1) / kCodeBlockRows,
                         leave_above, estimates.data());
+    work_.distance_computations += count;
     const size_t skipped = first < begin ? begin - first : 0;
     const size_t n = ActiveKernels().select_within(
         estimates.data() + skipped, count - skipped, limit_, within.data());
@@ -143,7 +143,24 @@ void IvfCollector::ScanCodes(const CodeQuery& query, size_t begin, size_t end) {
     // Half of what was gathered is dropped at a time, and soon, so that the
     // limit keeps out the most of what follows.
     if (scratch_.pool.size() >= 2 * depth_ + kMinTrim) Trim();
+    first += (count + kCodeBlockRows - 1) / kCodeBlockRows * kCodeBlockRows;
   }
+}
+
+size_t IvfCollector::NextRun(size_t* first, size_t end) const {
+  const Bitmap* allowed = filter_.allowed;
+  if (allowed == nullptr) return std::min(kScanRows, end - *first);
+  static_assert(kCodeBlockRows == 16);
+  while (*first < end && allowed->Sixteen(*first) == 0) {
+    *first += kCodeBlockRows;
+  }
+  if (*first >= end) return 0;
+  size_t last = *first + kCodeBlockRows;
+  while (last < end && last < *first + kScanRows &&
+         allowed->Sixteen(last) != 0) {
+    last += kCodeBlockRows;
+  }
+  return std::min(last, end) - *first;
 }
 
 void IvfCollector::Trim() { KeepNearest(depth_, &scratch_.pool, &limit_); }

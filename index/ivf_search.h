@@ -99,6 +99,9 @@ class IvfCollector {
  private:
   absl::Status ReadList(const Neighbor& list);
   void ScanCodes(const CodeQuery& query, size_t begin, size_t end);
+  // Moves *first to the next block before `end` that has an accepted row, and
+  // returns how many rows follow in blocks that do; 0: there is none.
+  size_t NextRun(size_t* first, size_t end) const;
 
   const IvfState& state_;
   const void* const query_;

@@ -41,6 +41,11 @@ class Bitmap {
       }
     }
   }
+  // Bits row .. row + 15, the lowest first; row is a multiple of 16, and bits
+  // past the end are clear.
+  uint16_t Sixteen(size_t row) const {
+    return static_cast<uint16_t>(words_[row / 64] >> (row % 64));
+  }
   void Set(RowId row) { words_[row / 64] |= uint64_t{1} << (row % 64); }
   bool Test(RowId row) const { return (words_[row / 64] >> (row % 64)) & 1; }
   size_t Count() const {
