@@ -31,6 +31,7 @@ struct RetrieveStage {
   std::optional<size_t> ef;
   std::optional<size_t> nprobe;
   double recall_target = 0.95;  // (0, 1]; mean recall@k to aim at; 1: exact
+  ForcedPlan force = ForcedPlan::kNone;  // where segments have an index
   // Only points for which it is true; null: all. Queries that share one are
   // evaluated together.
   std::shared_ptr<const FilterNode> filter;
@@ -56,6 +57,21 @@ struct RerankStage {
 
 struct Query {
   std::variant<RetrieveStage, FuseStage, RerankStage> stage;
+  bool explain = false;  // of the outermost query
+};
+
+// What one retrieve stage did with one segment.
+struct SegmentExplanation {
+  std::string vector_name;
+  uint64_t number = 0;  // of the segment; 0 while in memory only
+  uint64_t num_rows = 0;
+  uint64_t num_accepted = 0;  // by the filter, or all; dead ones may be in it
+  SearchPlan plan = SearchPlan::kNone;
+  uint64_t expanded_nodes = 0;  // or lists that were read
+  uint64_t distance_computations = 0;
+  uint64_t num_payloads_read = 0;  // to evaluate the filter; ever, for it
+  double filter_micros = 0;
+  double search_micros = 0;
 };
 
 struct Hit {
@@ -72,6 +88,7 @@ struct SearchResult {
   bool exact = false;     // every stage was exact
   Sequence sequence = 0;  // writes up to this one were visible
   SearchStats stats;
+  std::vector<SegmentExplanation> explanation;  // where it was asked for
 };
 
 }  // namespace vicinal

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -100,9 +101,9 @@ absl::StatusOr<std::shared_ptr<const RowSet>> RowFilter::RowsOf(
   }
   const size_t num_known = known == nullptr ? 0 : known->accepted.num_bits();
   auto set = std::make_shared<RowSet>(
-      known == nullptr
-          ? RowSet{Bitmap(num_rows), 0}
-          : RowSet{Bitmap(num_rows, known->accepted), known->count});
+      known == nullptr ? RowSet{Bitmap(num_rows)}
+                       : RowSet{Bitmap(num_rows, known->accepted), known->count,
+                                known->num_payloads_read});
   const absl::Status status =
       Evaluate(segment, num_known, num_rows, stop, set.get());
   MutexLock lock(mu_);
@@ -150,6 +151,7 @@ absl::Status RowFilter::Evaluate(const Segment& segment, size_t begin,
   open.ForEachIn(begin, end, [&](RowId row) {
     if (!segment.IsDead(row)) rows.push_back(row);
   });
+  set->num_payloads_read += rows.size();
   return VisitPayloads(store_, segment, rows, stop, is_dead,
                        [&](RowId row, absl::string_view payload) {
                          if (filter_.Matches(segment.IdOf(row), payload)) {
@@ -261,6 +263,36 @@ absl::StatusOr<BoundFilter> BindToSchema(const FilterNode& filter,
                                          const CollectionSchema& schema) {
   return BoundFilter::Bind(filter, schema.payload_fields, {},
                            schema.indexed_filters_only);
+}
+
+namespace {
+
+void CollectUnindexed(const FilterNode& node, const std::string& prefix,
+                      const CollectionSchema& schema,
+                      std::vector<std::string>* out) {
+  const std::string path = prefix + node.path;
+  const bool is_element = node.kind == FilterNode::Kind::kElement;
+  const bool is_indexed =
+      !is_element && prefix.empty() &&
+      absl::c_any_of(schema.payload_fields, [&](const PayloadField& field) {
+        return field.path == path;
+      });
+  if (!node.path.empty() && !is_element && !is_indexed &&
+      !absl::c_linear_search(*out, path)) {
+    out->push_back(path);
+  }
+  for (const FilterNode& child : node.children) {
+    CollectUnindexed(child, is_element ? path + "." : prefix, schema, out);
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> UnindexedPaths(const FilterNode& filter,
+                                        const CollectionSchema& schema) {
+  std::vector<std::string> out;
+  CollectUnindexed(filter, "", schema, &out);
+  return out;
 }
 
 }  // namespace vicinal

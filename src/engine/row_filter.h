@@ -31,6 +31,7 @@ namespace vicinal {
 struct RowSet {
   Bitmap accepted;
   size_t count = 0;  // of bits that are set
+  size_t num_payloads_read = 0;
 };
 
 // Evaluates a segment when it is first asked about, by the indexes of declared
@@ -69,6 +70,10 @@ class RowFilter {
   absl::flat_hash_map<uint64_t, std::shared_ptr<const RowSet>> known_
       ABSL_GUARDED_BY(mu_);
 };
+
+// Paths of a filter that have no index, each once, in their order.
+std::vector<std::string> UnindexedPaths(const FilterNode& filter,
+                                        const CollectionSchema& schema);
 
 // InvalidArgument: see BoundFilter::Bind.
 absl::StatusOr<BoundFilter> BindToSchema(const FilterNode& filter,

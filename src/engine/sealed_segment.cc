@@ -1,6 +1,7 @@
 #include "src/engine/sealed_segment.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -392,6 +393,7 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
   const Field& field = fields_[query.field];
   SearchParams params;
   params.k = query.k;
+  params.force = query.force;
   const Index* index = field.flat.get();
   if (!IsExact(query)) {
     const std::vector<RecallPoint>& calibration =
@@ -406,6 +408,7 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
       }
     } else {
       params = ParamsForRecall(calibration, query.k, query.recall_target);
+      params.force = query.force;
     }
     index = field.index.get();
   }
@@ -427,16 +430,25 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
     }
     if (filter.num_allowed == 0) return absl::OkStatus();
     // The k nearest of those that pass are among as many more of all as are
-    // left out, so lists are read as for so many. (A graph's pool holds those
-    // that pass only.)
-    if (field.has_lists && index == field.index.get() &&
-        !field.EffortOf(query).has_value()) {
-      const size_t deep = query.k * field.vectors.num_rows / filter.num_allowed;
+    // left out, so lists are read, or a graph is walked, as for so many.
+    if (index == field.index.get() && !field.EffortOf(query).has_value()) {
+      const double share = static_cast<double>(filter.num_allowed) /
+                           static_cast<double>(field.vectors.num_rows);
+      const auto deep =
+          static_cast<size_t>(static_cast<double>(query.k) / share);
       const SearchParams deeper =
           ParamsForRecall(*field.calibration.load(std::memory_order_acquire),
                           std::max(deep, query.k), query.recall_target);
-      params.ef = deeper.ef;
-      params.reach = deeper.reach;
+      if (field.has_lists) {
+        params.ef = deeper.ef;
+        params.reach = deeper.reach;
+      } else {
+        // Its pool holds only those that pass.
+        const auto passing = static_cast<size_t>(
+            std::ceil(static_cast<double>(deeper.ef) * share));
+        params.ef =
+            std::min(params.ef, std::max({passing, query.k, params.rerank}));
+      }
     }
   }
   if (field.to_row.empty()) {

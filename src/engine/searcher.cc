@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -71,12 +72,36 @@ bool IsFinite(absl::string_view vector, ElementType type) {
   return true;
 }
 
+class Stopwatch {
+ public:
+  double micros() const {
+    return std::chrono::duration<double, std::micro>(
+               std::chrono::steady_clock::now() - start_)
+        .count();
+  }
+
+ private:
+  const std::chrono::steady_clock::time_point start_ =
+      std::chrono::steady_clock::now();
+};
+
 }  // namespace
+
+void Searcher::Explain(const SegmentQuery& query, const Segment& segment,
+                       const SearchStats& stats, SegmentExplanation about,
+                       Context* context) const {
+  about.vector_name = schema_.vectors[query.field].name;
+  about.num_rows = segment.num_rows();
+  about.plan = stats.plan;
+  about.expanded_nodes = stats.expanded_nodes;
+  about.distance_computations = stats.distance_computations;
+  context->explanation.push_back(std::move(about));
+}
 
 absl::StatusOr<SearchResult> Searcher::Run(const Query& query,
                                            ThreadPool* pool) const {
   VICINAL_RETURN_IF_ERROR(stop_.Check());
-  Context context{pool, {}};
+  Context context{.pool = pool, .explain = query.explain};
   VICINAL_ASSIGN_OR_RETURN(StageResult found, Evaluate(query, &context));
   // Users see 1 - cosine; unit vectors were searched by minus the product.
   const absl::string_view* vector_name = nullptr;
@@ -97,6 +122,7 @@ absl::StatusOr<SearchResult> Searcher::Run(const Query& query,
   result.exact = found.exact;
   result.sequence = pin_.sequence;
   result.stats = context.stats;
+  result.explanation = std::move(context.explanation);
   result.hits.reserve(found.candidates.size());
   for (Candidate& candidate : found.candidates) {
     result.hits.push_back({std::move(candidate.id), candidate.ordinal,
@@ -165,6 +191,7 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
   query.nprobe = stage.nprobe;
   query.recall_target = stage.recall_target;
   query.k = stage.k;
+  query.force = stage.force;
   RowFilter* filter = nullptr;
   if (stage.filter != nullptr) {
     const auto found = filters_.find(stage.filter.get());
@@ -218,6 +245,7 @@ absl::Status Searcher::SearchSealed(const SegmentQuery& query,
   std::vector<TopK> tops;
   std::vector<SearchStats> stats(sealed.size());
   std::vector<absl::Status> statuses(sealed.size());
+  std::vector<SegmentExplanation> explained(sealed.size());
   tops.reserve(sealed.size());
   for (const auto& segment : sealed) {
     tops.emplace_back(std::min(query.k, segment->num_rows()));
@@ -227,14 +255,23 @@ absl::Status Searcher::SearchSealed(const SegmentQuery& query,
     own.k = tops[i].k();
     if (own.k == 0) return;
     std::shared_ptr<const RowSet> rows;
+    SegmentExplanation& about = explained[i];
+    const Stopwatch watch;
     if (filter != nullptr) {
       auto set = filter->RowsOf(*sealed[i], sealed[i]->num_rows(), stop_);
       statuses[i] = set.status();
-      if (!set.ok() || (*set)->count == 0) return;
+      if (!set.ok()) return;
       rows = *std::move(set);
       own.rows = rows.get();
+      about.num_accepted = rows->count;
+      about.num_payloads_read = rows->num_payloads_read;
+      about.filter_micros = watch.micros();
+      if (rows->count == 0) return;
+    } else {
+      about.num_accepted = sealed[i]->num_live();
     }
     statuses[i] = sealed[i]->Search(own, stop_, &tops[i], &stats[i]);
+    about.search_micros = watch.micros() - about.filter_micros;
   };
   if (num_large >= 2 && context->pool != nullptr) {
     context->pool->ParallelFor(sealed.size(), search);
@@ -249,6 +286,9 @@ absl::Status Searcher::SearchSealed(const SegmentQuery& query,
       found->push_back(
           {Ordered(neighbor.distance), neighbor.row, sealed[i].get()});
     }
+    if (!context->explain) continue;
+    explained[i].number = sealed[i]->entry().number;
+    Explain(query, *sealed[i], stats[i], std::move(explained[i]), context);
   }
   return absl::OkStatus();
 }
@@ -261,11 +301,25 @@ absl::Status Searcher::SearchMemory(const SegmentQuery& query,
                           size_t end) -> absl::Status {
     SegmentQuery own = query;
     std::shared_ptr<const RowSet> rows;
+    SegmentExplanation about{.num_accepted = end - begin};
+    const Stopwatch watch;
     if (filter != nullptr) {
       VICINAL_ASSIGN_OR_RETURN(rows, filter->RowsOf(segment, end, stop_));
       own.rows = rows.get();
+      about.num_accepted = rows->count;
+      about.num_payloads_read = rows->num_payloads_read;
+      about.filter_micros = watch.micros();
     }
-    return segment.SearchRows(own, begin, end, stop_, &top, &context->stats);
+    SearchStats stats;
+    VICINAL_RETURN_IF_ERROR(
+        segment.SearchRows(own, begin, end, stop_, &top, &stats));
+    context->stats.distance_computations += stats.distance_computations;
+    about.search_micros = watch.micros() - about.filter_micros;
+    stats.plan = SearchPlan::kScan;
+    if (context->explain) {
+      Explain(query, segment, stats, std::move(about), context);
+    }
+    return absl::OkStatus();
   };
   const auto take = [&](const MemorySegment& segment) {
     for (const Neighbor& neighbor : top.TakeSorted()) {

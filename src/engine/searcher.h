@@ -83,7 +83,9 @@ class Searcher {
   };
   struct Context {
     ThreadPool* pool;
+    bool explain = false;
     SearchStats stats;
+    std::vector<SegmentExplanation> explanation;
   };
 
   absl::StatusOr<StageResult> Evaluate(const Query& query,
@@ -104,6 +106,10 @@ class Searcher {
                             bool* exact) const;
   absl::Status SearchMemory(const SegmentQuery& query, RowFilter* filter,
                             Context* context, std::vector<Found>* found) const;
+  // Adds what is known of one search of one segment.
+  void Explain(const SegmentQuery& query, const Segment& segment,
+               const SearchStats& stats, SegmentExplanation about,
+               Context* context) const;
   // The k nearest of `found`, each id once; *num_dropped counts older
   // versions that were left out.
   std::vector<Candidate> Select(std::vector<Found> found, size_t k,

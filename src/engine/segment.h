@@ -30,6 +30,7 @@ struct SegmentQuery {
   std::optional<size_t> ef;      // of graphs; else from recall_target
   std::optional<size_t> nprobe;  // of lists; else from recall_target
   double recall_target = 0.95;   // 1: exact
+  ForcedPlan force = ForcedPlan::kNone;
   // The rows to find, of all that are searched; null: all.
   const RowSet* rows = nullptr;
 };

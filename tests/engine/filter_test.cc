@@ -1,6 +1,7 @@
 // Filtered searches, counts, scrolls and deletions against a walk over all
 // points that evaluates the filter one by one.
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +29,8 @@ namespace vicinal {
 namespace {
 
 constexpr size_t kDim = 24;
+constexpr ForcedPlan kPlans[] = {ForcedPlan::kNone, ForcedPlan::kScan,
+                                 ForcedPlan::kIndex};
 
 std::shared_ptr<const FilterNode> FilterOf(absl::string_view text) {
   auto node = ParseFilter(text);
@@ -97,7 +100,8 @@ class FilterTest
     return accepted;
   }
 
-  // Searches exactly and not, counts and scrolls; the recall of the former.
+  // Searches exactly and by every plan, counts and scrolls; the lowest recall
+  // of a plan.
   double Compare(absl::string_view text) {
     constexpr size_t kK = 10, kQueries = 20;
     const auto filter = FilterOf(text);
@@ -111,19 +115,24 @@ class FilterTest
       const auto& any =
           std::next(points_.begin(), random_.Uniform(points_.size()))->second;
       truths.push_back(oracle.Distances(0, any.vectors[0], kK));
-      for (const bool exact : {true, false}) {
-        Query query = Nearest("v", any.vectors[0], kK, exact);
-        std::get<RetrieveStage>(query.stage).filter = filter;
+      for (size_t i = 0; i <= std::size(kPlans); ++i) {
+        Query query = Nearest("v", any.vectors[0], kK, /*exact=*/i == 0);
+        auto& stage = std::get<RetrieveStage>(query.stage);
+        stage.filter = filter;
+        if (i > 0) stage.force = kPlans[i - 1];
+        query.explain = true;
         queries.push_back(std::move(query));
       }
     }
     const auto results = collection_->Search(queries, {});
     EXPECT_TRUE(results.ok()) << results.status();
     if (!results.ok()) return 0;
-    size_t found = 0, wanted = 0;
+    std::array<size_t, std::size(kPlans) + 1> found = {};
+    size_t wanted = 0;
     for (size_t q = 0; q < queries.size(); ++q) {
-      const bool exact = q % 2 == 0;
-      const std::vector<float>& truth = truths[q / 2];
+      const size_t plan = q % found.size();
+      const bool exact = plan == 0;
+      const std::vector<float>& truth = truths[q / found.size()];
       const std::vector<Hit>& hits = (*results)[q].hits;
       EXPECT_EQ(hits.size(), truth.size()) << text;
       for (size_t i = 0; i < std::min(hits.size(), truth.size()); ++i) {
@@ -131,15 +140,42 @@ class FilterTest
         if (exact) {
           EXPECT_EQ(hits[i].distance, truth[i]) << text;
         }
-        found += !exact && hits[i].distance <= truth.back();
+        found[plan] += hits[i].distance <= truth.back();
       }
+      ExpectExplained((*results)[q], plan);
       wanted += exact ? truth.size() : 0;
     }
     const auto count = collection_->CountMatching(*filter, {});
     EXPECT_TRUE(count.ok()) << count.status();
     EXPECT_EQ(count.value_or(0), accepted.size()) << text;
     ExpectScrolls(*filter, accepted);
-    return wanted == 0 ? 1 : static_cast<double>(found) / wanted;
+    return wanted == 0 ? 1
+                       : static_cast<double>(
+                             *std::min_element(found.begin(), found.end())) /
+                             wanted;
+  }
+
+  // plan: 0: exact; else of kPlans.
+  void ExpectExplained(const SearchResult& result, size_t plan) {
+    uint64_t num_rows = 0, distances = 0;
+    for (const SegmentExplanation& segment : result.explanation) {
+      num_rows += segment.num_rows;
+      distances += segment.distance_computations;
+      EXPECT_LE(segment.num_accepted, segment.num_rows);
+      EXPECT_GE(segment.filter_micros, 0);
+      EXPECT_GE(segment.search_micros, 0);
+      const bool scans = segment.plan == SearchPlan::kNone ||
+                         segment.plan == SearchPlan::kScan ||
+                         segment.plan == SearchPlan::kCodes;
+      if (plan == 0 || kPlans[plan - 1] == ForcedPlan::kScan) {
+        EXPECT_TRUE(scans);
+      } else if (kPlans[plan - 1] == ForcedPlan::kIndex &&
+                 segment.num_accepted > 0 && segment.number != 0) {
+        EXPECT_TRUE(!scans || GetParam().first == IndexKind::kFlat);
+      }
+    }
+    EXPECT_GE(num_rows, collection_->Count());
+    EXPECT_EQ(distances, result.stats.distance_computations);
   }
 
   void ExpectScrolls(const FilterNode& filter,

@@ -45,7 +45,7 @@ TEST(SchemaTest, ComesBackFromItsEncoding) {
         << size;
   }
   std::string newer = encoded;
-  newer[0] = 5;
+  newer[0] = 6;
   EXPECT_TRUE(
       absl::IsFailedPrecondition(CollectionSchema::Decode(newer).status()));
 }
@@ -117,6 +117,33 @@ TEST(SchemaTest, KeepsMemoryInFormatFour) {
             IndexKind::kAuto);
   schema.memory.tier = static_cast<MemoryTier>(3);
   EXPECT_THAT(ViolatedFields(schema), ElementsAre("memory.tier"));
+}
+
+TEST(SchemaTest, KeepsPayloadFieldsInFormatFive) {
+  CollectionSchema schema = SchemaOf("fine", 77, Metric::kL2);
+  schema.payload_fields = {{"price", PayloadType::kFloat64},
+                           {"maker.country", PayloadType::kKeyword}};
+  schema.memory.budget_bytes = 12'345;
+  schema.vectors[0].codec = {CodecSpec::Kind::kSaq, 1.5f};
+  for (const bool only : {false, true}) {
+    schema.indexed_filters_only = only;
+    const std::string encoded = schema.Encode();
+    EXPECT_EQ(encoded[0], 5);
+    const auto decoded = CollectionSchema::Decode(encoded);
+    ASSERT_TRUE(decoded.ok()) << decoded.status();
+    EXPECT_EQ(decoded->payload_fields, schema.payload_fields);
+    EXPECT_EQ(decoded->indexed_filters_only, only);
+    EXPECT_EQ(decoded->memory, schema.memory);
+    EXPECT_EQ(decoded->vectors[0].codec, schema.vectors[0].codec);
+    for (size_t size = 0; size < encoded.size(); ++size) {
+      EXPECT_TRUE(absl::IsDataLoss(
+          CollectionSchema::Decode(encoded.substr(0, size)).status()))
+          << size;
+    }
+  }
+  std::string unknown = schema.Encode();
+  unknown.back() = 99;  // the type of the last field
+  EXPECT_TRUE(absl::IsDataLoss(CollectionSchema::Decode(unknown).status()));
 }
 
 TEST(SchemaTest, SaysWhatIsWrongWithACodec) {
