@@ -287,6 +287,40 @@ absl::StatusOr<std::string> Client::OptimizeCollection(absl::string_view name,
   return response.operation();
 }
 
+absl::StatusOr<std::string> Client::CreatePayloadIndex(
+    absl::string_view collection, absl::string_view path,
+    v1::PayloadType type) {
+  v1::CreatePayloadIndexRequest request;
+  request.set_collection(collection.data(), collection.size());
+  request.mutable_index()->set_path(path.data(), path.size());
+  request.mutable_index()->set_type(type);
+  v1::CreatePayloadIndexResponse response;
+  VICINAL_RETURN_IF_ERROR(Run(VICINAL_CALL(collections, CreatePayloadIndex),
+                              request, &response, false));
+  return response.operation();
+}
+
+absl::Status Client::DropPayloadIndex(absl::string_view collection,
+                                      absl::string_view path) {
+  v1::DropPayloadIndexRequest request;
+  request.set_collection(collection.data(), collection.size());
+  request.set_path(path.data(), path.size());
+  v1::DropPayloadIndexResponse response;
+  return Run(VICINAL_CALL(collections, DropPayloadIndex), request, &response,
+             false);
+}
+
+absl::Status Client::SetIndexedFiltersOnly(absl::string_view collection,
+                                           bool only) {
+  v1::UpdateCollectionRequest request;
+  request.mutable_collection()->set_name(collection.data(), collection.size());
+  request.mutable_collection()->set_indexed_filters_only(only);
+  request.mutable_update_mask()->add_paths("indexed_filters_only");
+  v1::UpdateCollectionResponse response;
+  return Run(VICINAL_CALL(collections, UpdateCollection), request, &response,
+             true);
+}
+
 absl::StatusOr<v1::CommitToken> Client::Upsert(absl::string_view collection,
                                                v1::PointBatch points,
                                                v1::Durability durability) {

@@ -101,6 +101,14 @@ class Client {
   absl::StatusOr<std::string> OptimizeCollection(absl::string_view name,
                                                  uint32_t max_segments = 0);
 
+  // Returns the name of the operation.
+  absl::StatusOr<std::string> CreatePayloadIndex(absl::string_view collection,
+                                                 absl::string_view path,
+                                                 v1::PayloadType type);
+  absl::Status DropPayloadIndex(absl::string_view collection,
+                                absl::string_view path);
+  absl::Status SetIndexedFiltersOnly(absl::string_view collection, bool only);
+
   // Points. `points` is moved into the request and not copied.
   absl::StatusOr<v1::CommitToken> Upsert(
       absl::string_view collection, v1::PointBatch points,

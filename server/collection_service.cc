@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "server/convert_schema.h"
 #include "server/errors.h"
 #include "src/base/status_macros.h"
@@ -124,6 +125,7 @@ absl::Status CollectionServiceImpl::Update(
   bool index_changes = request.update_mask().paths_size() == 0;
   bool codec_changes = false;
   std::optional<MemorySpec> memory;
+  std::optional<bool> indexed_filters_only;
   for (const std::string& path : request.update_mask().paths()) {
     if (path == "vectors.index") {
       index_changes = true;
@@ -131,11 +133,14 @@ absl::Status CollectionServiceImpl::Update(
       codec_changes = true;
     } else if (path == "memory") {
       memory = ParseMemory(request.collection().memory());
+    } else if (path == "indexed_filters_only") {
+      indexed_filters_only = request.collection().indexed_filters_only();
     } else {
       violations.Add("update_mask",
                      absl::StrCat("has \"", path,
-                                  "\"; only vectors.index, vectors.codec and "
-                                  "memory can be changed"));
+                                  "\"; only vectors.index, vectors.codec, "
+                                  "memory and indexed_filters_only can be "
+                                  "changed"));
     }
   }
   const v1::Collection& change = request.collection();
@@ -194,6 +199,11 @@ absl::Status CollectionServiceImpl::Update(
   auto updated =
       state_.database->UpdateIndexParams(change.name(), changes, memory);
   if (!updated.ok()) return state_.ExplainStoreError(updated.status());
+  if (indexed_filters_only.has_value()) {
+    const absl::Status set = state_.database->SetIndexedFiltersOnly(
+        change.name(), *indexed_filters_only);
+    if (!set.ok()) return state_.ExplainStoreError(set);
+  }
   collection = *std::move(updated);
   ToProto(collection->schema(), collection->stats(),
           reply->mutable_collection());
@@ -233,6 +243,63 @@ grpc::Status CollectionServiceImpl::OptimizeCollection(
   }
   reply->set_operation((*operation)->info().name);
   return grpc::Status::OK;
+}
+
+absl::Status CollectionServiceImpl::CreateIndex(
+    const v1::CreatePayloadIndexRequest& request,
+    v1::CreatePayloadIndexResponse* reply) {
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::shared_ptr<Collection> collection,
+      state_.FindCollection(request.collection(), "collection"));
+  // A schema of this field alone, so that the paths of violations are the
+  // request's.
+  CollectionSchema declared = collection->schema();
+  const size_t num_fields = declared.payload_fields.size();
+  declared.payload_fields = {ParsePayloadField(request.index())};
+  const Limits& limits = state_.database->options().limits;
+  FieldViolations violations;
+  for (const FieldViolation& violation : ValidateSchema(declared, limits)) {
+    violations.Add(
+        absl::StrReplaceAll(violation.field, {{"payload_fields[0]", "index"}}),
+        violation.description);
+  }
+  if (num_fields >= limits.max_payload_fields) {
+    violations.Add("index", absl::StrCat("is one too many: the collection has ",
+                                         num_fields, " and at most ",
+                                         limits.max_payload_fields,
+                                         " are allowed; drop one first"));
+  }
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
+  auto operation = state_.database->CreatePayloadIndex(
+      request.collection(), declared.payload_fields[0]);
+  if (absl::IsAlreadyExists(operation.status())) {
+    return WithReason(operation.status(), reason::kPayloadIndexExists,
+                      {{"path", request.index().path()}});
+  }
+  if (!operation.ok()) return state_.ExplainStoreError(operation.status());
+  reply->set_operation((*operation)->info().name);
+  return absl::OkStatus();
+}
+
+grpc::Status CollectionServiceImpl::CreatePayloadIndex(
+    grpc::ServerContext*, const v1::CreatePayloadIndexRequest* request,
+    v1::CreatePayloadIndexResponse* reply) {
+  return ToGrpcStatus(CreateIndex(*request, reply));
+}
+
+grpc::Status CollectionServiceImpl::DropPayloadIndex(
+    grpc::ServerContext*, const v1::DropPayloadIndexRequest* request,
+    v1::DropPayloadIndexResponse*) {
+  const auto collection =
+      state_.FindCollection(request->collection(), "collection");
+  if (!collection.ok()) return ToGrpcStatus(collection.status());
+  const absl::Status status =
+      state_.database->DropPayloadIndex(request->collection(), request->path());
+  if (absl::IsNotFound(status)) {
+    return ToGrpcStatus(WithReason(status, reason::kPayloadIndexNotFound,
+                                   {{"path", request->path()}}));
+  }
+  return ToGrpcStatus(state_.ExplainStoreError(status));
 }
 
 }  // namespace vicinal

@@ -30,12 +30,21 @@ class CollectionServiceImpl final : public v1::CollectionService::Service {
       grpc::ServerContext* context,
       const v1::OptimizeCollectionRequest* request,
       v1::OptimizeCollectionResponse* reply) override;
+  grpc::Status CreatePayloadIndex(
+      grpc::ServerContext* context,
+      const v1::CreatePayloadIndexRequest* request,
+      v1::CreatePayloadIndexResponse* reply) override;
+  grpc::Status DropPayloadIndex(grpc::ServerContext* context,
+                                const v1::DropPayloadIndexRequest* request,
+                                v1::DropPayloadIndexResponse* reply) override;
 
  private:
   absl::Status Create(const v1::CreateCollectionRequest& request,
                       v1::CreateCollectionResponse* reply);
   absl::Status Update(const v1::UpdateCollectionRequest& request,
                       v1::UpdateCollectionResponse* reply);
+  absl::Status CreateIndex(const v1::CreatePayloadIndexRequest& request,
+                           v1::CreatePayloadIndexResponse* reply);
 
   ServerState& state_;
 };

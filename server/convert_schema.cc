@@ -56,6 +56,13 @@ MemorySpec ParseMemory(const v1::MemoryConfig& config) {
   return memory;
 }
 
+// An unknown type stays unknown, for the schema's validation to refuse.
+PayloadField ParsePayloadField(const v1::PayloadIndex& index) {
+  const int type = index.type();
+  return {index.path(),
+          static_cast<PayloadType>(type < 0 || type > 255 ? 255 : type)};
+}
+
 void ToProto(const ResourceEstimate& estimate, v1::ResourceEstimate* out) {
   out->set_ram_bytes(estimate.ram_bytes);
   out->set_mapped_bytes(estimate.mapped_bytes);
@@ -102,6 +109,10 @@ CollectionSchema ParseSchema(const v1::Collection& collection,
     field.codec = ParseCodec(in.codec());
     schema.vectors.push_back(std::move(field));
   }
+  for (const v1::PayloadIndex& index : collection.payload_indexes()) {
+    schema.payload_fields.push_back(ParsePayloadField(index));
+  }
+  schema.indexed_filters_only = collection.indexed_filters_only();
   return schema;
 }
 
@@ -135,6 +146,21 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
   out->mutable_memory()->set_tier(static_cast<v1::MemoryTier>(
       static_cast<int>(schema.memory.tier) + v1::MEMORY_TIER_RAM));
   out->mutable_memory()->set_budget_bytes(schema.memory.budget_bytes);
+  out->set_indexed_filters_only(schema.indexed_filters_only);
+  for (size_t i = 0; i < schema.payload_fields.size(); ++i) {
+    v1::PayloadIndex* index = out->add_payload_indexes();
+    index->set_path(schema.payload_fields[i].path);
+    index->set_type(
+        static_cast<v1::PayloadType>(schema.payload_fields[i].type));
+  }
+  for (const PayloadIndexStats& in : stats.payload_indexes) {
+    for (v1::PayloadIndex& index : *out->mutable_payload_indexes()) {
+      if (index.path() != in.field.path) continue;
+      index.set_ready(in.ready);
+      index.set_num_indexed_points(in.num_indexed);
+      index.set_file_bytes(in.file_bytes);
+    }
+  }
   v1::CollectionStats* to = out->mutable_stats();
   to->set_num_points(stats.num_points);
   to->set_num_indexed_points(stats.num_indexed);

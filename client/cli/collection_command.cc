@@ -115,6 +115,8 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
   out["resident_file_bytes"] = stats.resident_file_bytes();
   out["search_major_faults"] = stats.search_major_faults();
   out["degraded"] = stats.degraded();
+  out["payload_indexes"] = PayloadIndexesToJson(collection);
+  out["indexed_filters_only"] = collection.indexed_filters_only();
   out["recall"] = nlohmann::ordered_json::array();
   for (const v1::RecallStats& recall : stats.recall()) {
     out["recall"].push_back({{"vector", recall.vector_name()},
@@ -187,6 +189,9 @@ void Print(const v1::Collection& collection) {
          IndexName(vector.index()), CodecName(vector.codec())});
   }
   absl::PrintF("\n%s", vectors.Format());
+  if (!collection.payload_indexes().empty()) {
+    absl::PrintF("\n%s", FormatPayloadIndexes(collection));
+  }
   if (!stats.recall().empty()) {
     Table recalls({{"recall of"},
                    {"asked", Align::kRight},
@@ -263,6 +268,8 @@ struct CreateOptions {
   std::vector<std::string> specs;
   std::string memory_tier;
   uint64_t memory_budget = 0;
+  std::vector<std::string> payload_indexes;
+  bool indexed_filters_only = false;
   uint64_t expected_points = 0;
   bool dry_run = false;
 };
@@ -316,6 +323,12 @@ int Create(const Globals& globals, const CreateOptions& options) {
     }
   }
   collection.mutable_memory()->set_budget_bytes(options.memory_budget);
+  for (const std::string& text : options.payload_indexes) {
+    auto index = ParsePayloadIndex(text);
+    if (!index.ok()) return ReportUsage(index.status());
+    *collection.add_payload_indexes() = *std::move(index);
+  }
+  collection.set_indexed_filters_only(options.indexed_filters_only);
   const auto client = globals.Connect();
   if (!client.ok()) return Report(client.status());
   if (options.expected_points > 0) {
@@ -440,6 +453,11 @@ void AddCreate(CLI::App& parent, Globals& globals) {
                        : std::string();
           },
           ""));
+  command->add_option("--payload-index", options->payload_indexes,
+                      "A payload field to index: PATH:TYPE, e.g. price:f64; "
+                      "may be repeated");
+  command->add_flag("--indexed-filters-only", options->indexed_filters_only,
+                    "Refuse filters over other fields");
   command->add_option("--expected-points", options->expected_points,
                       "Prints what so many points will take");
   command->add_flag("--dry-run", options->dry_run,

@@ -73,6 +73,7 @@ int RunCommandLine(int argc, const char* const* argv) {
       "Example:\n  vicinal import photos photos.npy --create --metric l2");
   AddServerCommand(app, globals);
   AddCollectionCommand(app, globals);
+  AddIndexCommand(app, globals);
   AddImportCommand(app, globals);
   AddExportCommand(app, globals);
   AddSearchCommand(app, globals);

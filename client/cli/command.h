@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "client/client.h"
 #include "client/formats/vector_reader.h"
+#include "nlohmann/json_fwd.hpp"
 #include "src/base/point_id.h"
 #include "vicinal/v1/collection.pb.h"
 #include "vicinal/v1/common.pb.h"
@@ -33,6 +34,8 @@ struct Globals {
 
 void AddServerCommand(CLI::App& app, Globals& globals);
 void AddCollectionCommand(CLI::App& app, Globals& globals);
+// Of payload fields.
+void AddIndexCommand(CLI::App& app, Globals& globals);
 void AddImportCommand(CLI::App& app, Globals& globals);
 void AddExportCommand(CLI::App& app, Globals& globals);
 void AddSearchCommand(CLI::App& app, Globals& globals);
@@ -58,6 +61,16 @@ void AddVectorOptions(CLI::App& command, VectorOptions& options);
 absl::StatusOr<v1::CodecConfig> ParseCodec(absl::string_view text);
 std::string CodecName(const v1::CodecConfig& codec);
 void FillVectorConfig(const VectorOptions& options, v1::VectorConfig* config);
+
+// "keyword", "i64", "f64", "bool", "datetime", "uuid", "geo" and back.
+std::vector<std::string> PayloadTypeNames();
+v1::PayloadType ParsePayloadType(absl::string_view name);  // else UNSPECIFIED
+std::string PayloadTypeName(v1::PayloadType type);
+// PATH:TYPE. InvalidArgument: it is not.
+absl::StatusOr<v1::PayloadIndex> ParsePayloadIndex(absl::string_view text);
+// A table of a collection's, and the same as JSON.
+std::string FormatPayloadIndexes(const v1::Collection& collection);
+nlohmann::ordered_json PayloadIndexesToJson(const v1::Collection& collection);
 
 // "l2", "ip", "cosine" and back.
 absl::StatusOr<v1::Metric> ParseMetric(absl::string_view name);

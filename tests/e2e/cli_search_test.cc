@@ -1,5 +1,5 @@
-// `vicinal search`, `bench`, `count`, `update`, `delete`, `collection` and
-// `server` against the real server, and the exit codes.
+// `vicinal search`, `bench`, `count`, `update`, `delete`, `index`, `collection`
+// and `server` against the real server, and the exit codes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -119,6 +119,45 @@ TEST_F(CliSearchTest, CountsChangesAndDeletesPoints) {
   EXPECT_EQ(Run({"delete", "a", "--filter", "ID IN (1, 2)"}).out,
             "Deleted 2 points.\n");
   EXPECT_EQ(count("seen = 1"), "498\n");
+}
+
+TEST_F(CliSearchTest, IndexesPayloadFields) {
+  Import();
+  ASSERT_EQ(Run({"update", "a", "--filter", "ID IN (1, 2, 3)", "--set",
+                 R"({"price": 7, "tag": "x"})"})
+                .code,
+            0);
+  const Outcome created = Run({"index", "create", "a", "price", "f64"});
+  EXPECT_EQ(created.code, 0) << created.err;
+  EXPECT_EQ(created.out, "Indexed price of collection a.\n");
+  EXPECT_EQ(Run({"count", "a", "--filter", "price >= 7"}).out, "3\n");
+  const auto list = Json({"index", "list", "a", "--json"});
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list[0]["path"], "price");
+  EXPECT_EQ(list[0]["type"], "f64");
+  EXPECT_EQ(list[0]["ready"], true);
+  EXPECT_THAT(Run({"index", "list", "a"}).out, HasSubstr("ready"));
+  EXPECT_THAT(Run({"collection", "show", "a"}).out, HasSubstr("price"));
+  EXPECT_EQ(Run({"index", "require", "a", "on"}).code, 0);
+  const Outcome refused = Run({"count", "a", "--filter", "tag = 'x'"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("no payload index"));
+  EXPECT_EQ(Run({"index", "require", "a", "off"}).code, 0);
+  EXPECT_EQ(Run({"count", "a", "--filter", "tag = 'x'"}).out, "3\n");
+  EXPECT_EQ(Run({"index", "create", "a", "price", "f64"}).code, 1);
+  EXPECT_EQ(Run({"index", "create", "a", "tag", "text"}).code, 2);
+  EXPECT_EQ(Run({"index", "drop", "a", "price"}).code, 0);
+  EXPECT_EQ(Run({"index", "drop", "a", "price"}).code, 1);
+  EXPECT_EQ(Run({"collection", "create", "b", "--dim", "3", "--metric", "ip",
+                 "--payload-index", "maker.country:keyword",
+                 "--indexed-filters-only"})
+                .code,
+            0);
+  EXPECT_EQ(Json({"index", "list", "b", "--json"})[0]["path"], "maker.country");
+  EXPECT_EQ(Run({"collection", "create", "c", "--dim", "3", "--metric", "ip",
+                 "--payload-index", "price"})
+                .code,
+            2);
 }
 
 TEST_F(CliSearchTest, SaysWhyAnUpdateIsRefused) {

@@ -1,0 +1,160 @@
+// Payload indexes over gRPC: declared with a collection or later, listed,
+// dropped, asked for by filters, and what is refused.
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/server/server_fixture.h"
+
+namespace vicinal::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class PayloadIndexServiceTest : public ServerFixture {
+ protected:
+  grpc::Status CreateIndex(const std::string& path, int type,
+                           const std::string& collection = "points") {
+    v1::CreatePayloadIndexRequest request;
+    request.set_collection(collection);
+    request.mutable_index()->set_path(path);
+    request.mutable_index()->set_type(static_cast<v1::PayloadType>(type));
+    v1::CreatePayloadIndexResponse reply;
+    Call call;
+    const grpc::Status status =
+        collections_->CreatePayloadIndex(&call, request, &reply);
+    if (!status.ok()) return status;
+    v1::WaitOperationRequest wait;
+    wait.set_name(reply.operation());
+    v1::WaitOperationResponse waited;
+    Call second;
+    EXPECT_TRUE(operations_->WaitOperation(&second, wait, &waited).ok());
+    EXPECT_TRUE(waited.operation().done());
+    EXPECT_EQ(waited.operation().kind(), "payload_index");
+    EXPECT_EQ(waited.operation().error().code(), 0);
+    return status;
+  }
+  grpc::Status DropIndex(const std::string& path,
+                         const std::string& collection = "points") {
+    v1::DropPayloadIndexRequest request;
+    request.set_collection(collection);
+    request.set_path(path);
+    v1::DropPayloadIndexResponse reply;
+    Call call;
+    return collections_->DropPayloadIndex(&call, request, &reply);
+  }
+  v1::Collection Points() {
+    v1::GetCollectionRequest request;
+    request.set_name("points");
+    v1::GetCollectionResponse reply;
+    Call call;
+    EXPECT_TRUE(collections_->GetCollection(&call, request, &reply).ok());
+    return reply.collection();
+  }
+  grpc::Status CountOf(const std::string& filter, uint64_t* count) {
+    v1::CountRequest request;
+    request.set_collection("points");
+    request.mutable_filter()->set_text(filter);
+    v1::CountResponse reply;
+    Call call;
+    const grpc::Status status = points_->Count(&call, request, &reply);
+    *count = reply.count();
+    return status;
+  }
+  grpc::Status RequireIndexes(bool only) {
+    v1::UpdateCollectionRequest request;
+    request.mutable_collection()->set_name("points");
+    request.mutable_collection()->set_indexed_filters_only(only);
+    request.mutable_update_mask()->add_paths("indexed_filters_only");
+    v1::UpdateCollectionResponse reply;
+    Call call;
+    return collections_->UpdateCollection(&call, request, &reply);
+  }
+};
+
+TEST_F(PayloadIndexServiceTest, IsCreatedListedAndDropped) {
+  CreatePoints();
+  ASSERT_TRUE(CreateIndex("price", v1::PAYLOAD_TYPE_FLOAT64).ok());
+  ASSERT_TRUE(CreateIndex("maker.country", v1::PAYLOAD_TYPE_KEYWORD).ok());
+  ASSERT_EQ(Points().payload_indexes_size(), 2);
+  EXPECT_EQ(Points().payload_indexes(0).path(), "price");
+  EXPECT_EQ(Points().payload_indexes(0).type(), v1::PAYLOAD_TYPE_FLOAT64);
+  EXPECT_TRUE(Points().payload_indexes(0).ready());
+  EXPECT_EQ(Points().payload_indexes(1).path(), "maker.country");
+  Restart();
+  EXPECT_EQ(Points().payload_indexes_size(), 2);
+
+  const grpc::Status again = CreateIndex("price", v1::PAYLOAD_TYPE_INT64);
+  EXPECT_EQ(again.error_code(), grpc::StatusCode::ALREADY_EXISTS);
+  EXPECT_EQ(DetailsOf(again).reason, "PAYLOAD_INDEX_EXISTS");
+  ASSERT_TRUE(DropIndex("price").ok());
+  EXPECT_EQ(Points().payload_indexes_size(), 1);
+  const grpc::Status gone = DropIndex("price");
+  EXPECT_EQ(gone.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(DetailsOf(gone).reason, "PAYLOAD_INDEX_NOT_FOUND");
+}
+
+TEST_F(PayloadIndexServiceTest, MayBePartOfANewCollection) {
+  v1::CreateCollectionRequest request;
+  request.mutable_collection()->set_name("points");
+  auto* vector = request.mutable_collection()->add_vectors();
+  vector->set_dim(2);
+  vector->set_metric(v1::METRIC_L2);
+  auto* index = request.mutable_collection()->add_payload_indexes();
+  index->set_path("price");
+  index->set_type(v1::PAYLOAD_TYPE_INT64);
+  request.mutable_collection()->set_indexed_filters_only(true);
+  v1::CreateCollectionResponse reply;
+  Call call;
+  ASSERT_TRUE(collections_->CreateCollection(&call, request, &reply).ok());
+  EXPECT_EQ(reply.collection().payload_indexes(0).path(), "price");
+  EXPECT_TRUE(reply.collection().indexed_filters_only());
+  uint64_t count = 0;
+  EXPECT_TRUE(CountOf("price < 3", &count).ok());
+  EXPECT_FALSE(CountOf("other < 3", &count).ok());
+}
+
+TEST_F(PayloadIndexServiceTest, FiltersKnowTheTypeAtOnce) {
+  CreatePoints();
+  uint64_t count = 0;
+  EXPECT_TRUE(CountOf("price = 'x'", &count).ok());
+  ASSERT_TRUE(CreateIndex("price", v1::PAYLOAD_TYPE_FLOAT64).ok());
+  const grpc::Status wrong = CountOf("price = 'x'", &count);
+  EXPECT_EQ(wrong.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(wrong.error_message(), HasSubstr("f64"));
+  ASSERT_TRUE(RequireIndexes(true).ok());
+  EXPECT_TRUE(CountOf("price < 1", &count).ok());
+  const grpc::Status refused = CountOf("colour = 'red'", &count);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(refused.error_message(), HasSubstr("colour"));
+  ASSERT_TRUE(RequireIndexes(false).ok());
+  EXPECT_TRUE(CountOf("colour = 'red'", &count).ok());
+}
+
+TEST_F(PayloadIndexServiceTest, RefusesWhatIsNoField) {
+  CreatePoints();
+  const auto fields = [&](const std::string& path, int type) {
+    const grpc::Status status = CreateIndex(path, type);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << path;
+    return DetailsOf(status).fields;
+  };
+  EXPECT_THAT(fields("", 1), ElementsAre("index.path"));
+  EXPECT_THAT(fields("a..b", 1), ElementsAre("index.path"));
+  EXPECT_THAT(fields(std::string(513, 'a'), 1), ElementsAre("index.path"));
+  EXPECT_THAT(fields("a", 0), ElementsAre("index.type"));
+  EXPECT_THAT(fields("a", 8), ElementsAre("index.type"));
+  EXPECT_THAT(fields("a", -1), ElementsAre("index.type"));
+  EXPECT_THAT(fields(".", 999), ElementsAre("index.path", "index.type"));
+  for (const std::string collection : {"", "none"}) {
+    EXPECT_FALSE(CreateIndex("a", 1, collection).ok());
+    EXPECT_FALSE(DropIndex("a", collection).ok());
+  }
+  for (int i = 0; i < 64; ++i) {
+    ASSERT_TRUE(CreateIndex("f" + std::to_string(i), 1).ok());
+  }
+  EXPECT_THAT(fields("g", 1), ElementsAre("index"));
+}
+
+}  // namespace
+}  // namespace vicinal::testing
