@@ -108,25 +108,25 @@ Effort EffortAtDepth(const std::vector<RecallPoint>& table, uint32_t k,
 }
 
 // Deeper than `deepest`, the deepest that was measured. Candidates grow as k
-// does. A pool does so, too, and lists much less: by the power of k that they
-// grew with from the depth before, doubled as it rises with k.
+// does; a pool, or the lists to read, by as many for each row as from the depth
+// before, which is too many rather than too few: they grow ever slower.
 Effort EffortBeyond(const std::vector<RecallPoint>& table, uint32_t deepest,
                     size_t k, double target) {
+  // Of what k times as much would be; where the measured ones hardly differ.
+  constexpr double kLeastGrowth = 0.25;
   uint32_t before = 0;
   for (const RecallPoint& point : table) {
     if (point.k < deepest) before = std::max(before, point.k);
   }
   const Effort at = EffortAtDepth(table, deepest, target);
-  double power = 1;
+  double per_row = at.ef / deepest;
   if (before > 0) {
-    const Effort shallower = EffortAtDepth(table, before, target);
-    power = std::clamp(2 * std::log(at.ef / shallower.ef) /
-                           std::log(static_cast<double>(deepest) / before),
-                       0.3, 1.0);
+    const double grown = at.ef - EffortAtDepth(table, before, target).ef;
+    per_row = std::max(kLeastGrowth * per_row, grown / (deepest - before));
   }
-  const double factor = static_cast<double>(k) / deepest;
   // How much farther more lists reach is not known.
-  return {.ef = at.ef * std::pow(factor, power), .rerank = at.rerank * factor};
+  return {.ef = at.ef + per_row * static_cast<double>(k - deepest),
+          .rerank = at.rerank * static_cast<double>(k) / deepest};
 }
 
 // For any k: between the measured depths, interpolated in log k.

@@ -604,9 +604,11 @@ TEST(EfForRecallTest, InterpolatesReachesWithinTheMeasuredDepths) {
   EXPECT_EQ(between.rerank, 30u);
   EXPECT_FLOAT_EQ(between.reach, 0.3f);
   EXPECT_FLOAT_EQ(ParamsForRecall(table, 100, 0.9).reach, 0.6f);
-  // Deeper than measured: more lists, and the same for every query.
-  const SearchParams deeper = ParamsForRecall(table, 200, 0.9);
-  EXPECT_EQ(deeper.ef, 16u);
+  // Deeper than measured: more lists, and the same for every query; from 6 to 8
+  // they grew by 2 in 90 rows.
+  const SearchParams deeper = ParamsForRecall(table, 1'000, 0.9);
+  EXPECT_EQ(deeper.ef, 28u);
+  EXPECT_EQ(deeper.rerank, 2'000u);
   EXPECT_EQ(deeper.reach, 0);
 }
 
