@@ -62,6 +62,8 @@ struct SearchOptions {
   std::optional<double> recall_target;
   std::string vector;  // name; empty: the collection's only one
   v1::Filter filter;   // in either form; blank: all points
+  // Only hits with this score or a better one; see Retrieve.
+  std::optional<float> score_threshold;
   bool with_payload = false;
   bool with_vectors = false;
 };

@@ -176,6 +176,35 @@ void CheckQuality(const v1::Quality& quality, const VectorField& field,
   }
 }
 
+// The distance that stands for a score, as ScoreOf makes it.
+double DistanceOf(float score, Metric metric) {
+  switch (metric) {
+    case Metric::kL2:
+      return score;
+    case Metric::kInnerProduct:
+      return -static_cast<double>(score);
+    case Metric::kCosine:
+      return 1.0 - static_cast<double>(score);
+  }
+  return score;
+}
+
+// in: a message with a score_threshold; path: of it.
+template <typename Message>
+std::optional<double> ParseThreshold(const Message& in,
+                                     const VectorField& field,
+                                     const std::string& path,
+                                     FieldViolations* violations) {
+  if (!in.has_score_threshold()) return std::nullopt;
+  if (!std::isfinite(in.score_threshold())) {
+    violations->Add(path, absl::StrCat("is ", in.score_threshold(),
+                                       "; give a finite number, or leave it "
+                                       "out"));
+    return std::nullopt;
+  }
+  return DistanceOf(in.score_threshold(), field.metric);
+}
+
 std::optional<Query> ParseStage(const v1::Query& query,
                                 const CollectionSchema& schema,
                                 const Limits& limits, const std::string& path,
@@ -201,6 +230,8 @@ std::optional<Query> ParseStage(const v1::Query& query,
       if (!f.has_value()) return std::nullopt;
       CheckQuality(in.quality(), schema.vectors[*f], at + ".quality",
                    violations);
+      stage.max_distance = ParseThreshold(in, schema.vectors[*f],
+                                          at + ".score_threshold", violations);
       if (in.has_filter()) {
         stage.filter = ParseFilter(in.filter(), at + ".filter", violations);
       }
@@ -259,6 +290,8 @@ std::optional<Query> ParseStage(const v1::Query& query,
           FindVector(in.vector(), schema, at + ".vector", violations);
       if (!input.has_value() || !f.has_value()) return std::nullopt;
       stage.input = std::make_unique<Query>(*std::move(input));
+      stage.max_distance = ParseThreshold(in, schema.vectors[*f],
+                                          at + ".score_threshold", violations);
       auto vector = ParseQueryVector(in.query(), schema.vectors[*f],
                                      at + ".query", violations);
       if (!vector.has_value()) return std::nullopt;
@@ -302,6 +335,8 @@ absl::StatusOr<std::vector<Query>> ParseSearchBatch(
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   const VectorField& field = schema.vectors[*f];
   CheckQuality(request.quality(), field, "quality", &violations);
+  prototype.max_distance =
+      ParseThreshold(request, field, "score_threshold", &violations);
   if (queries.dim() != field.dim) {
     violations.Add(
         "queries.dim",

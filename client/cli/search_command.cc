@@ -282,6 +282,9 @@ void AddSearchCommand(CLI::App& app, Globals& globals) {
       ->excludes(exact)
       ->excludes(ef)
       ->excludes(nprobe);
+  command->add_option(
+      "--score-threshold", options->search.score_threshold,
+      "Only hits that score so or better: at most so for l2, else at least");
   AddFilterOptions(*command, options->filter);
   command->add_flag("--with-payload", options->search.with_payload,
                     "Print payloads");

@@ -34,6 +34,8 @@ struct RetrieveStage {
   // Only points for which it is true; null: all. Queries that share one are
   // evaluated together.
   std::shared_ptr<const FilterNode> filter;
+  // Of the k nearest only those at most so far away, as Hit::distance.
+  std::optional<double> max_distance;
 };
 
 // Reciprocal rank fusion (Cormack et al., SIGIR 2009): score of a point is
@@ -52,6 +54,7 @@ struct RerankStage {
   std::string vector_name;
   std::string query;  // as in RetrieveStage
   size_t k = 10;
+  std::optional<double> max_distance;  // as in RetrieveStage
 };
 
 struct Query {

@@ -71,6 +71,10 @@ bool IsFinite(absl::string_view vector, ElementType type) {
   return true;
 }
 
+// What Hit::distance is more than the distance of a search: users see
+// 1 - cosine; unit vectors are searched by minus the product.
+float ShiftOf(const FieldLayout& field) { return field.normalized ? 1 : 0; }
+
 }  // namespace
 
 absl::StatusOr<SearchResult> Searcher::Run(const Query& query,
@@ -78,7 +82,6 @@ absl::StatusOr<SearchResult> Searcher::Run(const Query& query,
   VICINAL_RETURN_IF_ERROR(stop_.Check());
   Context context{pool, {}};
   VICINAL_ASSIGN_OR_RETURN(StageResult found, Evaluate(query, &context));
-  // Users see 1 - cosine; unit vectors were searched by minus the product.
   const absl::string_view* vector_name = nullptr;
   absl::string_view name;
   if (const auto* retrieve = std::get_if<RetrieveStage>(&query.stage)) {
@@ -88,11 +91,10 @@ absl::StatusOr<SearchResult> Searcher::Run(const Query& query,
     name = rerank->vector_name;
     vector_name = &name;
   }
-  float offset = 0;
-  if (vector_name != nullptr &&
-      layout_.fields[*schema_.FindVector(*vector_name)].normalized) {
-    offset = 1;
-  }
+  const float shift =
+      vector_name == nullptr
+          ? 0
+          : ShiftOf(layout_.fields[*schema_.FindVector(*vector_name)]);
   SearchResult result;
   result.exact = found.exact;
   result.sequence = pin_.sequence;
@@ -100,7 +102,7 @@ absl::StatusOr<SearchResult> Searcher::Run(const Query& query,
   result.hits.reserve(found.candidates.size());
   for (Candidate& candidate : found.candidates) {
     result.hits.push_back({std::move(candidate.id), candidate.ordinal,
-                           candidate.distance + offset});
+                           candidate.distance + shift});
   }
   return result;
 }
@@ -191,6 +193,7 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
     result.candidates = Select(std::move(found), stage.k, &num_dropped);
     if (result.candidates.size() == stage.k || num_dropped == 0 ||
         !may_be_more) {
+      CutOff(stage.max_distance, query.field, &result.candidates);
       return result;
     }
     surplus = 2 * surplus + num_dropped;
@@ -329,6 +332,16 @@ std::vector<Searcher::Candidate> Searcher::Select(std::vector<Found> found,
   return candidates;
 }
 
+void Searcher::CutOff(std::optional<double> max_distance, size_t field,
+                      std::vector<Candidate>* candidates) const {
+  if (!max_distance.has_value()) return;
+  const float shift = ShiftOf(layout_.fields[field]);
+  std::erase_if(*candidates, [&](const Candidate& candidate) {
+    // Rounded as in the hit.
+    return static_cast<float>(candidate.distance + shift) > *max_distance;
+  });
+}
+
 absl::StatusOr<Searcher::StageResult> Searcher::Fuse(const FuseStage& stage,
                                                      Context* context) const {
   if (!stage.weights.empty() && stage.weights.size() != stage.inputs.size()) {
@@ -385,6 +398,7 @@ absl::StatusOr<Searcher::StageResult> Searcher::Rerank(const RerankStage& stage,
         vector, candidate.segment->VectorOf(f, candidate.row), field.dim));
   }
   context->stats.distance_computations += result.candidates.size();
+  CutOff(stage.max_distance, f, &result.candidates);
   SortNearestFirst(&result.candidates, stage.k);
   return result;
 }

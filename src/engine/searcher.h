@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -108,6 +109,9 @@ class Searcher {
   // versions that were left out.
   std::vector<Candidate> Select(std::vector<Found> found, size_t k,
                                 size_t* num_dropped) const;
+  // Drops those that are farther away than a stage allows.
+  void CutOff(std::optional<double> max_distance, size_t field,
+              std::vector<Candidate>* candidates) const;
   // Looks up a stage's vector and brings its query into the layout's form.
   absl::StatusOr<size_t> PrepareVector(absl::string_view vector_name,
                                        absl::string_view query,

@@ -693,6 +693,27 @@ TEST_F(BadInputTest, QueryWithoutStageOrTooDeep) {
   EXPECT_THAT(status.error_message(), HasSubstr("8 above one another"));
 }
 
+TEST_F(BadInputTest, ScoreThresholdsThatAreNoNumbers) {
+  for (const float threshold : {std::nanf(""), INFINITY, -INFINITY}) {
+    ExpectRefused(
+        Search([&](v1::SearchRequest* request) {
+          request->mutable_query()->mutable_retrieve()->set_score_threshold(
+              threshold);
+        }),
+        "query.retrieve.score_threshold", "give a finite number");
+    ExpectRefused(Search([&](v1::SearchRequest* request) {
+                    v1::Query input = request->query();
+                    auto* rerank = request->mutable_query()->mutable_rerank();
+                    rerank->set_vector("l2");
+                    rerank->set_k(1);
+                    *rerank->mutable_query() = input.retrieve().query();
+                    rerank->mutable_input()->Swap(&input);
+                    rerank->set_score_threshold(threshold);
+                  }),
+                  "query.rerank.score_threshold", "give a finite number");
+  }
+}
+
 TEST_F(BadInputTest, MessageOverTheLimit) {
   v1::PointBatch batch = Batch(1, 1);
   batch.mutable_columns()->set_payloads(0, std::string(65 << 20, ' '));
@@ -805,6 +826,8 @@ TEST_F(BadInputTest, FieldsOfASearchBatch) {
                 "quality.ef", "16384");
   ExpectRefused(refused([](auto* r) { r->set_vector("nope"); }), "vector",
                 "nope");
+  ExpectRefused(refused([](auto* r) { r->set_score_threshold(NAN); }),
+                "score_threshold", "give a finite number");
   ExpectRefused(refused([](auto* r) {
                   r->mutable_queries()->set_data(
                       std::string(4'097 * 4 * sizeof(float), '\0'));

@@ -461,6 +461,51 @@ TEST_F(ServiceTest, RerankScoresByAnotherVectorAndDropsPointsWithoutIt) {
   EXPECT_THAT(reply.result().scores(), ElementsAre(0, 16));
 }
 
+TEST_F(ServiceTest, AScoreThresholdCutsResultsOff) {
+  // "l2" is (id, 0, 0, 0); "cos" gets an angle, the steeper the larger the id.
+  v1::PointBatch batch = Batch(1, 20);
+  auto* cos = batch.mutable_columns()->add_vectors();
+  cos->set_name("cos");
+  cos->set_dim(4);
+  for (int i = 1; i <= 20; ++i) {
+    const float vector[4] = {1, static_cast<float>(i), 0, 0};
+    cos->mutable_data()->append(reinterpret_cast<const char*>(vector), 16);
+  }
+  Upsert(batch);
+  v1::SearchRequest request = NearestTo(10, 20);
+  auto* retrieve = request.mutable_query()->mutable_retrieve();
+  retrieve->set_score_threshold(4);  // squared distances
+  EXPECT_THAT(Search(request).result().ids().numbers(),
+              ElementsAre(10, 9, 11, 8, 12));
+  retrieve->set_k(2);
+  EXPECT_THAT(Search(request).result().ids().numbers(), ElementsAre(10, 9));
+  retrieve->set_score_threshold(-1);
+  EXPECT_EQ(Search(request).result().ids().numbers_size(), 0);
+  // A score that was returned keeps its own hit, and none behind it.
+  retrieve->set_k(20);
+  retrieve->clear_score_threshold();
+  retrieve->set_vector("cos");
+  const v1::SearchResponse all = Search(request);
+  ASSERT_EQ(all.result().scores_size(), 20);
+  for (int i = 0; i < 20; ++i) {
+    retrieve->set_score_threshold(all.result().scores(i));
+    EXPECT_EQ(Search(request).result().scores_size(), i + 1);
+  }
+  v1::SearchBatchRequest many;
+  many.set_collection("points");
+  many.set_vector("l2");
+  many.set_k(10);
+  many.mutable_queries()->set_dim(4);
+  const float queries[8] = {1, 0, 0, 0, 5, 0, 0, 0};
+  many.mutable_queries()->set_data(queries, sizeof(queries));
+  many.set_score_threshold(1);
+  v1::SearchBatchResponse found;
+  Call call;
+  ASSERT_TRUE(search_->SearchBatch(&call, many, &found).ok());
+  EXPECT_THAT(found.results(0).ids().numbers(), ElementsAre(1, 2));
+  EXPECT_THAT(found.results(1).ids().numbers(), ElementsAre(5, 4, 6));
+}
+
 TEST_F(ServiceTest, UuidsTravelAsOneColumn) {
   const std::string a = "0123456789abcdef", b = "fedcba9876543210";
   v1::PointBatch batch = Batch(1, 2);

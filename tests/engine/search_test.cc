@@ -1,0 +1,149 @@
+// What stages and options of a query do to results, against a walk over all
+// points.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "src/base/random.h"
+#include "src/engine/database.h"
+#include "tests/engine/engine_testing.h"
+
+namespace vicinal {
+namespace {
+
+constexpr size_t kDim = 12;
+
+using Ids = std::vector<PointId>;
+
+struct Param {
+  Metric metric;
+  ElementType type;
+  IndexKind index;
+};
+
+// Points in a sealed segment, replaced ones and more in memory.
+class SearchTest : public ::testing::TestWithParam<Param> {
+ protected:
+  void SetUp() override {
+    DatabaseOptions options = TestOptions();
+    options.recall_check_ms = 0;
+    schema_ = SchemaOf("s", kDim, GetParam().metric, GetParam().type,
+                       GetParam().index);
+    database_ = *Database::Open(folder_.path(), options);
+    collection_ = *database_->CreateCollection(schema_);
+    oracle_ = std::make_unique<Oracle>(schema_);
+    Upsert(0, 900);
+    ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
+    Upsert(800, 300);
+  }
+
+  void Upsert(uint64_t first, uint64_t count) {
+    BatchBuilder batch(schema_);
+    for (uint64_t i = first; i < first + count; ++i) {
+      const std::string vector = Vector();
+      batch.Add(PointId(i), {vector});
+      oracle_->Upsert(PointId(i), {{vector}, ""});
+    }
+    ASSERT_TRUE(collection_->Upsert(batch.batch()).status.ok());
+  }
+
+  std::string Vector() { return RandomVector(schema_.vectors[0], random_); }
+
+  SearchResult Search(Query query) {
+    std::vector<Query> queries;
+    queries.push_back(std::move(query));
+    auto results = collection_->Search(queries, {});
+    EXPECT_TRUE(results.ok()) << results.status();
+    return results.ok() ? std::move((*results)[0]) : SearchResult();
+  }
+
+  // All points, nearest first.
+  std::vector<std::pair<float, PointId>> Ranking(
+      const std::string& query) const {
+    std::vector<std::pair<float, PointId>> ranking;
+    for (const auto& [id, point] : oracle_->points()) {
+      ranking.emplace_back(oracle_->Distance(0, query, point.vectors[0]), id);
+    }
+    std::sort(ranking.begin(), ranking.end());
+    return ranking;
+  }
+
+  static Ids IdsOf(const SearchResult& result) {
+    Ids ids;
+    for (const Hit& hit : result.hits) ids.push_back(hit.id);
+    return ids;
+  }
+
+  TempFolder folder_;
+  CollectionSchema schema_;
+  Random random_{11};
+  std::unique_ptr<Database> database_;
+  std::shared_ptr<Collection> collection_;
+  std::unique_ptr<Oracle> oracle_;
+};
+
+TEST_P(SearchTest, AThresholdKeepsWhatIsWithinItOfTheKNearest) {
+  for (int round = 0; round < 20; ++round) {
+    const std::string vector = Vector();
+    const auto ranking = Ranking(vector);
+    const size_t rank = random_.Uniform(200);
+    const size_t k = 1 + random_.Uniform(300);
+    const double limit = ranking[rank].first;
+    Ids expected;
+    for (const auto& [distance, id] : ranking) {
+      if (distance <= limit && expected.size() < k) expected.push_back(id);
+    }
+    Query query = Nearest("v", vector, k, true);
+    std::get<RetrieveStage>(query.stage).max_distance = limit;
+    EXPECT_EQ(IdsOf(Search(std::move(query))), expected);
+    // Approximate: no stranger, and none beyond it.
+    query = Nearest("v", vector, k);
+    std::get<RetrieveStage>(query.stage).max_distance = limit;
+    const SearchResult found = Search(std::move(query));
+    EXPECT_LE(found.hits.size(), expected.size());
+    for (const Hit& hit : found.hits) EXPECT_LE(hit.distance, limit);
+    // By the scores of a rerank, not by those of its input.
+    RerankStage rerank;
+    rerank.input = std::make_unique<Query>(Nearest("v", Vector(), 2'000, true));
+    rerank.vector_name = "v";
+    rerank.query = vector;
+    rerank.k = k;
+    rerank.max_distance = limit;
+    EXPECT_EQ(IdsOf(Search(Query{std::move(rerank)})), expected);
+  }
+}
+
+std::string NameOfParam(const ::testing::TestParamInfo<Param>& info) {
+  const auto [metric, type, index] = info.param;
+  return absl::StrCat(metric == Metric::kL2             ? "l2"
+                      : metric == Metric::kInnerProduct ? "ip"
+                                                        : "cosine",
+                      type == ElementType::kFloat32   ? "_f32"
+                      : type == ElementType::kFloat16 ? "_f16"
+                                                      : "_int8",
+                      index == IndexKind::kFlat   ? "_flat"
+                      : index == IndexKind::kHnsw ? "_graph"
+                                                  : "_lists");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, SearchTest,
+    ::testing::Values(
+        Param{Metric::kL2, ElementType::kFloat32, IndexKind::kHnsw},
+        Param{Metric::kInnerProduct, ElementType::kFloat32, IndexKind::kIvf},
+        Param{Metric::kCosine, ElementType::kFloat32, IndexKind::kHnsw},
+        Param{Metric::kCosine, ElementType::kFloat16, IndexKind::kFlat},
+        Param{Metric::kL2, ElementType::kInt8, IndexKind::kIvf}),
+    NameOfParam);
+
+}  // namespace
+}  // namespace vicinal
