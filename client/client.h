@@ -56,6 +56,7 @@ struct ClientOptions {
 // server's default, recall 0.95.
 struct SearchOptions {
   uint32_t k = 10;
+  uint32_t offset = 0;  // so many of the best are passed over
   bool exact = false;
   std::optional<uint32_t> ef;
   std::optional<uint32_t> nprobe;

@@ -61,6 +61,7 @@ v1::SearchRequest MakeSearchRequest(absl::string_view collection,
   if (options.score_threshold.has_value()) {
     retrieve->set_score_threshold(*options.score_threshold);
   }
+  request.set_offset(options.offset);
   SetSelect(options, &request);
   return request;
 }
@@ -86,6 +87,7 @@ v1::SearchBatchRequest MakeSearchBatchRequest(absl::string_view collection,
   if (options.score_threshold.has_value()) {
     request.set_score_threshold(*options.score_threshold);
   }
+  request.set_offset(options.offset);
   SetSelect(options, &request);
   return request;
 }

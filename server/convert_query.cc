@@ -119,6 +119,17 @@ size_t ParseK(uint32_t k, const Limits& limits, const std::string& path,
   return k;
 }
 
+// k, from which the first `offset` hits are to be left out.
+size_t AddOffset(size_t k, uint32_t offset, const Limits& limits,
+                 FieldViolations* violations) {
+  if (offset > 0 && k + offset > limits.max_k) {
+    violations->Add(
+        "offset", absl::StrCat("and k are ", k + offset, " together; at most ",
+                               limits.max_k, " are allowed"));
+  }
+  return k + offset;
+}
+
 void ParseQuality(const v1::Quality& quality, const Limits& limits,
                   const std::string& path, FieldViolations* violations,
                   RetrieveStage* stage) {
@@ -307,12 +318,21 @@ std::optional<Query> ParseStage(const v1::Query& query,
 
 }  // namespace
 
-std::optional<Query> ParseQuery(const v1::Query& query,
+std::optional<Query> ParseQuery(const v1::SearchRequest& request,
                                 const CollectionSchema& schema,
-                                const Limits& limits, const std::string& path,
+                                const Limits& limits,
                                 FieldViolations* violations) {
   size_t stages = 0;
-  return ParseStage(query, schema, limits, path, 1, &stages, violations);
+  auto query = ParseStage(request.query(), schema, limits, "query", 1, &stages,
+                          violations);
+  if (!query.has_value()) return std::nullopt;
+  query->offset = request.offset();
+  std::visit(
+      [&](auto& stage) {
+        stage.k = AddOffset(stage.k, request.offset(), limits, violations);
+      },
+      query->stage);
+  return query;
 }
 
 absl::StatusOr<std::vector<Query>> ParseSearchBatch(
@@ -321,7 +341,8 @@ absl::StatusOr<std::vector<Query>> ParseSearchBatch(
   FieldViolations violations;
   RetrieveStage prototype;
   prototype.vector_name = request.vector();
-  prototype.k = ParseK(request.k(), limits, "k", &violations);
+  prototype.k = AddOffset(ParseK(request.k(), limits, "k", &violations),
+                          request.offset(), limits, &violations);
   ParseQuality(request.quality(), limits, "quality", &violations, &prototype);
   if (request.has_filter()) {
     prototype.filter = ParseFilter(request.filter(), "filter", &violations);
@@ -373,7 +394,7 @@ absl::StatusOr<std::vector<Query>> ParseSearchBatch(
     if (!vector.has_value()) continue;
     RetrieveStage stage = prototype;
     stage.query = *std::move(vector);
-    out.push_back(Query{std::move(stage)});
+    out.push_back(Query{std::move(stage), request.offset()});
   }
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   return out;

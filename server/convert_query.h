@@ -15,9 +15,9 @@
 
 namespace vicinal {
 
-std::optional<Query> ParseQuery(const v1::Query& query,
+std::optional<Query> ParseQuery(const v1::SearchRequest& request,
                                 const CollectionSchema& schema,
-                                const Limits& limits, const std::string& path,
+                                const Limits& limits,
                                 FieldViolations* violations);
 absl::StatusOr<std::vector<Query>> ParseSearchBatch(
     const v1::SearchBatchRequest& request, const CollectionSchema& schema,

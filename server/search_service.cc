@@ -120,8 +120,8 @@ absl::Status SearchServiceImpl::DoSearch(grpc::ServerContextBase* context,
   const Selection selection = ParseSelector(
       request.select(), collection.schema(), "select", &violations);
   std::optional<Query> query =
-      ParseQuery(request.query(), collection.schema(),
-                 state_.database->options().limits, "query", &violations);
+      ParseQuery(request, collection.schema(),
+                 state_.database->options().limits, &violations);
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   std::vector<Query> queries;
   queries.push_back(*std::move(query));

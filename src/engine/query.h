@@ -59,6 +59,9 @@ struct RerankStage {
 
 struct Query {
   std::variant<RetrieveStage, FuseStage, RerankStage> stage;
+  // So many of the stage's k hits are left out, the nearest ones. Of the
+  // whole query; nothing as an input.
+  size_t offset = 0;
 };
 
 struct Hit {

@@ -9,6 +9,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -99,8 +100,9 @@ absl::StatusOr<SearchResult> Searcher::Run(const Query& query,
   result.exact = found.exact;
   result.sequence = pin_.sequence;
   result.stats = context.stats;
-  result.hits.reserve(found.candidates.size());
-  for (Candidate& candidate : found.candidates) {
+  const size_t offset = std::min(query.offset, found.candidates.size());
+  result.hits.reserve(found.candidates.size() - offset);
+  for (Candidate& candidate : std::span(found.candidates).subspan(offset)) {
     result.hits.push_back({std::move(candidate.id), candidate.ordinal,
                            candidate.distance + shift});
   }

@@ -122,6 +122,22 @@ TEST_P(SearchTest, AThresholdKeepsWhatIsWithinItOfTheKNearest) {
   }
 }
 
+TEST_P(SearchTest, PagesAreThePartsOfTheRanking) {
+  const std::string vector = Vector();
+  const auto ranking = Ranking(vector);
+  constexpr size_t kPage = 150;
+  Ids ids, expected;
+  for (size_t offset = 0; offset < ranking.size() + kPage; offset += kPage) {
+    Query query = Nearest("v", vector, offset + kPage, true);
+    query.offset = offset;
+    for (const PointId& id : IdsOf(Search(std::move(query)))) {
+      ids.push_back(id);
+    }
+  }
+  for (const auto& [distance, id] : ranking) expected.push_back(id);
+  EXPECT_EQ(ids, expected);
+}
+
 std::string NameOfParam(const ::testing::TestParamInfo<Param>& info) {
   const auto [metric, type, index] = info.param;
   return absl::StrCat(metric == Metric::kL2             ? "l2"

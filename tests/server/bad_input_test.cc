@@ -714,6 +714,19 @@ TEST_F(BadInputTest, ScoreThresholdsThatAreNoNumbers) {
   }
 }
 
+TEST_F(BadInputTest, AnOffsetBeyondTheLimit) {
+  ExpectRefused(
+      Search([](v1::SearchRequest* request) { request->set_offset(16'375); }),
+      "offset", "are 16385 together; at most 16384");
+  ExpectRefused(Search([](v1::SearchRequest* request) {
+                  request->set_offset(UINT32_MAX);
+                }),
+                "offset", "are 4294967305 together");
+  EXPECT_TRUE(Search([](v1::SearchRequest* request) {
+                request->set_offset(16'374);
+              }).ok());
+}
+
 TEST_F(BadInputTest, MessageOverTheLimit) {
   v1::PointBatch batch = Batch(1, 1);
   batch.mutable_columns()->set_payloads(0, std::string(65 << 20, ' '));
@@ -828,6 +841,8 @@ TEST_F(BadInputTest, FieldsOfASearchBatch) {
                 "nope");
   ExpectRefused(refused([](auto* r) { r->set_score_threshold(NAN); }),
                 "score_threshold", "give a finite number");
+  ExpectRefused(refused([](auto* r) { r->set_offset(16'375); }), "offset",
+                "at most 16384");
   ExpectRefused(refused([](auto* r) {
                   r->mutable_queries()->set_data(
                       std::string(4'097 * 4 * sizeof(float), '\0'));

@@ -506,6 +506,35 @@ TEST_F(ServiceTest, AScoreThresholdCutsResultsOff) {
   EXPECT_THAT(found.results(1).ids().numbers(), ElementsAre(5, 4, 6));
 }
 
+TEST_F(ServiceTest, PagesOfAResultAreItsParts) {
+  Upsert(Batch(1, 25));
+  v1::SearchRequest request = NearestTo(0, 10);
+  std::vector<uint64_t> ids;
+  for (const uint32_t offset : {0, 10, 20, 30}) {
+    request.set_offset(offset);
+    const v1::SearchResponse page = Search(request);
+    EXPECT_EQ(page.result().ids().numbers_size(), offset == 20   ? 5
+                                                  : offset == 30 ? 0
+                                                                 : 10);
+    for (const uint64_t id : page.result().ids().numbers()) ids.push_back(id);
+  }
+  ASSERT_EQ(ids.size(), 25u);
+  for (uint64_t i = 0; i < 25; ++i) EXPECT_EQ(ids[i], i + 1);
+  v1::SearchBatchRequest many;
+  many.set_collection("points");
+  many.set_vector("l2");
+  many.set_k(2);
+  many.set_offset(3);
+  many.mutable_queries()->set_dim(4);
+  const float queries[8] = {0, 0, 0, 0, 26, 0, 0, 0};
+  many.mutable_queries()->set_data(queries, sizeof(queries));
+  v1::SearchBatchResponse found;
+  Call call;
+  ASSERT_TRUE(search_->SearchBatch(&call, many, &found).ok());
+  EXPECT_THAT(found.results(0).ids().numbers(), ElementsAre(4, 5));
+  EXPECT_THAT(found.results(1).ids().numbers(), ElementsAre(22, 21));
+}
+
 TEST_F(ServiceTest, UuidsTravelAsOneColumn) {
   const std::string a = "0123456789abcdef", b = "fedcba9876543210";
   v1::PointBatch batch = Batch(1, 2);
