@@ -21,7 +21,8 @@ constexpr const char* kFeatures[] = {
     "query.recall_target", "query.fuse.rrf",      "query.rerank",
     "write.stream",        "write.stream.resume", "collection.optimize",
     "collection.memory",   "collection.estimate", "upsert.condition",
-    "payload.update",      "query.threshold",     "query.offset"};
+    "payload.update",      "query.threshold",     "query.offset",
+    "query.group_by"};
 
 // How often a waiting call looks whether its client is still there.
 constexpr std::chrono::milliseconds kWaitSlice(100);

@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -18,6 +19,7 @@
 #include "server/convert_elements.h"
 #include "server/convert_filter.h"
 #include "src/base/status_macros.h"
+#include "src/payload/filter_checker.h"
 
 namespace vicinal {
 namespace {
@@ -216,12 +218,37 @@ std::optional<double> ParseThreshold(const Message& in,
   return DistanceOf(in.score_threshold(), field.metric);
 }
 
-std::optional<Query> ParseStage(const v1::Query& query,
-                                const CollectionSchema& schema,
-                                const Limits& limits, const std::string& path,
-                                size_t depth, size_t* stages,
-                                FieldViolations* violations) {
-  if (depth > limits.max_query_depth || ++*stages > limits.max_query_stages) {
+// The query that is being parsed.
+struct QueryScope {
+  const CollectionSchema& schema;
+  const Limits& limits;
+  bool grouped = false;  // the outermost stage then has no k of its own
+  FieldViolations* violations = nullptr;
+  size_t num_stages = 0;
+};
+
+// depth: of the stage, from 1.
+size_t ParseStageK(uint32_t k, const std::string& path, size_t depth,
+                   const QueryScope& scope) {
+  if (depth > 1 || !scope.grouped) {
+    return ParseK(k, scope.limits, path, scope.violations);
+  }
+  if (k != 0) {
+    scope.violations->Add(
+        path, absl::StrCat("is ", k,
+                           " beside group_by, which finds as many "
+                           "hits as its groups take; leave it out"));
+  }
+  return 1;
+}
+
+std::optional<Query> ParseStage(const v1::Query& query, const std::string& path,
+                                size_t depth, QueryScope* scope) {
+  const CollectionSchema& schema = scope->schema;
+  const Limits& limits = scope->limits;
+  FieldViolations* const violations = scope->violations;
+  if (depth > limits.max_query_depth ||
+      ++scope->num_stages > limits.max_query_stages) {
     violations->Add(path,
                     absl::StrCat("makes the query too large; at most ",
                                  limits.max_query_stages, " stages, ",
@@ -234,7 +261,7 @@ std::optional<Query> ParseStage(const v1::Query& query,
       const std::string at = path + ".retrieve";
       RetrieveStage stage;
       stage.vector_name = in.vector();
-      stage.k = ParseK(in.k(), limits, at + ".k", violations);
+      stage.k = ParseStageK(in.k(), at + ".k", depth, *scope);
       ParseQuality(in.quality(), limits, at + ".quality", violations, &stage);
       const auto f =
           FindVector(in.vector(), schema, at + ".vector", violations);
@@ -256,7 +283,7 @@ std::optional<Query> ParseStage(const v1::Query& query,
       const v1::Fuse& in = query.fuse();
       const std::string at = path + ".fuse";
       FuseStage stage;
-      stage.k = ParseK(in.k(), limits, at + ".k", violations);
+      stage.k = ParseStageK(in.k(), at + ".k", depth, *scope);
       if (in.inputs_size() == 0) {
         violations->Add(at + ".inputs", "is empty; give at least one query");
       }
@@ -283,8 +310,7 @@ std::optional<Query> ParseStage(const v1::Query& query,
       }
       for (int i = 0; i < in.inputs_size(); ++i) {
         auto input =
-            ParseStage(in.inputs(i), schema, limits, At(at, "inputs", i),
-                       depth + 1, stages, violations);
+            ParseStage(in.inputs(i), At(at, "inputs", i), depth + 1, scope);
         if (input.has_value()) stage.inputs.push_back(*std::move(input));
       }
       return Query{std::move(stage)};
@@ -294,9 +320,8 @@ std::optional<Query> ParseStage(const v1::Query& query,
       const std::string at = path + ".rerank";
       RerankStage stage;
       stage.vector_name = in.vector();
-      stage.k = ParseK(in.k(), limits, at + ".k", violations);
-      auto input = ParseStage(in.input(), schema, limits, at + ".input",
-                              depth + 1, stages, violations);
+      stage.k = ParseStageK(in.k(), at + ".k", depth, *scope);
+      auto input = ParseStage(in.input(), at + ".input", depth + 1, scope);
       const auto f =
           FindVector(in.vector(), schema, at + ".vector", violations);
       if (!input.has_value() || !f.has_value()) return std::nullopt;
@@ -316,23 +341,52 @@ std::optional<Query> ParseStage(const v1::Query& query,
   return std::nullopt;
 }
 
+std::optional<GroupBy> ParseGroupBy(const v1::SearchRequest& request,
+                                    const Limits& limits,
+                                    FieldViolations* violations) {
+  if (!request.has_group_by()) return std::nullopt;
+  const v1::GroupBy& in = request.group_by();
+  const absl::Status path = FilterChecker(FilterLimits()).CheckPath(in.path());
+  if (!path.ok()) violations->Add("group_by.path", path.message());
+  if (in.num_groups() == 0) {
+    violations->Add("group_by.num_groups", "is 0; ask for 1 or more groups");
+  }
+  if (in.group_size() == 0) {
+    violations->Add("group_by.group_size",
+                    "is 0; ask for 1 or more hits of a group");
+  }
+  const uint64_t num_hits = uint64_t{in.num_groups()} * in.group_size();
+  if (num_hits > limits.max_k) {
+    violations->Add("group_by",
+                    absl::StrCat("asks for ", num_hits, " hits; at most ",
+                                 limits.max_k, " are allowed"));
+  }
+  if (request.offset() > 0) {
+    violations->Add("offset", absl::StrCat("is ", request.offset(),
+                                           " beside group_by, which has no "
+                                           "pages; ask for more groups"));
+  }
+  return GroupBy{in.path(), in.group_size(), in.num_groups()};
+}
+
 }  // namespace
 
 std::optional<Query> ParseQuery(const v1::SearchRequest& request,
                                 const CollectionSchema& schema,
                                 const Limits& limits,
                                 FieldViolations* violations) {
-  size_t stages = 0;
-  auto query = ParseStage(request.query(), schema, limits, "query", 1, &stages,
-                          violations);
-  if (!query.has_value()) return std::nullopt;
-  query->offset = request.offset();
+  QueryScope scope{schema, limits, request.has_group_by(), violations};
+  std::optional<GroupBy> group_by = ParseGroupBy(request, limits, violations);
+  auto parsed = ParseStage(request.query(), "query", 1, &scope);
+  if (!parsed.has_value()) return std::nullopt;
+  parsed->offset = request.offset();
+  parsed->group_by = std::move(group_by);
   std::visit(
       [&](auto& stage) {
         stage.k = AddOffset(stage.k, request.offset(), limits, violations);
       },
-      query->stage);
-  return query;
+      parsed->stage);
+  return parsed;
 }
 
 absl::StatusOr<std::vector<Query>> ParseSearchBatch(

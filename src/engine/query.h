@@ -13,6 +13,7 @@
 #include "src/base/point_id.h"
 #include "src/base/types.h"
 #include "src/payload/filter.h"
+#include "src/payload/group_value.h"
 
 namespace vicinal {
 
@@ -57,11 +58,21 @@ struct RerankStage {
   std::optional<double> max_distance;  // as in RetrieveStage
 };
 
+// Hits by the values of a payload's field.
+struct GroupBy {
+  std::string path;        // as in filters
+  size_t group_size = 1;   // hits of a group, at most
+  size_t num_groups = 10;  // at most; their product is at most limits.max_k
+};
+
 struct Query {
   std::variant<RetrieveStage, FuseStage, RerankStage> stage;
   // So many of the stage's k hits are left out, the nearest ones. Of the
   // whole query; nothing as an input.
   size_t offset = 0;
+  // Of the whole query, without an offset: the stage's k is then what it takes
+  // to fill the groups, up to limits.max_k.
+  std::optional<GroupBy> group_by;
 };
 
 struct Hit {
@@ -72,9 +83,18 @@ struct Hit {
   float distance = 0;
 };
 
+struct HitGroup {
+  GroupValue value;
+  size_t num_hits = 0;  // >= 1
+};
+
 // Nearest first; ties by id.
 struct SearchResult {
   std::vector<Hit> hits;
+  // Of a query with group_by: its hits, nearest first, are those of the first
+  // group, then those of the second, ..., the groups by their nearest hits. A
+  // point with several values stands in the group of each.
+  std::vector<HitGroup> groups;
   bool exact = false;     // every stage was exact
   Sequence sequence = 0;  // writes up to this one were visible
   SearchStats stats;

@@ -72,6 +72,10 @@ bool IsFinite(absl::string_view vector, ElementType type) {
   return true;
 }
 
+size_t KOf(const Query& query) {
+  return std::visit([](const auto& stage) { return stage.k; }, query.stage);
+}
+
 // What Hit::distance is more than the distance of a search: users see
 // 1 - cosine; unit vectors are searched by minus the product.
 float ShiftOf(const FieldLayout& field) { return field.normalized ? 1 : 0; }
@@ -80,9 +84,14 @@ float ShiftOf(const FieldLayout& field) { return field.normalized ? 1 : 0; }
 
 absl::StatusOr<SearchResult> Searcher::Run(const Query& query,
                                            ThreadPool* pool) const {
+  return Run(query, KOf(query), pool);
+}
+
+absl::StatusOr<SearchResult> Searcher::Run(const Query& query, size_t k,
+                                           ThreadPool* pool) const {
   VICINAL_RETURN_IF_ERROR(stop_.Check());
   Context context{pool, {}};
-  VICINAL_ASSIGN_OR_RETURN(StageResult found, Evaluate(query, &context));
+  VICINAL_ASSIGN_OR_RETURN(StageResult found, Evaluate(query, k, &context));
   const absl::string_view* vector_name = nullptr;
   absl::string_view name;
   if (const auto* retrieve = std::get_if<RetrieveStage>(&query.stage)) {
@@ -110,14 +119,14 @@ absl::StatusOr<SearchResult> Searcher::Run(const Query& query,
 }
 
 absl::StatusOr<Searcher::StageResult> Searcher::Evaluate(
-    const Query& query, Context* context) const {
+    const Query& query, size_t k, Context* context) const {
   if (const auto* stage = std::get_if<RetrieveStage>(&query.stage)) {
-    return Retrieve(*stage, context);
+    return Retrieve(*stage, k, context);
   }
   if (const auto* stage = std::get_if<FuseStage>(&query.stage)) {
-    return Fuse(*stage, context);
+    return Fuse(*stage, k, context);
   }
-  return Rerank(std::get<RerankStage>(query.stage), context);
+  return Rerank(std::get<RerankStage>(query.stage), k, context);
 }
 
 absl::StatusOr<size_t> Searcher::PrepareVector(absl::string_view vector_name,
@@ -158,7 +167,7 @@ absl::StatusOr<size_t> Searcher::PrepareVector(absl::string_view vector_name,
 }
 
 absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
-    const RetrieveStage& stage, Context* context) const {
+    const RetrieveStage& stage, size_t k, Context* context) const {
   std::vector<float> normalized;
   SegmentQuery query;
   VICINAL_ASSIGN_OR_RETURN(
@@ -168,7 +177,7 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
   query.ef = stage.ef;
   query.nprobe = stage.nprobe;
   query.recall_target = stage.recall_target;
-  query.k = stage.k;
+  query.k = k;
   RowFilter* filter = nullptr;
   if (stage.filter != nullptr) {
     const auto found = filters_.find(stage.filter.get());
@@ -185,16 +194,15 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
   // Versions that were replaced meanwhile can crowd out others; then ask for
   // as many more. Each round is needed only when writers were faster than it.
   for (size_t surplus = 0;;) {
-    query.k = stage.k + surplus;
+    query.k = k + surplus;
     StageResult result;
     std::vector<Found> found;
     VICINAL_RETURN_IF_ERROR(
         SearchSegments(query, filter, context, &found, &result.exact));
     const bool may_be_more = found.size() >= query.k;
     size_t num_dropped = 0;
-    result.candidates = Select(std::move(found), stage.k, &num_dropped);
-    if (result.candidates.size() == stage.k || num_dropped == 0 ||
-        !may_be_more) {
+    result.candidates = Select(std::move(found), k, &num_dropped);
+    if (result.candidates.size() == k || num_dropped == 0 || !may_be_more) {
       CutOff(stage.max_distance, query.field, &result.candidates);
       return result;
     }
@@ -345,6 +353,7 @@ void Searcher::CutOff(std::optional<double> max_distance, size_t field,
 }
 
 absl::StatusOr<Searcher::StageResult> Searcher::Fuse(const FuseStage& stage,
+                                                     size_t k,
                                                      Context* context) const {
   if (!stage.weights.empty() && stage.weights.size() != stage.inputs.size()) {
     return absl::InvalidArgumentError(
@@ -358,8 +367,9 @@ absl::StatusOr<Searcher::StageResult> Searcher::Fuse(const FuseStage& stage,
   StageResult result;
   absl::flat_hash_map<PointId, Fused> by_id;
   for (size_t i = 0; i < stage.inputs.size(); ++i) {
-    VICINAL_ASSIGN_OR_RETURN(StageResult input,
-                             Evaluate(stage.inputs[i], context));
+    VICINAL_ASSIGN_OR_RETURN(
+        StageResult input,
+        Evaluate(stage.inputs[i], KOf(stage.inputs[i]), context));
     result.exact = result.exact && input.exact;
     const double weight = stage.weights.empty() ? 1.0 : stage.weights[i];
     for (size_t rank = 0; rank < input.candidates.size(); ++rank) {
@@ -378,18 +388,20 @@ absl::StatusOr<Searcher::StageResult> Searcher::Fuse(const FuseStage& stage,
     fused.candidate.distance = static_cast<float>(-fused.score);
     result.candidates.push_back(std::move(fused.candidate));
   }
-  SortNearestFirst(&result.candidates, stage.k);
+  SortNearestFirst(&result.candidates, k);
   return result;
 }
 
 absl::StatusOr<Searcher::StageResult> Searcher::Rerank(const RerankStage& stage,
+                                                       size_t k,
                                                        Context* context) const {
   std::vector<float> normalized;
   const void* vector = nullptr;
   VICINAL_ASSIGN_OR_RETURN(
       const size_t f,
       PrepareVector(stage.vector_name, stage.query, &normalized, &vector));
-  VICINAL_ASSIGN_OR_RETURN(StageResult result, Evaluate(*stage.input, context));
+  VICINAL_ASSIGN_OR_RETURN(StageResult result,
+                           Evaluate(*stage.input, KOf(*stage.input), context));
   const FieldLayout& field = layout_.fields[f];
   const DistanceOps& ops = OpsFor(field.search_metric, field.type);
   std::erase_if(result.candidates, [&](const Candidate& candidate) {
@@ -401,7 +413,7 @@ absl::StatusOr<Searcher::StageResult> Searcher::Rerank(const RerankStage& stage,
   }
   context->stats.distance_computations += result.candidates.size();
   CutOff(stage.max_distance, f, &result.candidates);
-  SortNearestFirst(&result.candidates, stage.k);
+  SortNearestFirst(&result.candidates, k);
   return result;
 }
 

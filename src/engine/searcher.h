@@ -63,6 +63,9 @@ class Searcher {
   // pool: helps when several sealed segments are worth it; null: the calling
   // thread does everything.
   absl::StatusOr<SearchResult> Run(const Query& query, ThreadPool* pool) const;
+  // With k for the k of the query's stage.
+  absl::StatusOr<SearchResult> Run(const Query& query, size_t k,
+                                   ThreadPool* pool) const;
 
  private:
   // A row somewhere in the pinned segments.
@@ -87,13 +90,14 @@ class Searcher {
     SearchStats stats;
   };
 
-  absl::StatusOr<StageResult> Evaluate(const Query& query,
+  // The stages, with k for their own.
+  absl::StatusOr<StageResult> Evaluate(const Query& query, size_t k,
                                        Context* context) const;
-  absl::StatusOr<StageResult> Retrieve(const RetrieveStage& stage,
+  absl::StatusOr<StageResult> Retrieve(const RetrieveStage& stage, size_t k,
                                        Context* context) const;
-  absl::StatusOr<StageResult> Fuse(const FuseStage& stage,
+  absl::StatusOr<StageResult> Fuse(const FuseStage& stage, size_t k,
                                    Context* context) const;
-  absl::StatusOr<StageResult> Rerank(const RerankStage& stage,
+  absl::StatusOr<StageResult> Rerank(const RerankStage& stage, size_t k,
                                      Context* context) const;
 
   // filter: null, or that of the query.

@@ -1,11 +1,13 @@
 // What stages and options of a query do to results, against a walk over all
 // points.
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <utility>
 #include <variant>
@@ -15,6 +17,7 @@
 #include "gtest/gtest.h"
 #include "src/base/random.h"
 #include "src/engine/database.h"
+#include "src/payload/group_value.h"
 #include "tests/engine/engine_testing.h"
 
 namespace vicinal {
@@ -50,10 +53,18 @@ class SearchTest : public ::testing::TestWithParam<Param> {
     BatchBuilder batch(schema_);
     for (uint64_t i = first; i < first + count; ++i) {
       const std::string vector = Vector();
-      batch.Add(PointId(i), {vector});
-      oracle_->Upsert(PointId(i), {{vector}, ""});
+      const std::string payload = Payload(i);
+      batch.Add(PointId(i), {vector}, payload);
+      oracle_->Upsert(PointId(i), {{vector}, payload});
     }
     ASSERT_TRUE(collection_->Upsert(batch.batch()).status.ok());
+  }
+
+  // Groups of many sizes; some points have two, some none.
+  static std::string Payload(uint64_t i) {
+    if (i % 17 == 0) return "";
+    return absl::StrCat(R"({"g": ["g)", i * i % 97, R"(", )", i % 5,
+                        i % 3 == 0 ? ".0" : "", R"(], "one": )", i % 7, "}");
   }
 
   std::string Vector() { return RandomVector(schema_.vectors[0], random_); }
@@ -136,6 +147,81 @@ TEST_P(SearchTest, PagesAreThePartsOfTheRanking) {
   }
   for (const auto& [distance, id] : ranking) expected.push_back(id);
   EXPECT_EQ(ids, expected);
+}
+
+TEST_P(SearchTest, GroupsAreThoseOfTheWholeRanking) {
+  for (const auto& [path, group_size, num_groups] :
+       {std::tuple("g", 3, 20), std::tuple("g", 1, 1), std::tuple("g", 500, 2),
+        std::tuple("one", 4, 5), std::tuple("one", 2, 100),
+        std::tuple("none", 2, 2)}) {
+    const std::string vector = Vector();
+    // By the definition: walk down the ranking, open groups while there may be
+    // more, and fill those that are open.
+    std::vector<std::pair<GroupValue, Ids>> expected;
+    for (const auto& [distance, id] : Ranking(vector)) {
+      const auto values = GroupValuesOf(oracle_->points().at(id).payload, path);
+      for (const GroupValue& value : values) {
+        auto group =
+            std::find_if(expected.begin(), expected.end(),
+                         [&](const auto& g) { return g.first == value; });
+        if (group == expected.end()) {
+          if (expected.size() == static_cast<size_t>(num_groups)) continue;
+          group = expected.insert(expected.end(), {value, {}});
+        }
+        if (group->second.size() < static_cast<size_t>(group_size)) {
+          group->second.push_back(id);
+        }
+      }
+    }
+    for (const bool exact : {true, false}) {
+      Query query = Nearest("v", vector, 1, exact);
+      query.group_by = GroupBy{path, static_cast<size_t>(group_size),
+                               static_cast<size_t>(num_groups)};
+      const SearchResult found = Search(std::move(query));
+      size_t num_hits = 0;
+      for (const HitGroup& group : found.groups) num_hits += group.num_hits;
+      EXPECT_EQ(found.hits.size(), num_hits);
+      if (!exact) continue;  // well formed is all that is sure
+      EXPECT_TRUE(found.exact);
+      ASSERT_EQ(found.groups.size(), expected.size()) << path;
+      Ids ids;
+      for (size_t g = 0; g < expected.size(); ++g) {
+        EXPECT_EQ(found.groups[g].value, expected[g].first);
+        EXPECT_EQ(found.groups[g].num_hits, expected[g].second.size());
+        ids.insert(ids.end(), expected[g].second.begin(),
+                   expected[g].second.end());
+      }
+      EXPECT_EQ(IdsOf(found), ids);
+    }
+  }
+}
+
+// Every version of a point has the same group.
+TEST_P(SearchTest, GroupsMissNoPointThatIsBeingReplaced) {
+  std::atomic<bool> done = false;
+  std::thread writer([&] {
+    Random random(3);
+    while (!done) {
+      BatchBuilder batch(schema_);
+      for (uint64_t i = 0; i < 150; ++i) {
+        batch.Add(PointId(i), {RandomVector(schema_.vectors[0], random)},
+                  Payload(i));
+      }
+      EXPECT_TRUE(collection_->Upsert(batch.batch()).status.ok());
+    }
+  });
+  size_t expected = 0;
+  for (const auto& [id, point] : oracle_->points()) {
+    expected += !point.payload.empty();
+  }
+  for (int i = 0; i < 20; ++i) {
+    Query query = Nearest("v", Vector(), 1, true);
+    query.group_by = GroupBy{"one", 1'500, 7};
+    const SearchResult found = Search(std::move(query));
+    EXPECT_EQ(found.hits.size(), expected);
+  }
+  done = true;
+  writer.join();
 }
 
 std::string NameOfParam(const ::testing::TestParamInfo<Param>& info) {

@@ -727,6 +727,39 @@ TEST_F(BadInputTest, AnOffsetBeyondTheLimit) {
               }).ok());
 }
 
+TEST_F(BadInputTest, GroupsThatCannotBeFormed) {
+  const auto refused = [&](const char* path, uint32_t group_size,
+                           uint32_t num_groups, const std::string& field,
+                           const std::string& message) {
+    ExpectRefused(Search([&](v1::SearchRequest* request) {
+                    request->mutable_query()->mutable_retrieve()->clear_k();
+                    auto* group_by = request->mutable_group_by();
+                    group_by->set_path(path);
+                    group_by->set_group_size(group_size);
+                    group_by->set_num_groups(num_groups);
+                  }),
+                  field, message);
+  };
+  refused("", 1, 1, "group_by.path", "an empty path");
+  refused("a..b", 1, 1, "group_by.path", "an empty name");
+  refused("a", 0, 1, "group_by.group_size", "1 or more");
+  refused("a", 1, 0, "group_by.num_groups", "1 or more");
+  refused("a", 2, 8'193, "group_by", "asks for 16386 hits; at most 16384");
+  refused("a", UINT32_MAX, UINT32_MAX, "group_by", "at most 16384");
+  const auto beside = [&](uint32_t k, uint32_t offset) {
+    return Search([&](v1::SearchRequest* request) {
+      request->mutable_query()->mutable_retrieve()->set_k(k);
+      request->set_offset(offset);
+      request->mutable_group_by()->set_path("a");
+      request->mutable_group_by()->set_group_size(1);
+      request->mutable_group_by()->set_num_groups(1);
+    });
+  };
+  ExpectRefused(beside(5, 0), "query.retrieve.k", "leave it out");
+  ExpectRefused(beside(0, 5), "offset", "ask for more groups");
+  EXPECT_TRUE(beside(0, 0).ok());
+}
+
 TEST_F(BadInputTest, MessageOverTheLimit) {
   v1::PointBatch batch = Batch(1, 1);
   batch.mutable_columns()->set_payloads(0, std::string(65 << 20, ' '));

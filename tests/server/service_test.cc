@@ -535,6 +535,34 @@ TEST_F(ServiceTest, PagesOfAResultAreItsParts) {
   EXPECT_THAT(found.results(1).ids().numbers(), ElementsAre(22, 21));
 }
 
+TEST_F(ServiceTest, GroupsHoldTheirHitsOneAfterTheOther) {
+  v1::PointBatch batch = Batch(1, 8);
+  for (const char* payload :
+       {R"({"g": "a"})", R"({"g": 7})", R"({"g": ["a", 7.0]})",
+        R"({"g": true})", "{}", R"({"g": "a"})", R"({"g": 1.5})",
+        R"({"g": "b"})"}) {
+    batch.mutable_columns()->add_payloads(payload);
+  }
+  Upsert(batch);
+  v1::SearchRequest request = NearestTo(0, 0);
+  request.mutable_group_by()->set_path("g");
+  request.mutable_group_by()->set_group_size(2);
+  request.mutable_group_by()->set_num_groups(3);
+  const v1::SearchResult found = Search(request).result();
+  EXPECT_THAT(found.ids().numbers(), ElementsAre(1, 3, 2, 3, 4));
+  EXPECT_THAT(found.scores(), ElementsAre(1, 9, 4, 9, 16));
+  ASSERT_EQ(found.groups_size(), 3);
+  EXPECT_EQ(found.groups(0).value().string_value(), "a");
+  EXPECT_EQ(found.groups(0).num_hits(), 2u);
+  EXPECT_EQ(found.groups(1).value().int_value(), 7);
+  EXPECT_EQ(found.groups(1).num_hits(), 2u);
+  EXPECT_TRUE(found.groups(2).value().bool_value());
+  EXPECT_EQ(found.groups(2).num_hits(), 1u);
+  request.mutable_select()->set_form(v1::REPLY_FORM_ROWS);
+  EXPECT_EQ(Search(request).result().hits_size(), 5);
+  EXPECT_EQ(Search(request).result().groups_size(), 3);
+}
+
 TEST_F(ServiceTest, UuidsTravelAsOneColumn) {
   const std::string a = "0123456789abcdef", b = "fedcba9876543210";
   v1::PointBatch batch = Batch(1, 2);
