@@ -22,7 +22,7 @@ constexpr const char* kFeatures[] = {
     "write.stream",        "write.stream.resume", "collection.optimize",
     "collection.memory",   "collection.estimate", "upsert.condition",
     "payload.update",      "query.threshold",     "query.offset",
-    "query.group_by"};
+    "query.group_by",      "query.recommend"};
 
 // How often a waiting call looks whether its client is still there.
 constexpr std::chrono::milliseconds kWaitSlice(100);

@@ -18,99 +18,13 @@
 #include "server/convert.h"
 #include "server/convert_elements.h"
 #include "server/convert_filter.h"
+#include "server/convert_recommend.h"
+#include "server/convert_vector.h"
 #include "src/base/status_macros.h"
 #include "src/payload/filter_checker.h"
 
 namespace vicinal {
 namespace {
-
-std::string WhyRefused(float value, ElementType type) {
-  if (!std::isfinite(value)) {
-    return absl::StrCat("is ", value, "; only finite numbers are allowed");
-  }
-  const char* range = type == ElementType::kFloat16
-                          ? "an f16 vector holds -65504 to 65504"
-                      : type == ElementType::kInt8
-                          ? "an int8 vector holds whole numbers -128 to 127"
-                          : "a uint8 vector holds whole numbers 0 to 255";
-  return absl::StrCat("is ", value, "; ", range);
-}
-
-// One query of `dim` elements brought to the field's type, checked.
-std::optional<std::string> ConvertQuery(absl::string_view bytes,
-                                        ElementType type,
-                                        const VectorField& field,
-                                        const std::string& path,
-                                        FieldViolations* violations) {
-  std::string out;
-  const bool whole = type == ElementType::kInt8 || type == ElementType::kUint8;
-  if (whole && type == field.type && field.metric != Metric::kCosine) {
-    out.assign(bytes.data(), bytes.size());
-    return out;  // every value is one
-  }
-  std::vector<float> converted;
-  std::span<const float> values;
-  if (type == ElementType::kFloat32 &&
-      reinterpret_cast<uintptr_t>(bytes.data()) % alignof(float) == 0) {
-    values = {reinterpret_cast<const float*>(bytes.data()), field.dim};
-  } else {
-    converted.resize(field.dim);
-    ToFloats(bytes.data(), type, converted);
-    values = converted;
-  }
-  if (!FromFloats(values, field.type, &out)) {
-    for (size_t i = 0; i < field.dim; ++i) {
-      if (FromFloats({&values[i], 1}, field.type, &out)) continue;
-      violations->Add(absl::StrCat(path, "[", i, "]"),
-                      WhyRefused(values[i], field.type));
-      return std::nullopt;
-    }
-  }
-  if (field.metric == Metric::kCosine && AllZero(values)) {
-    violations->Add(path,
-                    "is a zero vector, which has no direction and so no "
-                    "cosine; give a query with a non-zero element");
-    return std::nullopt;
-  }
-  return out;
-}
-
-std::optional<std::string> ParseQueryVector(const v1::QueryVector& query,
-                                            const VectorField& field,
-                                            const std::string& path,
-                                            FieldViolations* violations) {
-  if (query.values_size() > 0 && !query.data().empty()) {
-    violations->Add(path, "has both values and data; give one of them");
-    return std::nullopt;
-  }
-  if (!CheckType(query.type(), path + ".type", violations)) {
-    return std::nullopt;
-  }
-  if (query.values_size() > 0 || query.data().empty()) {
-    if (static_cast<size_t>(query.values_size()) != field.dim) {
-      violations->Add(
-          path + ".values",
-          absl::StrCat("has ", query.values_size(), " elements; vector \"",
-                       field.name, "\" of this collection has dimension ",
-                       field.dim));
-      return std::nullopt;
-    }
-    return ConvertQuery(
-        absl::string_view(reinterpret_cast<const char*>(query.values().data()),
-                          field.dim * sizeof(float)),
-        ElementType::kFloat32, field, path + ".values", violations);
-  }
-  const ElementType type = ParseType(query.type());
-  const size_t wanted = field.dim * ElementSize(type);
-  if (query.data().size() != wanted) {
-    violations->Add(path + ".data",
-                    absl::StrCat("has ", query.data().size(),
-                                 " bytes; one vector of dimension ", field.dim,
-                                 " takes ", wanted, " in this element type"));
-    return std::nullopt;
-  }
-  return ConvertQuery(query.data(), type, field, path + ".data", violations);
-}
 
 size_t ParseK(uint32_t k, const Limits& limits, const std::string& path,
               FieldViolations* violations) {
@@ -222,9 +136,11 @@ std::optional<double> ParseThreshold(const Message& in,
 struct QueryScope {
   const CollectionSchema& schema;
   const Limits& limits;
+  const ReadPoints& read;
   bool grouped = false;  // the outermost stage then has no k of its own
   FieldViolations* violations = nullptr;
   size_t num_stages = 0;
+  absl::Status status;  // of what was read
 };
 
 // depth: of the stage, from 1.
@@ -272,6 +188,15 @@ std::optional<Query> ParseStage(const v1::Query& query, const std::string& path,
                                           at + ".score_threshold", violations);
       if (in.has_filter()) {
         stage.filter = ParseFilter(in.filter(), at + ".filter", violations);
+      }
+      if (in.has_recommend()) {
+        if (in.has_query()) {
+          violations->Add(at + ".recommend", "stands beside query; give one");
+        }
+        scope->status.Update(ParseRecommend(in.recommend(), schema, *f, limits,
+                                            scope->read, at + ".recommend",
+                                            violations, &stage));
+        return Query{std::move(stage)};
       }
       auto vector = ParseQueryVector(in.query(), schema.vectors[*f],
                                      at + ".query", violations);
@@ -371,22 +296,25 @@ std::optional<GroupBy> ParseGroupBy(const v1::SearchRequest& request,
 
 }  // namespace
 
-std::optional<Query> ParseQuery(const v1::SearchRequest& request,
-                                const CollectionSchema& schema,
-                                const Limits& limits,
-                                FieldViolations* violations) {
-  QueryScope scope{schema, limits, request.has_group_by(), violations};
+absl::StatusOr<Query> ParseQuery(const v1::SearchRequest& request,
+                                 const CollectionSchema& schema,
+                                 const Limits& limits, const ReadPoints& read,
+                                 FieldViolations* violations) {
+  QueryScope scope{schema, limits, read, request.has_group_by(), violations};
   std::optional<GroupBy> group_by = ParseGroupBy(request, limits, violations);
   auto parsed = ParseStage(request.query(), "query", 1, &scope);
-  if (!parsed.has_value()) return std::nullopt;
-  parsed->offset = request.offset();
-  parsed->group_by = std::move(group_by);
-  std::visit(
-      [&](auto& stage) {
-        stage.k = AddOffset(stage.k, request.offset(), limits, violations);
-      },
-      parsed->stage);
-  return parsed;
+  VICINAL_RETURN_IF_ERROR(scope.status);
+  if (parsed.has_value()) {
+    parsed->offset = request.offset();
+    parsed->group_by = std::move(group_by);
+    std::visit(
+        [&](auto& stage) {
+          stage.k = AddOffset(stage.k, request.offset(), limits, violations);
+        },
+        parsed->stage);
+  }
+  VICINAL_RETURN_IF_ERROR(violations->ToStatus());
+  return *std::move(parsed);
 }
 
 absl::StatusOr<std::vector<Query>> ParseSearchBatch(

@@ -138,13 +138,17 @@ absl::Status SearchServiceImpl::DoSearch(grpc::ServerContextBase* context,
   FieldViolations violations;
   const Selection selection = ParseSelector(
       request.select(), collection.schema(), "select", &violations);
-  std::optional<Query> query =
-      ParseQuery(request, collection.schema(),
-                 state_.database->options().limits, &violations);
-  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
-  std::vector<Query> queries;
-  queries.push_back(*std::move(query));
   const StopCondition stop = StopOf(context);
+  const auto read = [&](const std::vector<PointId>& ids,
+                        const PointSelection& points) {
+    return collection.Get(ids, points, stop);
+  };
+  VICINAL_ASSIGN_OR_RETURN(
+      Query query,
+      ParseQuery(request, collection.schema(),
+                 state_.database->options().limits, read, &violations));
+  std::vector<Query> queries;
+  queries.push_back(std::move(query));
   VICINAL_ASSIGN_OR_RETURN(const std::vector<SearchResult> results,
                            collection.Search(queries, stop));
   ReplyBudget budget = state_.NewReplyBudget();

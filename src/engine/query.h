@@ -35,6 +35,8 @@ struct RetrieveStage {
   // Only points for which it is true; null: all. Queries that share one are
   // evaluated together.
   std::shared_ptr<const FilterNode> filter;
+  // Left out of the result, which has the k nearest of the others.
+  std::vector<PointId> excluded_ids;
   // Of the k nearest only those at most so far away, as Hit::distance.
   std::optional<double> max_distance;
 };

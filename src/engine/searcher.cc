@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -191,18 +192,28 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
           [&](const auto& segment) { return !segment->IsExact(query); })) {
     watch_->Offer(query);
   }
+  const absl::flat_hash_set<PointId> excluded(stage.excluded_ids.begin(),
+                                              stage.excluded_ids.end());
+  const size_t wanted = k + excluded.size();
   // Versions that were replaced meanwhile can crowd out others; then ask for
   // as many more. Each round is needed only when writers were faster than it.
   for (size_t surplus = 0;;) {
-    query.k = k + surplus;
+    query.k = wanted + surplus;
     StageResult result;
     std::vector<Found> found;
     VICINAL_RETURN_IF_ERROR(
         SearchSegments(query, filter, context, &found, &result.exact));
     const bool may_be_more = found.size() >= query.k;
     size_t num_dropped = 0;
-    result.candidates = Select(std::move(found), k, &num_dropped);
-    if (result.candidates.size() == k || num_dropped == 0 || !may_be_more) {
+    result.candidates = Select(std::move(found), wanted, &num_dropped);
+    if (result.candidates.size() == wanted || num_dropped == 0 ||
+        !may_be_more) {
+      if (!excluded.empty()) {
+        std::erase_if(result.candidates, [&](const Candidate& candidate) {
+          return excluded.contains(candidate.id);
+        });
+        if (result.candidates.size() > k) result.candidates.resize(k);
+      }
       CutOff(stage.max_distance, query.field, &result.candidates);
       return result;
     }

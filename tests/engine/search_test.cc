@@ -196,6 +196,29 @@ TEST_P(SearchTest, GroupsAreThoseOfTheWholeRanking) {
   }
 }
 
+TEST_P(SearchTest, ExcludedPointsMakeRoomForOthers) {
+  for (int round = 0; round < 10; ++round) {
+    const std::string vector = Vector();
+    const auto ranking = Ranking(vector);
+    const size_t k = 1 + random_.Uniform(100);
+    Query query = Nearest("v", vector, k, true);
+    auto& stage = std::get<RetrieveStage>(query.stage);
+    for (int i = 0; i < 40; ++i) {
+      stage.excluded_ids.push_back(ranking[random_.Uniform(60)].second);
+    }
+    stage.excluded_ids.push_back(*PointId::FromString("nobody"));
+    Ids expected;
+    for (const auto& [distance, id] : ranking) {
+      const auto& excluded = stage.excluded_ids;
+      if (expected.size() < k &&
+          std::find(excluded.begin(), excluded.end(), id) == excluded.end()) {
+        expected.push_back(id);
+      }
+    }
+    EXPECT_EQ(IdsOf(Search(std::move(query))), expected);
+  }
+}
+
 // Every version of a point has the same group.
 TEST_P(SearchTest, GroupsMissNoPointThatIsBeingReplaced) {
   std::atomic<bool> done = false;

@@ -760,6 +760,73 @@ TEST_F(BadInputTest, GroupsThatCannotBeFormed) {
   EXPECT_TRUE(beside(0, 0).ok());
 }
 
+TEST_F(BadInputTest, ExamplesThatSayNothing) {
+  const auto refused =
+      [&](const char* vector,
+          const std::function<void(v1::Retrieve*, v1::Recommend*)>& change,
+          const std::string& field, const std::string& message) {
+        ExpectRefused(Search([&](v1::SearchRequest* request) {
+                        auto* retrieve =
+                            request->mutable_query()->mutable_retrieve();
+                        retrieve->set_vector(vector);
+                        retrieve->clear_query();
+                        change(retrieve, retrieve->mutable_recommend());
+                      }),
+                      "query.retrieve.recommend" + field, message);
+      };
+  const auto add = [](auto* examples, std::vector<float> values) {
+    for (const float value : values) {
+      examples->Add()->mutable_vector()->add_values(value);
+    }
+  };
+  const auto add_one = [](auto* examples, std::vector<float> values) {
+    auto* vector = examples->Add()->mutable_vector();
+    for (const float value : values) vector->add_values(value);
+  };
+  refused("l2", [](auto*, auto*) {}, ".positive", "at least one");
+  refused(
+      "l2", [](auto*, auto* r) { r->add_positive(); }, ".positive[0]",
+      "set id or vector");
+  refused(
+      "l2",
+      [](auto*, auto* r) { r->add_positive()->mutable_id()->set_number(7); },
+      ".positive[0].id", "is 7; the collection has no such point");
+  refused(
+      "l2",
+      [&](auto*, auto* r) {
+        add_one(r->mutable_positive(), {1, 2, 3, 4});
+        r->add_negative()->mutable_id()->set_string("x");
+      },
+      ".negative[0].id", "is x; the collection has no such point");
+  refused(
+      "l2", [&](auto*, auto* r) { add(r->mutable_positive(), {1}); },
+      ".positive[0].vector.values", "has 1 elements");
+  refused(
+      "cos",
+      [&](auto*, auto* r) { add_one(r->mutable_positive(), {0, 0, 0, 0}); },
+      ".positive[0].vector.values", "zero vector");
+  refused(
+      "cos",
+      [&](auto*, auto* r) {
+        add_one(r->mutable_positive(), {1, 0, 0, 0});
+        add_one(r->mutable_positive(), {-2, 0, 0, 0});
+      },
+      "", "cancel each other out");
+  refused(
+      "l2",
+      [&](auto*, auto* r) {
+        add(r->mutable_positive(), std::vector<float>(1'025, 1));
+      },
+      "", "has 1025 examples; at most 1024");
+  refused(
+      "l2",
+      [&](auto* retrieve, auto* r) {
+        add_one(r->mutable_positive(), {1, 2, 3, 4});
+        retrieve->mutable_query()->add_values(1);
+      },
+      "", "stands beside query");
+}
+
 TEST_F(BadInputTest, MessageOverTheLimit) {
   v1::PointBatch batch = Batch(1, 1);
   batch.mutable_columns()->set_payloads(0, std::string(65 << 20, ' '));

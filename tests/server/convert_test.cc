@@ -50,9 +50,9 @@ std::string Convert(const std::string& data, ElementType wire, size_t dim,
   retrieve->mutable_query()->set_data(data);
   retrieve->mutable_query()->set_type(static_cast<v1::ElementType>(wire));
   FieldViolations violations;
-  const std::optional<Query> parsed =
-      ParseQuery(request, schema, Limits(), &violations);
-  if (!parsed.has_value()) return std::string(violations.ToStatus().message());
+  const absl::StatusOr<Query> parsed =
+      ParseQuery(request, schema, Limits(), nullptr, &violations);
+  if (!parsed.ok()) return std::string(parsed.status().message());
   return std::get<RetrieveStage>(parsed->stage).query;
 }
 

@@ -563,6 +563,43 @@ TEST_F(ServiceTest, GroupsHoldTheirHitsOneAfterTheOther) {
   EXPECT_EQ(Search(request).result().groups_size(), 3);
 }
 
+TEST_F(ServiceTest, RecommendsWhatIsLikeItsExamples) {
+  v1::PointBatch batch = Batch(1, 100);
+  auto* bytes = batch.mutable_columns()->add_vectors();
+  bytes->set_name("bytes");
+  bytes->set_dim(4);
+  bytes->set_type(v1::ELEMENT_TYPE_UINT8);
+  for (int i = 1; i <= 100; ++i) {
+    bytes->mutable_data()->append(std::string("\0\0\0", 3) +
+                                  static_cast<char>(i));
+  }
+  Upsert(batch);
+  v1::SearchRequest request = NearestTo(0, 3);
+  auto* retrieve = request.mutable_query()->mutable_retrieve();
+  retrieve->clear_query();
+  auto* recommend = retrieve->mutable_recommend();
+  recommend->add_positive()->mutable_id()->set_number(20);
+  auto* vector = recommend->add_positive()->mutable_vector();
+  for (const float value : {21.f, 0.f, 0.f, 0.f}) vector->add_values(value);
+  // Near 20.5, without the example by its id.
+  EXPECT_THAT(Search(request).result().ids().numbers(),
+              ElementsAre(21, 19, 22));
+  // 2 * 20.5 - 30 = 11.
+  recommend->add_negative()->mutable_id()->set_number(30);
+  EXPECT_THAT(Search(request).result().ids().numbers(),
+              ElementsAre(11, 10, 12));
+  // Not found, wherever it comes in.
+  recommend->clear_positive();
+  recommend->add_positive()->mutable_id()->set_number(30);
+  EXPECT_THAT(Search(request).result().ids().numbers(),
+              ElementsAre(29, 31, 28));
+  // Rounded, and not below 0: 2 * 5 - 40.
+  retrieve->set_vector("bytes");
+  recommend->mutable_positive(0)->mutable_id()->set_number(5);
+  recommend->mutable_negative(0)->mutable_id()->set_number(40);
+  EXPECT_THAT(Search(request).result().scores(), ElementsAre(1, 4, 9));
+}
+
 TEST_F(ServiceTest, UuidsTravelAsOneColumn) {
   const std::string a = "0123456789abcdef", b = "fedcba9876543210";
   v1::PointBatch batch = Batch(1, 2);
