@@ -132,6 +132,25 @@ std::optional<double> ParseThreshold(const Message& in,
   return DistanceOf(in.score_threshold(), field.metric);
 }
 
+Diversity ParseMmr(const v1::Mmr& mmr, const Limits& limits,
+                   const std::string& path, FieldViolations* violations) {
+  Diversity diversity;
+  if (mmr.has_lambda()) diversity.lambda = mmr.lambda();
+  if (!(diversity.lambda >= 0 && diversity.lambda <= 1)) {
+    violations->Add(path + ".lambda", absl::StrCat("is ", diversity.lambda,
+                                                   "; give a number from 0 to "
+                                                   "1, or leave it out"));
+  }
+  if (mmr.candidates() > limits.max_diversity_candidates) {
+    violations->Add(
+        path + ".candidates",
+        absl::StrCat("is ", mmr.candidates(), "; at most ",
+                     limits.max_diversity_candidates, " are allowed"));
+  }
+  if (mmr.candidates() > 0) diversity.candidates = mmr.candidates();
+  return diversity;
+}
+
 // The query that is being parsed.
 struct QueryScope {
   const CollectionSchema& schema;
@@ -253,6 +272,9 @@ std::optional<Query> ParseStage(const v1::Query& query, const std::string& path,
       stage.input = std::make_unique<Query>(*std::move(input));
       stage.max_distance = ParseThreshold(in, schema.vectors[*f],
                                           at + ".score_threshold", violations);
+      if (in.has_mmr()) {
+        stage.diversity = ParseMmr(in.mmr(), limits, at + ".mmr", violations);
+      }
       auto vector = ParseQueryVector(in.query(), schema.vectors[*f],
                                      at + ".query", violations);
       if (!vector.has_value()) return std::nullopt;

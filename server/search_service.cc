@@ -23,6 +23,9 @@ using SteadyClock = std::chrono::steady_clock;
 // Of the queries of a batch: some milliseconds of search.
 constexpr size_t kMaxShortBatchBytes = size_t{512} << 10;
 
+// Of which Mmr chooses: every one of them may be compared with every other.
+constexpr uint32_t kMaxShortCandidates = 256;
+
 // Whether a stage compares with every point.
 bool Scans(const v1::Quality& quality, const std::string& vector,
            const CollectionSchema& schema) {
@@ -42,7 +45,8 @@ bool Scans(const v1::Query& query, const CollectionSchema& schema) {
         return Scans(input, schema);
       });
     case v1::Query::kRerank:
-      return Scans(query.rerank().input(), schema);
+      return query.rerank().mmr().candidates() > kMaxShortCandidates ||
+             Scans(query.rerank().input(), schema);
     case v1::Query::STAGE_NOT_SET:
       return false;
   }

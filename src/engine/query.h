@@ -50,6 +50,15 @@ struct FuseStage {
   size_t k = 10;
 };
 
+// Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): hits are
+// chosen one after the other, each the one with the least
+//   lambda * distance to the query
+//   - (1 - lambda) * distance to the nearest one that was chosen before.
+struct Diversity {
+  double lambda = 0.5;      // [0, 1]; 1: nearest first
+  size_t candidates = 100;  // so many of the nearest are chosen from
+};
+
 // Exact scores of the input's points by one named vector; points without it
 // are dropped.
 struct RerankStage {
@@ -58,6 +67,8 @@ struct RerankStage {
   std::string query;  // as in RetrieveStage
   size_t k = 10;
   std::optional<double> max_distance;  // as in RetrieveStage
+  // The k hits are then chosen so, and stand in the order of their choice.
+  std::optional<Diversity> diversity;
 };
 
 // Hits by the values of a payload's field.
@@ -90,7 +101,7 @@ struct HitGroup {
   size_t num_hits = 0;  // >= 1
 };
 
-// Nearest first; ties by id.
+// Nearest first; ties by id. With Diversity, as it chose.
 struct SearchResult {
   std::vector<Hit> hits;
   // Of a query with group_by: its hits, nearest first, are those of the first

@@ -424,8 +424,52 @@ absl::StatusOr<Searcher::StageResult> Searcher::Rerank(const RerankStage& stage,
   }
   context->stats.distance_computations += result.candidates.size();
   CutOff(stage.max_distance, f, &result.candidates);
-  SortNearestFirst(&result.candidates, k);
+  if (!stage.diversity.has_value()) {
+    SortNearestFirst(&result.candidates, k);
+    return result;
+  }
+  SortNearestFirst(&result.candidates, stage.diversity->candidates);
+  VICINAL_RETURN_IF_ERROR(
+      Diversify(*stage.diversity, f, k, context, &result.candidates));
   return result;
+}
+
+absl::Status Searcher::Diversify(const Diversity& diversity, size_t field,
+                                 size_t k, Context* context,
+                                 std::vector<Candidate>* candidates) const {
+  const FieldLayout& layout = layout_.fields[field];
+  const DistanceOps& ops = OpsFor(layout.search_metric, layout.type);
+  const auto vector_of = [&](const Candidate& candidate) {
+    return candidate.segment->VectorOf(field, candidate.row);
+  };
+  std::vector<Candidate>& rest = *candidates;  // nearest first
+  // Of each of the rest to the nearest chosen one.
+  std::vector<float> apart(rest.size(), std::numeric_limits<float>::infinity());
+  std::vector<Candidate> chosen;
+  while (chosen.size() < k && !rest.empty()) {
+    VICINAL_RETURN_IF_ERROR(stop_.Check());
+    size_t best = 0;  // nobody was chosen: the nearest
+    double best_cost = std::numeric_limits<double>::infinity();
+    for (size_t i = 0; i < rest.size() && !chosen.empty(); ++i) {
+      const double cost = diversity.lambda * rest[i].distance -
+                          (1 - diversity.lambda) * apart[i];
+      if (cost < best_cost) {
+        best = i;
+        best_cost = cost;
+      }
+    }
+    chosen.push_back(std::move(rest[best]));
+    rest.erase(rest.begin() + static_cast<ptrdiff_t>(best));
+    apart.erase(apart.begin() + static_cast<ptrdiff_t>(best));
+    for (size_t i = 0; i < rest.size(); ++i) {
+      apart[i] =
+          std::min(apart[i], Ordered(ops.one(vector_of(chosen.back()),
+                                             vector_of(rest[i]), layout.dim)));
+    }
+    context->stats.distance_computations += rest.size();
+  }
+  rest = std::move(chosen);
+  return absl::OkStatus();
 }
 
 }  // namespace vicinal

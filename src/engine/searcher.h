@@ -113,6 +113,11 @@ class Searcher {
   // versions that were left out.
   std::vector<Candidate> Select(std::vector<Found> found, size_t k,
                                 size_t* num_dropped) const;
+  // The k of the candidates (nearest first) that Diversity chooses by vector
+  // `field`, in that order.
+  absl::Status Diversify(const Diversity& diversity, size_t field, size_t k,
+                         Context* context,
+                         std::vector<Candidate>* candidates) const;
   // Drops those that are farther away than a stage allows.
   void CutOff(std::optional<double> max_distance, size_t field,
               std::vector<Candidate>* candidates) const;

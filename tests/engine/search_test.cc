@@ -2,8 +2,10 @@
 // points.
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -216,6 +218,48 @@ TEST_P(SearchTest, ExcludedPointsMakeRoomForOthers) {
       }
     }
     EXPECT_EQ(IdsOf(Search(std::move(query))), expected);
+  }
+}
+
+TEST_P(SearchTest, DiversityChoosesAsItsDefinitionSays) {
+  for (const double lambda : {0.0, 0.3, 0.5, 0.9, 1.0}) {
+    const std::string vector = Vector();
+    auto rest = Ranking(vector);
+    constexpr size_t kCandidates = 80, kK = 25;
+    rest.resize(kCandidates);
+    const auto bytes = [&](const PointId& id) {
+      return oracle_->points().at(id).vectors[0];
+    };
+    RerankStage rerank;
+    rerank.input = std::make_unique<Query>(Nearest("v", Vector(), 2'000, true));
+    rerank.vector_name = "v";
+    rerank.query = vector;
+    rerank.k = kK;
+    rerank.diversity = Diversity{lambda, kCandidates};
+    const SearchResult found = Search(Query{std::move(rerank)});
+    ASSERT_EQ(found.hits.size(), kK);
+    EXPECT_EQ(found.hits[0].id, rest[0].second);
+    // Each choice costs the least, but for rounding: near ties may go either
+    // way, so it is looked at what was chosen before.
+    std::vector<PointId> chosen;
+    for (const Hit& hit : found.hits) {
+      double least = std::numeric_limits<double>::infinity(), own = least;
+      for (const auto& [distance, id] : rest) {
+        double apart = std::numeric_limits<double>::infinity();
+        for (const PointId& other : chosen) {
+          apart = std::min<double>(
+              apart, oracle_->Distance(0, bytes(id), bytes(other)));
+        }
+        const double cost = chosen.empty()
+                                ? distance
+                                : lambda * distance - (1 - lambda) * apart;
+        least = std::min(least, cost);
+        if (id == hit.id) own = cost;
+      }
+      EXPECT_LE(own, least + 1e-5 * (1 + std::abs(least)));
+      std::erase_if(rest, [&](const auto& r) { return r.second == hit.id; });
+      chosen.push_back(hit.id);
+    }
   }
 }
 

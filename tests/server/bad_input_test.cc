@@ -827,6 +827,28 @@ TEST_F(BadInputTest, ExamplesThatSayNothing) {
       "", "stands beside query");
 }
 
+TEST_F(BadInputTest, MmrOutsideItsLimits) {
+  const auto mmr = [&](double lambda, uint32_t candidates) {
+    return Search([&](v1::SearchRequest* request) {
+      v1::Query input = request->query();
+      auto* rerank = request->mutable_query()->mutable_rerank();
+      rerank->set_vector("l2");
+      rerank->set_k(1);
+      *rerank->mutable_query() = input.retrieve().query();
+      rerank->mutable_input()->Swap(&input);
+      rerank->mutable_mmr()->set_lambda(lambda);
+      rerank->mutable_mmr()->set_candidates(candidates);
+    });
+  };
+  for (const double lambda : {-0.1, 1.1, std::nan("")}) {
+    ExpectRefused(mmr(lambda, 0), "query.rerank.mmr.lambda",
+                  "give a number from 0 to 1");
+  }
+  ExpectRefused(mmr(0, 2'049), "query.rerank.mmr.candidates", "at most 2048");
+  EXPECT_TRUE(mmr(0, 2'048).ok());
+  EXPECT_TRUE(mmr(1, 0).ok());
+}
+
 TEST_F(BadInputTest, MessageOverTheLimit) {
   v1::PointBatch batch = Batch(1, 1);
   batch.mutable_columns()->set_payloads(0, std::string(65 << 20, ' '));

@@ -600,6 +600,26 @@ TEST_F(ServiceTest, RecommendsWhatIsLikeItsExamples) {
   EXPECT_THAT(Search(request).result().scores(), ElementsAre(1, 4, 9));
 }
 
+TEST_F(ServiceTest, MmrChoosesHitsThatDiffer) {
+  Upsert(Batch(1, 100));
+  v1::SearchRequest request = NearestTo(1, 9);  // 1 to 9
+  v1::Query input = request.query();
+  auto* rerank = request.mutable_query()->mutable_rerank();
+  rerank->set_vector("l2");
+  rerank->set_k(3);
+  *rerank->mutable_query() = input.retrieve().query();
+  rerank->mutable_input()->Swap(&input);
+  rerank->mutable_mmr()->set_lambda(0);  // apart from one another alone
+  EXPECT_THAT(Search(request).result().ids().numbers(), ElementsAre(1, 9, 5));
+  EXPECT_THAT(Search(request).result().scores(), ElementsAre(0, 64, 16));
+  rerank->mutable_mmr()->set_candidates(5);
+  EXPECT_THAT(Search(request).result().ids().numbers(), ElementsAre(1, 5, 3));
+  rerank->mutable_mmr()->set_lambda(1);
+  EXPECT_THAT(Search(request).result().ids().numbers(), ElementsAre(1, 2, 3));
+  rerank->set_k(100);
+  EXPECT_EQ(Search(request).result().ids().numbers_size(), 5);
+}
+
 TEST_F(ServiceTest, UuidsTravelAsOneColumn) {
   const std::string a = "0123456789abcdef", b = "fedcba9876543210";
   v1::PointBatch batch = Batch(1, 2);
