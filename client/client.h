@@ -56,12 +56,15 @@ struct ClientOptions {
 // server's default, recall 0.95.
 struct SearchOptions {
   uint32_t k = 10;
+  uint32_t offset = 0;  // so many of the best are passed over
   bool exact = false;
   std::optional<uint32_t> ef;
   std::optional<uint32_t> nprobe;
   std::optional<double> recall_target;
   std::string vector;  // name; empty: the collection's only one
   v1::Filter filter;   // in either form; blank: all points
+  // Only hits with this score or a better one; see Retrieve.
+  std::optional<float> score_threshold;
   bool with_payload = false;
   bool with_vectors = false;
 };

@@ -58,6 +58,10 @@ v1::SearchRequest MakeSearchRequest(absl::string_view collection,
   retrieve->set_k(options.k);
   SetQuality(options, retrieve);
   if (!IsBlank(options.filter)) *retrieve->mutable_filter() = options.filter;
+  if (options.score_threshold.has_value()) {
+    retrieve->set_score_threshold(*options.score_threshold);
+  }
+  request.set_offset(options.offset);
   SetSelect(options, &request);
   return request;
 }
@@ -80,6 +84,10 @@ v1::SearchBatchRequest MakeSearchBatchRequest(absl::string_view collection,
   request.set_k(options.k);
   SetQuality(options, &request);
   if (!IsBlank(options.filter)) *request.mutable_filter() = options.filter;
+  if (options.score_threshold.has_value()) {
+    request.set_score_threshold(*options.score_threshold);
+  }
+  request.set_offset(options.offset);
   SetSelect(options, &request);
   return request;
 }

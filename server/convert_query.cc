@@ -11,104 +11,20 @@
 #include <variant>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "server/convert.h"
 #include "server/convert_elements.h"
 #include "server/convert_filter.h"
+#include "server/convert_recommend.h"
+#include "server/convert_vector.h"
 #include "src/base/status_macros.h"
+#include "src/payload/filter_checker.h"
 
 namespace vicinal {
 namespace {
-
-std::string WhyRefused(float value, ElementType type) {
-  if (!std::isfinite(value)) {
-    return absl::StrCat("is ", value, "; only finite numbers are allowed");
-  }
-  const char* range = type == ElementType::kFloat16
-                          ? "an f16 vector holds -65504 to 65504"
-                      : type == ElementType::kInt8
-                          ? "an int8 vector holds whole numbers -128 to 127"
-                          : "a uint8 vector holds whole numbers 0 to 255";
-  return absl::StrCat("is ", value, "; ", range);
-}
-
-// One query of `dim` elements brought to the field's type, checked.
-std::optional<std::string> ConvertQuery(absl::string_view bytes,
-                                        ElementType type,
-                                        const VectorField& field,
-                                        const std::string& path,
-                                        FieldViolations* violations) {
-  std::string out;
-  const bool whole = type == ElementType::kInt8 || type == ElementType::kUint8;
-  if (whole && type == field.type && field.metric != Metric::kCosine) {
-    out.assign(bytes.data(), bytes.size());
-    return out;  // every value is one
-  }
-  std::vector<float> converted;
-  std::span<const float> values;
-  if (type == ElementType::kFloat32 &&
-      reinterpret_cast<uintptr_t>(bytes.data()) % alignof(float) == 0) {
-    values = {reinterpret_cast<const float*>(bytes.data()), field.dim};
-  } else {
-    converted.resize(field.dim);
-    ToFloats(bytes.data(), type, converted);
-    values = converted;
-  }
-  if (!FromFloats(values, field.type, &out)) {
-    for (size_t i = 0; i < field.dim; ++i) {
-      if (FromFloats({&values[i], 1}, field.type, &out)) continue;
-      violations->Add(absl::StrCat(path, "[", i, "]"),
-                      WhyRefused(values[i], field.type));
-      return std::nullopt;
-    }
-  }
-  if (field.metric == Metric::kCosine && AllZero(values)) {
-    violations->Add(path,
-                    "is a zero vector, which has no direction and so no "
-                    "cosine; give a query with a non-zero element");
-    return std::nullopt;
-  }
-  return out;
-}
-
-std::optional<std::string> ParseQueryVector(const v1::QueryVector& query,
-                                            const VectorField& field,
-                                            const std::string& path,
-                                            FieldViolations* violations) {
-  if (query.values_size() > 0 && !query.data().empty()) {
-    violations->Add(path, "has both values and data; give one of them");
-    return std::nullopt;
-  }
-  if (!CheckType(query.type(), path + ".type", violations)) {
-    return std::nullopt;
-  }
-  if (query.values_size() > 0 || query.data().empty()) {
-    if (static_cast<size_t>(query.values_size()) != field.dim) {
-      violations->Add(
-          path + ".values",
-          absl::StrCat("has ", query.values_size(), " elements; vector \"",
-                       field.name, "\" of this collection has dimension ",
-                       field.dim));
-      return std::nullopt;
-    }
-    return ConvertQuery(
-        absl::string_view(reinterpret_cast<const char*>(query.values().data()),
-                          field.dim * sizeof(float)),
-        ElementType::kFloat32, field, path + ".values", violations);
-  }
-  const ElementType type = ParseType(query.type());
-  const size_t wanted = field.dim * ElementSize(type);
-  if (query.data().size() != wanted) {
-    violations->Add(path + ".data",
-                    absl::StrCat("has ", query.data().size(),
-                                 " bytes; one vector of dimension ", field.dim,
-                                 " takes ", wanted, " in this element type"));
-    return std::nullopt;
-  }
-  return ConvertQuery(query.data(), type, field, path + ".data", violations);
-}
 
 size_t ParseK(uint32_t k, const Limits& limits, const std::string& path,
               FieldViolations* violations) {
@@ -117,6 +33,17 @@ size_t ParseK(uint32_t k, const Limits& limits, const std::string& path,
                                        limits.max_k, " points"));
   }
   return k;
+}
+
+// k, from which the first `offset` hits are to be left out.
+size_t AddOffset(size_t k, uint32_t offset, const Limits& limits,
+                 FieldViolations* violations) {
+  if (offset > 0 && k + offset > limits.max_k) {
+    violations->Add(
+        "offset", absl::StrCat("and k are ", k + offset, " together; at most ",
+                               limits.max_k, " are allowed"));
+  }
+  return k + offset;
 }
 
 void ParseQuality(const v1::Quality& quality, const Limits& limits,
@@ -176,12 +103,87 @@ void CheckQuality(const v1::Quality& quality, const VectorField& field,
   }
 }
 
-std::optional<Query> ParseStage(const v1::Query& query,
-                                const CollectionSchema& schema,
-                                const Limits& limits, const std::string& path,
-                                size_t depth, size_t* stages,
-                                FieldViolations* violations) {
-  if (depth > limits.max_query_depth || ++*stages > limits.max_query_stages) {
+// The distance that stands for a score, as ScoreOf makes it.
+double DistanceOf(float score, Metric metric) {
+  switch (metric) {
+    case Metric::kL2:
+      return score;
+    case Metric::kInnerProduct:
+      return -static_cast<double>(score);
+    case Metric::kCosine:
+      return 1.0 - static_cast<double>(score);
+  }
+  return score;
+}
+
+// in: a message with a score_threshold; path: of it.
+template <typename Message>
+std::optional<double> ParseThreshold(const Message& in,
+                                     const VectorField& field,
+                                     const std::string& path,
+                                     FieldViolations* violations) {
+  if (!in.has_score_threshold()) return std::nullopt;
+  if (!std::isfinite(in.score_threshold())) {
+    violations->Add(path, absl::StrCat("is ", in.score_threshold(),
+                                       "; give a finite number, or leave it "
+                                       "out"));
+    return std::nullopt;
+  }
+  return DistanceOf(in.score_threshold(), field.metric);
+}
+
+Diversity ParseMmr(const v1::Mmr& mmr, const Limits& limits,
+                   const std::string& path, FieldViolations* violations) {
+  Diversity diversity;
+  if (mmr.has_lambda()) diversity.lambda = mmr.lambda();
+  if (!(diversity.lambda >= 0 && diversity.lambda <= 1)) {
+    violations->Add(path + ".lambda", absl::StrCat("is ", diversity.lambda,
+                                                   "; give a number from 0 to "
+                                                   "1, or leave it out"));
+  }
+  if (mmr.candidates() > limits.max_diversity_candidates) {
+    violations->Add(
+        path + ".candidates",
+        absl::StrCat("is ", mmr.candidates(), "; at most ",
+                     limits.max_diversity_candidates, " are allowed"));
+  }
+  if (mmr.candidates() > 0) diversity.candidates = mmr.candidates();
+  return diversity;
+}
+
+// The query that is being parsed.
+struct QueryScope {
+  const CollectionSchema& schema;
+  const Limits& limits;
+  const ReadPoints& read;
+  bool grouped = false;  // the outermost stage then has no k of its own
+  FieldViolations* violations = nullptr;
+  size_t num_stages = 0;
+  absl::Status status;  // of what was read
+};
+
+// depth: of the stage, from 1.
+size_t ParseStageK(uint32_t k, const std::string& path, size_t depth,
+                   const QueryScope& scope) {
+  if (depth > 1 || !scope.grouped) {
+    return ParseK(k, scope.limits, path, scope.violations);
+  }
+  if (k != 0) {
+    scope.violations->Add(
+        path, absl::StrCat("is ", k,
+                           " beside group_by, which finds as many "
+                           "hits as its groups take; leave it out"));
+  }
+  return 1;
+}
+
+std::optional<Query> ParseStage(const v1::Query& query, const std::string& path,
+                                size_t depth, QueryScope* scope) {
+  const CollectionSchema& schema = scope->schema;
+  const Limits& limits = scope->limits;
+  FieldViolations* const violations = scope->violations;
+  if (depth > limits.max_query_depth ||
+      ++scope->num_stages > limits.max_query_stages) {
     violations->Add(path,
                     absl::StrCat("makes the query too large; at most ",
                                  limits.max_query_stages, " stages, ",
@@ -194,15 +196,26 @@ std::optional<Query> ParseStage(const v1::Query& query,
       const std::string at = path + ".retrieve";
       RetrieveStage stage;
       stage.vector_name = in.vector();
-      stage.k = ParseK(in.k(), limits, at + ".k", violations);
+      stage.k = ParseStageK(in.k(), at + ".k", depth, *scope);
       ParseQuality(in.quality(), limits, at + ".quality", violations, &stage);
       const auto f =
           FindVector(in.vector(), schema, at + ".vector", violations);
       if (!f.has_value()) return std::nullopt;
       CheckQuality(in.quality(), schema.vectors[*f], at + ".quality",
                    violations);
+      stage.max_distance = ParseThreshold(in, schema.vectors[*f],
+                                          at + ".score_threshold", violations);
       if (in.has_filter()) {
         stage.filter = ParseFilter(in.filter(), at + ".filter", violations);
+      }
+      if (in.has_recommend()) {
+        if (in.has_query()) {
+          violations->Add(at + ".recommend", "stands beside query; give one");
+        }
+        scope->status.Update(ParseRecommend(in.recommend(), schema, *f, limits,
+                                            scope->read, at + ".recommend",
+                                            violations, &stage));
+        return Query{std::move(stage)};
       }
       auto vector = ParseQueryVector(in.query(), schema.vectors[*f],
                                      at + ".query", violations);
@@ -214,7 +227,7 @@ std::optional<Query> ParseStage(const v1::Query& query,
       const v1::Fuse& in = query.fuse();
       const std::string at = path + ".fuse";
       FuseStage stage;
-      stage.k = ParseK(in.k(), limits, at + ".k", violations);
+      stage.k = ParseStageK(in.k(), at + ".k", depth, *scope);
       if (in.inputs_size() == 0) {
         violations->Add(at + ".inputs", "is empty; give at least one query");
       }
@@ -241,8 +254,7 @@ std::optional<Query> ParseStage(const v1::Query& query,
       }
       for (int i = 0; i < in.inputs_size(); ++i) {
         auto input =
-            ParseStage(in.inputs(i), schema, limits, At(at, "inputs", i),
-                       depth + 1, stages, violations);
+            ParseStage(in.inputs(i), At(at, "inputs", i), depth + 1, scope);
         if (input.has_value()) stage.inputs.push_back(*std::move(input));
       }
       return Query{std::move(stage)};
@@ -252,13 +264,17 @@ std::optional<Query> ParseStage(const v1::Query& query,
       const std::string at = path + ".rerank";
       RerankStage stage;
       stage.vector_name = in.vector();
-      stage.k = ParseK(in.k(), limits, at + ".k", violations);
-      auto input = ParseStage(in.input(), schema, limits, at + ".input",
-                              depth + 1, stages, violations);
+      stage.k = ParseStageK(in.k(), at + ".k", depth, *scope);
+      auto input = ParseStage(in.input(), at + ".input", depth + 1, scope);
       const auto f =
           FindVector(in.vector(), schema, at + ".vector", violations);
       if (!input.has_value() || !f.has_value()) return std::nullopt;
       stage.input = std::make_unique<Query>(*std::move(input));
+      stage.max_distance = ParseThreshold(in, schema.vectors[*f],
+                                          at + ".score_threshold", violations);
+      if (in.has_mmr()) {
+        stage.diversity = ParseMmr(in.mmr(), limits, at + ".mmr", violations);
+      }
       auto vector = ParseQueryVector(in.query(), schema.vectors[*f],
                                      at + ".query", violations);
       if (!vector.has_value()) return std::nullopt;
@@ -272,14 +288,55 @@ std::optional<Query> ParseStage(const v1::Query& query,
   return std::nullopt;
 }
 
+std::optional<GroupBy> ParseGroupBy(const v1::SearchRequest& request,
+                                    const Limits& limits,
+                                    FieldViolations* violations) {
+  if (!request.has_group_by()) return std::nullopt;
+  const v1::GroupBy& in = request.group_by();
+  const absl::Status path = FilterChecker(FilterLimits()).CheckPath(in.path());
+  if (!path.ok()) violations->Add("group_by.path", path.message());
+  if (in.num_groups() == 0) {
+    violations->Add("group_by.num_groups", "is 0; ask for 1 or more groups");
+  }
+  if (in.group_size() == 0) {
+    violations->Add("group_by.group_size",
+                    "is 0; ask for 1 or more hits of a group");
+  }
+  const uint64_t num_hits = uint64_t{in.num_groups()} * in.group_size();
+  if (num_hits > limits.max_k) {
+    violations->Add("group_by",
+                    absl::StrCat("asks for ", num_hits, " hits; at most ",
+                                 limits.max_k, " are allowed"));
+  }
+  if (request.offset() > 0) {
+    violations->Add("offset", absl::StrCat("is ", request.offset(),
+                                           " beside group_by, which has no "
+                                           "pages; ask for more groups"));
+  }
+  return GroupBy{in.path(), in.group_size(), in.num_groups()};
+}
+
 }  // namespace
 
-std::optional<Query> ParseQuery(const v1::Query& query,
-                                const CollectionSchema& schema,
-                                const Limits& limits, const std::string& path,
-                                FieldViolations* violations) {
-  size_t stages = 0;
-  return ParseStage(query, schema, limits, path, 1, &stages, violations);
+absl::StatusOr<Query> ParseQuery(const v1::SearchRequest& request,
+                                 const CollectionSchema& schema,
+                                 const Limits& limits, const ReadPoints& read,
+                                 FieldViolations* violations) {
+  QueryScope scope{schema, limits, read, request.has_group_by(), violations};
+  std::optional<GroupBy> group_by = ParseGroupBy(request, limits, violations);
+  auto parsed = ParseStage(request.query(), "query", 1, &scope);
+  VICINAL_RETURN_IF_ERROR(scope.status);
+  if (parsed.has_value()) {
+    parsed->offset = request.offset();
+    parsed->group_by = std::move(group_by);
+    std::visit(
+        [&](auto& stage) {
+          stage.k = AddOffset(stage.k, request.offset(), limits, violations);
+        },
+        parsed->stage);
+  }
+  VICINAL_RETURN_IF_ERROR(violations->ToStatus());
+  return *std::move(parsed);
 }
 
 absl::StatusOr<std::vector<Query>> ParseSearchBatch(
@@ -288,7 +345,8 @@ absl::StatusOr<std::vector<Query>> ParseSearchBatch(
   FieldViolations violations;
   RetrieveStage prototype;
   prototype.vector_name = request.vector();
-  prototype.k = ParseK(request.k(), limits, "k", &violations);
+  prototype.k = AddOffset(ParseK(request.k(), limits, "k", &violations),
+                          request.offset(), limits, &violations);
   ParseQuality(request.quality(), limits, "quality", &violations, &prototype);
   if (request.has_filter()) {
     prototype.filter = ParseFilter(request.filter(), "filter", &violations);
@@ -302,6 +360,8 @@ absl::StatusOr<std::vector<Query>> ParseSearchBatch(
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   const VectorField& field = schema.vectors[*f];
   CheckQuality(request.quality(), field, "quality", &violations);
+  prototype.max_distance =
+      ParseThreshold(request, field, "score_threshold", &violations);
   if (queries.dim() != field.dim) {
     violations.Add(
         "queries.dim",
@@ -338,7 +398,7 @@ absl::StatusOr<std::vector<Query>> ParseSearchBatch(
     if (!vector.has_value()) continue;
     RetrieveStage stage = prototype;
     stage.query = *std::move(vector);
-    out.push_back(Query{std::move(stage)});
+    out.push_back(Query{std::move(stage), request.offset()});
   }
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   return out;

@@ -2,11 +2,11 @@
 // and the scores of what they find.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/convert_recommend.h"
 #include "server/errors.h"
 #include "src/engine/limits.h"
 #include "src/engine/query.h"
@@ -15,10 +15,12 @@
 
 namespace vicinal {
 
-std::optional<Query> ParseQuery(const v1::Query& query,
-                                const CollectionSchema& schema,
-                                const Limits& limits, const std::string& path,
-                                FieldViolations* violations);
+// read: of the collection, for examples that are given by ids. Errors: of
+// `read`; else of `violations`, with those that are in there before.
+absl::StatusOr<Query> ParseQuery(const v1::SearchRequest& request,
+                                 const CollectionSchema& schema,
+                                 const Limits& limits, const ReadPoints& read,
+                                 FieldViolations* violations);
 absl::StatusOr<std::vector<Query>> ParseSearchBatch(
     const v1::SearchBatchRequest& request, const CollectionSchema& schema,
     const Limits& limits);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/algorithm/container.h"
@@ -21,6 +22,9 @@ using SteadyClock = std::chrono::steady_clock;
 
 // Of the queries of a batch: some milliseconds of search.
 constexpr size_t kMaxShortBatchBytes = size_t{512} << 10;
+
+// Of which Mmr chooses: every one of them may be compared with every other.
+constexpr uint32_t kMaxShortCandidates = 256;
 
 // Whether a stage compares with every point.
 bool Scans(const v1::Quality& quality, const std::string& vector,
@@ -41,7 +45,8 @@ bool Scans(const v1::Query& query, const CollectionSchema& schema) {
         return Scans(input, schema);
       });
     case v1::Query::kRerank:
-      return Scans(query.rerank().input(), schema);
+      return query.rerank().mmr().candidates() > kMaxShortCandidates ||
+             Scans(query.rerank().input(), schema);
     case v1::Query::STAGE_NOT_SET:
       return false;
   }
@@ -96,6 +101,24 @@ absl::Status FillResult(const Collection& collection, const Query& query,
   return budget->Spend(out->ByteSizeLong());
 }
 
+// budget: of the whole reply.
+absl::Status FillGroups(const std::vector<HitGroup>& groups,
+                        ReplyBudget* budget, v1::SearchResult* out) {
+  for (const HitGroup& group : groups) {
+    v1::HitGroup* to = out->add_groups();
+    if (const auto* text = std::get_if<std::string>(&group.value)) {
+      to->mutable_value()->set_string_value(*text);
+    } else if (const auto* number = std::get_if<int64_t>(&group.value)) {
+      to->mutable_value()->set_int_value(*number);
+    } else {
+      to->mutable_value()->set_bool_value(std::get<bool>(group.value));
+    }
+    to->set_num_hits(static_cast<uint32_t>(group.num_hits));
+    VICINAL_RETURN_IF_ERROR(budget->Spend(to->ByteSizeLong()));
+  }
+  return absl::OkStatus();
+}
+
 void FillProfile(SteadyClock::time_point start, const SearchStats& stats,
                  v1::SearchProfile* out) {
   const int64_t nanos = std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -119,19 +142,25 @@ absl::Status SearchServiceImpl::DoSearch(grpc::ServerContextBase* context,
   FieldViolations violations;
   const Selection selection = ParseSelector(
       request.select(), collection.schema(), "select", &violations);
-  std::optional<Query> query =
-      ParseQuery(request.query(), collection.schema(),
-                 state_.database->options().limits, "query", &violations);
-  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
-  std::vector<Query> queries;
-  queries.push_back(*std::move(query));
   const StopCondition stop = StopOf(context);
+  const auto read = [&](const std::vector<PointId>& ids,
+                        const PointSelection& points) {
+    return collection.Get(ids, points, stop);
+  };
+  VICINAL_ASSIGN_OR_RETURN(
+      Query query,
+      ParseQuery(request, collection.schema(),
+                 state_.database->options().limits, read, &violations));
+  std::vector<Query> queries;
+  queries.push_back(std::move(query));
   VICINAL_ASSIGN_OR_RETURN(const std::vector<SearchResult> results,
                            collection.Search(queries, stop));
   ReplyBudget budget = state_.NewReplyBudget();
   VICINAL_RETURN_IF_ERROR(FillResult(collection, queries[0], selection,
                                      results[0], stop, &budget,
                                      reply->mutable_result()));
+  VICINAL_RETURN_IF_ERROR(
+      FillGroups(results[0].groups, &budget, reply->mutable_result()));
   reply->mutable_snapshot()->set_collection_uuid(collection.schema().uuid);
   reply->mutable_snapshot()->set_sequence(results[0].sequence);
   FillProfile(start, results[0].stats, reply->mutable_profile());
@@ -199,7 +228,7 @@ grpc::ServerUnaryReactor* SearchServiceImpl::Search(
   return Run(
       context, request->collection(),
       [request](const CollectionSchema& schema) {
-        return Scans(request->query(), schema);
+        return request->has_group_by() || Scans(request->query(), schema);
       },
       [=, this](const Collection& collection) {
         return DoSearch(context, collection, *request, reply);

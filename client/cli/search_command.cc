@@ -186,7 +186,7 @@ int Print(const v1::SearchResponse& response, const Options& options) {
   Table table(std::move(columns));
   for (size_t i = 0; i < ids->size(); ++i) {
     std::vector<std::string> row = {
-        absl::StrCat(i + 1), (*ids)[i].ToString(),
+        absl::StrCat(options.search.offset + i + 1), (*ids)[i].ToString(),
         absl::StrFormat("%.7g", result.scores(static_cast<int>(i)))};
     if (options.search.with_payload) row.push_back(Payload(result, i));
     if (options.search.with_vectors) {
@@ -263,6 +263,8 @@ void AddSearchCommand(CLI::App& app, Globals& globals) {
   command->add_option("-k", options->search.k, "How many points")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  command->add_option("--offset", options->search.offset,
+                      "How many of the best to pass over");
   CLI::Option* exact = command->add_flag("--exact", options->search.exact,
                                          "Compare with every point");
   CLI::Option* ef =
@@ -282,6 +284,9 @@ void AddSearchCommand(CLI::App& app, Globals& globals) {
       ->excludes(exact)
       ->excludes(ef)
       ->excludes(nprobe);
+  command->add_option(
+      "--score-threshold", options->search.score_threshold,
+      "Only hits that score so or better: at most so for l2, else at least");
   AddFilterOptions(*command, options->filter);
   command->add_flag("--with-payload", options->search.with_payload,
                     "Print payloads");

@@ -388,7 +388,10 @@ absl::StatusOr<std::vector<SearchResult>> CollectionImpl::Search(
   if (queries.size() < 2 || pool == nullptr) {
     const FaultCounter faults(&search_major_faults_);
     for (const Query& query : queries) {
-      VICINAL_ASSIGN_OR_RETURN(SearchResult result, searcher.Run(query, pool));
+      VICINAL_ASSIGN_OR_RETURN(SearchResult result,
+                               query.group_by.has_value()
+                                   ? SearchGroups(searcher, query, pool, stop)
+                                   : searcher.Run(query, pool));
       results.push_back(std::move(result));
     }
     return results;
@@ -404,7 +407,9 @@ absl::StatusOr<std::vector<SearchResult>> CollectionImpl::Search(
     const FaultCounter faults(&search_major_faults_);
     const size_t end = std::min(queries.size(), (c + 1) * chunk);
     for (size_t i = c * chunk; i < end && statuses[c].ok(); ++i) {
-      auto result = searcher.Run(queries[i], nullptr);
+      auto result = queries[i].group_by.has_value()
+                        ? SearchGroups(searcher, queries[i], nullptr, stop)
+                        : searcher.Run(queries[i], nullptr);
       statuses[c] = result.status();
       if (result.ok()) results[i] = *std::move(result);
     }

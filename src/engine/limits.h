@@ -24,7 +24,9 @@ struct Limits {
   size_t max_results_per_batch = 1 << 20;  // queries * k of one SearchBatch
   size_t max_query_depth = 8;              // stages above one another
   size_t max_query_stages = 32;            // stages of one query
-  size_t max_page_size = 10'000;           // points of one scroll message
+  size_t max_examples = 1'024;             // of one recommendation
+  size_t max_diversity_candidates = 2'048;
+  size_t max_page_size = 10'000;  // points of one scroll message
   size_t max_stream_id_bytes = 128;
 };
 

@@ -13,6 +13,7 @@
 #include "src/base/point_id.h"
 #include "src/base/types.h"
 #include "src/payload/filter.h"
+#include "src/payload/group_value.h"
 
 namespace vicinal {
 
@@ -35,6 +36,10 @@ struct RetrieveStage {
   // Only points for which it is true; null: all. Queries that share one are
   // evaluated together.
   std::shared_ptr<const FilterNode> filter;
+  // Left out of the result, which has the k nearest of the others.
+  std::vector<PointId> excluded_ids;
+  // Of the k nearest only those at most so far away, as Hit::distance.
+  std::optional<double> max_distance;
 };
 
 // Reciprocal rank fusion (Cormack et al., SIGIR 2009): score of a point is
@@ -46,6 +51,15 @@ struct FuseStage {
   size_t k = 10;
 };
 
+// Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): hits are
+// chosen one after the other, each the one with the least
+//   lambda * distance to the query
+//   - (1 - lambda) * distance to the nearest one that was chosen before.
+struct Diversity {
+  double lambda = 0.5;      // [0, 1]; 1: nearest first
+  size_t candidates = 100;  // so many of the nearest are chosen from
+};
+
 // Exact scores of the input's points by one named vector; points without it
 // are dropped.
 struct RerankStage {
@@ -53,11 +67,27 @@ struct RerankStage {
   std::string vector_name;
   std::string query;  // as in RetrieveStage
   size_t k = 10;
+  std::optional<double> max_distance;  // as in RetrieveStage
+  // The k hits are then chosen so, and stand in the order of their choice.
+  std::optional<Diversity> diversity;
+};
+
+// Hits by the values of a payload's field.
+struct GroupBy {
+  std::string path;        // as in filters
+  size_t group_size = 1;   // hits of a group, at most
+  size_t num_groups = 10;  // at most; their product is at most limits.max_k
 };
 
 struct Query {
   std::variant<RetrieveStage, FuseStage, RerankStage> stage;
   bool explain = false;  // of the outermost query
+  // So many of the stage's k hits are left out, the nearest ones. Of the
+  // whole query; nothing as an input.
+  size_t offset = 0;
+  // Of the whole query, without an offset: the stage's k is then what it takes
+  // to fill the groups, up to limits.max_k.
+  std::optional<GroupBy> group_by;
 };
 
 // What one retrieve stage did with one segment.
@@ -82,9 +112,18 @@ struct Hit {
   float distance = 0;
 };
 
-// Nearest first; ties by id.
+struct HitGroup {
+  GroupValue value;
+  size_t num_hits = 0;  // >= 1
+};
+
+// Nearest first; ties by id. With Diversity, as it chose.
 struct SearchResult {
   std::vector<Hit> hits;
+  // Of a query with group_by: its hits, nearest first, are those of the first
+  // group, then those of the second, ..., the groups by their nearest hits. A
+  // point with several values stands in the group of each.
+  std::vector<HitGroup> groups;
   bool exact = false;     // every stage was exact
   Sequence sequence = 0;  // writes up to this one were visible
   SearchStats stats;

@@ -10,11 +10,13 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <variant>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -85,6 +87,14 @@ class Stopwatch {
       std::chrono::steady_clock::now();
 };
 
+size_t KOf(const Query& query) {
+  return std::visit([](const auto& stage) { return stage.k; }, query.stage);
+}
+
+// What Hit::distance is more than the distance of a search: users see
+// 1 - cosine; unit vectors are searched by minus the product.
+float ShiftOf(const FieldLayout& field) { return field.normalized ? 1 : 0; }
+
 }  // namespace
 
 void Searcher::Explain(const SegmentQuery& query, const Segment& segment,
@@ -100,10 +110,14 @@ void Searcher::Explain(const SegmentQuery& query, const Segment& segment,
 
 absl::StatusOr<SearchResult> Searcher::Run(const Query& query,
                                            ThreadPool* pool) const {
+  return Run(query, KOf(query), pool);
+}
+
+absl::StatusOr<SearchResult> Searcher::Run(const Query& query, size_t k,
+                                           ThreadPool* pool) const {
   VICINAL_RETURN_IF_ERROR(stop_.Check());
   Context context{.pool = pool, .explain = query.explain};
-  VICINAL_ASSIGN_OR_RETURN(StageResult found, Evaluate(query, &context));
-  // Users see 1 - cosine; unit vectors were searched by minus the product.
+  VICINAL_ASSIGN_OR_RETURN(StageResult found, Evaluate(query, k, &context));
   const absl::string_view* vector_name = nullptr;
   absl::string_view name;
   if (const auto* retrieve = std::get_if<RetrieveStage>(&query.stage)) {
@@ -113,33 +127,33 @@ absl::StatusOr<SearchResult> Searcher::Run(const Query& query,
     name = rerank->vector_name;
     vector_name = &name;
   }
-  float offset = 0;
-  if (vector_name != nullptr &&
-      layout_.fields[*schema_.FindVector(*vector_name)].normalized) {
-    offset = 1;
-  }
+  const float shift =
+      vector_name == nullptr
+          ? 0
+          : ShiftOf(layout_.fields[*schema_.FindVector(*vector_name)]);
   SearchResult result;
   result.exact = found.exact;
   result.sequence = pin_.sequence;
   result.stats = context.stats;
   result.explanation = std::move(context.explanation);
-  result.hits.reserve(found.candidates.size());
-  for (Candidate& candidate : found.candidates) {
+  const size_t offset = std::min(query.offset, found.candidates.size());
+  result.hits.reserve(found.candidates.size() - offset);
+  for (Candidate& candidate : std::span(found.candidates).subspan(offset)) {
     result.hits.push_back({std::move(candidate.id), candidate.ordinal,
-                           candidate.distance + offset});
+                           candidate.distance + shift});
   }
   return result;
 }
 
 absl::StatusOr<Searcher::StageResult> Searcher::Evaluate(
-    const Query& query, Context* context) const {
+    const Query& query, size_t k, Context* context) const {
   if (const auto* stage = std::get_if<RetrieveStage>(&query.stage)) {
-    return Retrieve(*stage, context);
+    return Retrieve(*stage, k, context);
   }
   if (const auto* stage = std::get_if<FuseStage>(&query.stage)) {
-    return Fuse(*stage, context);
+    return Fuse(*stage, k, context);
   }
-  return Rerank(std::get<RerankStage>(query.stage), context);
+  return Rerank(std::get<RerankStage>(query.stage), k, context);
 }
 
 absl::StatusOr<size_t> Searcher::PrepareVector(absl::string_view vector_name,
@@ -180,7 +194,7 @@ absl::StatusOr<size_t> Searcher::PrepareVector(absl::string_view vector_name,
 }
 
 absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
-    const RetrieveStage& stage, Context* context) const {
+    const RetrieveStage& stage, size_t k, Context* context) const {
   std::vector<float> normalized;
   SegmentQuery query;
   VICINAL_ASSIGN_OR_RETURN(
@@ -190,7 +204,7 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
   query.ef = stage.ef;
   query.nprobe = stage.nprobe;
   query.recall_target = stage.recall_target;
-  query.k = stage.k;
+  query.k = k;
   query.force = stage.force;
   RowFilter* filter = nullptr;
   if (stage.filter != nullptr) {
@@ -205,19 +219,29 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
           [&](const auto& segment) { return !segment->IsExact(query); })) {
     watch_->Offer(query);
   }
+  const absl::flat_hash_set<PointId> excluded(stage.excluded_ids.begin(),
+                                              stage.excluded_ids.end());
+  const size_t wanted = k + excluded.size();
   // Versions that were replaced meanwhile can crowd out others; then ask for
   // as many more. Each round is needed only when writers were faster than it.
   for (size_t surplus = 0;;) {
-    query.k = stage.k + surplus;
+    query.k = wanted + surplus;
     StageResult result;
     std::vector<Found> found;
     VICINAL_RETURN_IF_ERROR(
         SearchSegments(query, filter, context, &found, &result.exact));
     const bool may_be_more = found.size() >= query.k;
     size_t num_dropped = 0;
-    result.candidates = Select(std::move(found), stage.k, &num_dropped);
-    if (result.candidates.size() == stage.k || num_dropped == 0 ||
+    result.candidates = Select(std::move(found), wanted, &num_dropped);
+    if (result.candidates.size() == wanted || num_dropped == 0 ||
         !may_be_more) {
+      if (!excluded.empty()) {
+        std::erase_if(result.candidates, [&](const Candidate& candidate) {
+          return excluded.contains(candidate.id);
+        });
+        if (result.candidates.size() > k) result.candidates.resize(k);
+      }
+      CutOff(stage.max_distance, query.field, &result.candidates);
       return result;
     }
     surplus = 2 * surplus + num_dropped;
@@ -383,7 +407,18 @@ std::vector<Searcher::Candidate> Searcher::Select(std::vector<Found> found,
   return candidates;
 }
 
+void Searcher::CutOff(std::optional<double> max_distance, size_t field,
+                      std::vector<Candidate>* candidates) const {
+  if (!max_distance.has_value()) return;
+  const float shift = ShiftOf(layout_.fields[field]);
+  std::erase_if(*candidates, [&](const Candidate& candidate) {
+    // Rounded as in the hit.
+    return static_cast<float>(candidate.distance + shift) > *max_distance;
+  });
+}
+
 absl::StatusOr<Searcher::StageResult> Searcher::Fuse(const FuseStage& stage,
+                                                     size_t k,
                                                      Context* context) const {
   if (!stage.weights.empty() && stage.weights.size() != stage.inputs.size()) {
     return absl::InvalidArgumentError(
@@ -397,8 +432,9 @@ absl::StatusOr<Searcher::StageResult> Searcher::Fuse(const FuseStage& stage,
   StageResult result;
   absl::flat_hash_map<PointId, Fused> by_id;
   for (size_t i = 0; i < stage.inputs.size(); ++i) {
-    VICINAL_ASSIGN_OR_RETURN(StageResult input,
-                             Evaluate(stage.inputs[i], context));
+    VICINAL_ASSIGN_OR_RETURN(
+        StageResult input,
+        Evaluate(stage.inputs[i], KOf(stage.inputs[i]), context));
     result.exact = result.exact && input.exact;
     const double weight = stage.weights.empty() ? 1.0 : stage.weights[i];
     for (size_t rank = 0; rank < input.candidates.size(); ++rank) {
@@ -417,18 +453,20 @@ absl::StatusOr<Searcher::StageResult> Searcher::Fuse(const FuseStage& stage,
     fused.candidate.distance = static_cast<float>(-fused.score);
     result.candidates.push_back(std::move(fused.candidate));
   }
-  SortNearestFirst(&result.candidates, stage.k);
+  SortNearestFirst(&result.candidates, k);
   return result;
 }
 
 absl::StatusOr<Searcher::StageResult> Searcher::Rerank(const RerankStage& stage,
+                                                       size_t k,
                                                        Context* context) const {
   std::vector<float> normalized;
   const void* vector = nullptr;
   VICINAL_ASSIGN_OR_RETURN(
       const size_t f,
       PrepareVector(stage.vector_name, stage.query, &normalized, &vector));
-  VICINAL_ASSIGN_OR_RETURN(StageResult result, Evaluate(*stage.input, context));
+  VICINAL_ASSIGN_OR_RETURN(StageResult result,
+                           Evaluate(*stage.input, KOf(*stage.input), context));
   const FieldLayout& field = layout_.fields[f];
   const DistanceOps& ops = OpsFor(field.search_metric, field.type);
   std::erase_if(result.candidates, [&](const Candidate& candidate) {
@@ -439,8 +477,53 @@ absl::StatusOr<Searcher::StageResult> Searcher::Rerank(const RerankStage& stage,
         vector, candidate.segment->VectorOf(f, candidate.row), field.dim));
   }
   context->stats.distance_computations += result.candidates.size();
-  SortNearestFirst(&result.candidates, stage.k);
+  CutOff(stage.max_distance, f, &result.candidates);
+  if (!stage.diversity.has_value()) {
+    SortNearestFirst(&result.candidates, k);
+    return result;
+  }
+  SortNearestFirst(&result.candidates, stage.diversity->candidates);
+  VICINAL_RETURN_IF_ERROR(
+      Diversify(*stage.diversity, f, k, context, &result.candidates));
   return result;
+}
+
+absl::Status Searcher::Diversify(const Diversity& diversity, size_t field,
+                                 size_t k, Context* context,
+                                 std::vector<Candidate>* candidates) const {
+  const FieldLayout& layout = layout_.fields[field];
+  const DistanceOps& ops = OpsFor(layout.search_metric, layout.type);
+  const auto vector_of = [&](const Candidate& candidate) {
+    return candidate.segment->VectorOf(field, candidate.row);
+  };
+  std::vector<Candidate>& rest = *candidates;  // nearest first
+  // Of each of the rest to the nearest chosen one.
+  std::vector<float> apart(rest.size(), std::numeric_limits<float>::infinity());
+  std::vector<Candidate> chosen;
+  while (chosen.size() < k && !rest.empty()) {
+    VICINAL_RETURN_IF_ERROR(stop_.Check());
+    size_t best = 0;  // nobody was chosen: the nearest
+    double best_cost = std::numeric_limits<double>::infinity();
+    for (size_t i = 0; i < rest.size() && !chosen.empty(); ++i) {
+      const double cost = diversity.lambda * rest[i].distance -
+                          (1 - diversity.lambda) * apart[i];
+      if (cost < best_cost) {
+        best = i;
+        best_cost = cost;
+      }
+    }
+    chosen.push_back(std::move(rest[best]));
+    rest.erase(rest.begin() + static_cast<ptrdiff_t>(best));
+    apart.erase(apart.begin() + static_cast<ptrdiff_t>(best));
+    for (size_t i = 0; i < rest.size(); ++i) {
+      apart[i] =
+          std::min(apart[i], Ordered(ops.one(vector_of(chosen.back()),
+                                             vector_of(rest[i]), layout.dim)));
+    }
+    context->stats.distance_computations += rest.size();
+  }
+  rest = std::move(chosen);
+  return absl::OkStatus();
 }
 
 }  // namespace vicinal

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -62,6 +63,9 @@ class Searcher {
   // pool: helps when several sealed segments are worth it; null: the calling
   // thread does everything.
   absl::StatusOr<SearchResult> Run(const Query& query, ThreadPool* pool) const;
+  // With k for the k of the query's stage.
+  absl::StatusOr<SearchResult> Run(const Query& query, size_t k,
+                                   ThreadPool* pool) const;
 
  private:
   // A row somewhere in the pinned segments.
@@ -88,13 +92,14 @@ class Searcher {
     std::vector<SegmentExplanation> explanation;
   };
 
-  absl::StatusOr<StageResult> Evaluate(const Query& query,
+  // The stages, with k for their own.
+  absl::StatusOr<StageResult> Evaluate(const Query& query, size_t k,
                                        Context* context) const;
-  absl::StatusOr<StageResult> Retrieve(const RetrieveStage& stage,
+  absl::StatusOr<StageResult> Retrieve(const RetrieveStage& stage, size_t k,
                                        Context* context) const;
-  absl::StatusOr<StageResult> Fuse(const FuseStage& stage,
+  absl::StatusOr<StageResult> Fuse(const FuseStage& stage, size_t k,
                                    Context* context) const;
-  absl::StatusOr<StageResult> Rerank(const RerankStage& stage,
+  absl::StatusOr<StageResult> Rerank(const RerankStage& stage, size_t k,
                                      Context* context) const;
 
   // filter: null, or that of the query.
@@ -114,6 +119,14 @@ class Searcher {
   // versions that were left out.
   std::vector<Candidate> Select(std::vector<Found> found, size_t k,
                                 size_t* num_dropped) const;
+  // The k of the candidates (nearest first) that Diversity chooses by vector
+  // `field`, in that order.
+  absl::Status Diversify(const Diversity& diversity, size_t field, size_t k,
+                         Context* context,
+                         std::vector<Candidate>* candidates) const;
+  // Drops those that are farther away than a stage allows.
+  void CutOff(std::optional<double> max_distance, size_t field,
+              std::vector<Candidate>* candidates) const;
   // Looks up a stage's vector and brings its query into the layout's form.
   absl::StatusOr<size_t> PrepareVector(absl::string_view vector_name,
                                        absl::string_view query,

@@ -693,6 +693,162 @@ TEST_F(BadInputTest, QueryWithoutStageOrTooDeep) {
   EXPECT_THAT(status.error_message(), HasSubstr("8 above one another"));
 }
 
+TEST_F(BadInputTest, ScoreThresholdsThatAreNoNumbers) {
+  for (const float threshold : {std::nanf(""), INFINITY, -INFINITY}) {
+    ExpectRefused(
+        Search([&](v1::SearchRequest* request) {
+          request->mutable_query()->mutable_retrieve()->set_score_threshold(
+              threshold);
+        }),
+        "query.retrieve.score_threshold", "give a finite number");
+    ExpectRefused(Search([&](v1::SearchRequest* request) {
+                    v1::Query input = request->query();
+                    auto* rerank = request->mutable_query()->mutable_rerank();
+                    rerank->set_vector("l2");
+                    rerank->set_k(1);
+                    *rerank->mutable_query() = input.retrieve().query();
+                    rerank->mutable_input()->Swap(&input);
+                    rerank->set_score_threshold(threshold);
+                  }),
+                  "query.rerank.score_threshold", "give a finite number");
+  }
+}
+
+TEST_F(BadInputTest, AnOffsetBeyondTheLimit) {
+  ExpectRefused(
+      Search([](v1::SearchRequest* request) { request->set_offset(16'375); }),
+      "offset", "are 16385 together; at most 16384");
+  ExpectRefused(Search([](v1::SearchRequest* request) {
+                  request->set_offset(UINT32_MAX);
+                }),
+                "offset", "are 4294967305 together");
+  EXPECT_TRUE(Search([](v1::SearchRequest* request) {
+                request->set_offset(16'374);
+              }).ok());
+}
+
+TEST_F(BadInputTest, GroupsThatCannotBeFormed) {
+  const auto refused = [&](const char* path, uint32_t group_size,
+                           uint32_t num_groups, const std::string& field,
+                           const std::string& message) {
+    ExpectRefused(Search([&](v1::SearchRequest* request) {
+                    request->mutable_query()->mutable_retrieve()->clear_k();
+                    auto* group_by = request->mutable_group_by();
+                    group_by->set_path(path);
+                    group_by->set_group_size(group_size);
+                    group_by->set_num_groups(num_groups);
+                  }),
+                  field, message);
+  };
+  refused("", 1, 1, "group_by.path", "an empty path");
+  refused("a..b", 1, 1, "group_by.path", "an empty name");
+  refused("a", 0, 1, "group_by.group_size", "1 or more");
+  refused("a", 1, 0, "group_by.num_groups", "1 or more");
+  refused("a", 2, 8'193, "group_by", "asks for 16386 hits; at most 16384");
+  refused("a", UINT32_MAX, UINT32_MAX, "group_by", "at most 16384");
+  const auto beside = [&](uint32_t k, uint32_t offset) {
+    return Search([&](v1::SearchRequest* request) {
+      request->mutable_query()->mutable_retrieve()->set_k(k);
+      request->set_offset(offset);
+      request->mutable_group_by()->set_path("a");
+      request->mutable_group_by()->set_group_size(1);
+      request->mutable_group_by()->set_num_groups(1);
+    });
+  };
+  ExpectRefused(beside(5, 0), "query.retrieve.k", "leave it out");
+  ExpectRefused(beside(0, 5), "offset", "ask for more groups");
+  EXPECT_TRUE(beside(0, 0).ok());
+}
+
+TEST_F(BadInputTest, ExamplesThatSayNothing) {
+  const auto refused =
+      [&](const char* vector,
+          const std::function<void(v1::Retrieve*, v1::Recommend*)>& change,
+          const std::string& field, const std::string& message) {
+        ExpectRefused(Search([&](v1::SearchRequest* request) {
+                        auto* retrieve =
+                            request->mutable_query()->mutable_retrieve();
+                        retrieve->set_vector(vector);
+                        retrieve->clear_query();
+                        change(retrieve, retrieve->mutable_recommend());
+                      }),
+                      "query.retrieve.recommend" + field, message);
+      };
+  const auto add = [](auto* examples, std::vector<float> values) {
+    for (const float value : values) {
+      examples->Add()->mutable_vector()->add_values(value);
+    }
+  };
+  const auto add_one = [](auto* examples, std::vector<float> values) {
+    auto* vector = examples->Add()->mutable_vector();
+    for (const float value : values) vector->add_values(value);
+  };
+  refused("l2", [](auto*, auto*) {}, ".positive", "at least one");
+  refused(
+      "l2", [](auto*, auto* r) { r->add_positive(); }, ".positive[0]",
+      "set id or vector");
+  refused(
+      "l2",
+      [](auto*, auto* r) { r->add_positive()->mutable_id()->set_number(7); },
+      ".positive[0].id", "is 7; the collection has no such point");
+  refused(
+      "l2",
+      [&](auto*, auto* r) {
+        add_one(r->mutable_positive(), {1, 2, 3, 4});
+        r->add_negative()->mutable_id()->set_string("x");
+      },
+      ".negative[0].id", "is x; the collection has no such point");
+  refused(
+      "l2", [&](auto*, auto* r) { add(r->mutable_positive(), {1}); },
+      ".positive[0].vector.values", "has 1 elements");
+  refused(
+      "cos",
+      [&](auto*, auto* r) { add_one(r->mutable_positive(), {0, 0, 0, 0}); },
+      ".positive[0].vector.values", "zero vector");
+  refused(
+      "cos",
+      [&](auto*, auto* r) {
+        add_one(r->mutable_positive(), {1, 0, 0, 0});
+        add_one(r->mutable_positive(), {-2, 0, 0, 0});
+      },
+      "", "cancel each other out");
+  refused(
+      "l2",
+      [&](auto*, auto* r) {
+        add(r->mutable_positive(), std::vector<float>(1'025, 1));
+      },
+      "", "has 1025 examples; at most 1024");
+  refused(
+      "l2",
+      [&](auto* retrieve, auto* r) {
+        add_one(r->mutable_positive(), {1, 2, 3, 4});
+        retrieve->mutable_query()->add_values(1);
+      },
+      "", "stands beside query");
+}
+
+TEST_F(BadInputTest, MmrOutsideItsLimits) {
+  const auto mmr = [&](double lambda, uint32_t candidates) {
+    return Search([&](v1::SearchRequest* request) {
+      v1::Query input = request->query();
+      auto* rerank = request->mutable_query()->mutable_rerank();
+      rerank->set_vector("l2");
+      rerank->set_k(1);
+      *rerank->mutable_query() = input.retrieve().query();
+      rerank->mutable_input()->Swap(&input);
+      rerank->mutable_mmr()->set_lambda(lambda);
+      rerank->mutable_mmr()->set_candidates(candidates);
+    });
+  };
+  for (const double lambda : {-0.1, 1.1, std::nan("")}) {
+    ExpectRefused(mmr(lambda, 0), "query.rerank.mmr.lambda",
+                  "give a number from 0 to 1");
+  }
+  ExpectRefused(mmr(0, 2'049), "query.rerank.mmr.candidates", "at most 2048");
+  EXPECT_TRUE(mmr(0, 2'048).ok());
+  EXPECT_TRUE(mmr(1, 0).ok());
+}
+
 TEST_F(BadInputTest, MessageOverTheLimit) {
   v1::PointBatch batch = Batch(1, 1);
   batch.mutable_columns()->set_payloads(0, std::string(65 << 20, ' '));
@@ -805,6 +961,10 @@ TEST_F(BadInputTest, FieldsOfASearchBatch) {
                 "quality.ef", "16384");
   ExpectRefused(refused([](auto* r) { r->set_vector("nope"); }), "vector",
                 "nope");
+  ExpectRefused(refused([](auto* r) { r->set_score_threshold(NAN); }),
+                "score_threshold", "give a finite number");
+  ExpectRefused(refused([](auto* r) { r->set_offset(16'375); }), "offset",
+                "at most 16384");
   ExpectRefused(refused([](auto* r) {
                   r->mutable_queries()->set_data(
                       std::string(4'097 * 4 * sizeof(float), '\0'));

@@ -44,15 +44,15 @@ std::string Convert(const std::string& data, ElementType wire, size_t dim,
                     ElementType stored, Metric metric = Metric::kL2) {
   CollectionSchema schema;
   schema.vectors.push_back({.dim = dim, .metric = metric, .type = stored});
-  v1::Query query;
-  auto* retrieve = query.mutable_retrieve();
+  v1::SearchRequest request;
+  auto* retrieve = request.mutable_query()->mutable_retrieve();
   retrieve->set_k(1);
   retrieve->mutable_query()->set_data(data);
   retrieve->mutable_query()->set_type(static_cast<v1::ElementType>(wire));
   FieldViolations violations;
-  const std::optional<Query> parsed =
-      ParseQuery(query, schema, Limits(), "query", &violations);
-  if (!parsed.has_value()) return std::string(violations.ToStatus().message());
+  const absl::StatusOr<Query> parsed =
+      ParseQuery(request, schema, Limits(), nullptr, &violations);
+  if (!parsed.ok()) return std::string(parsed.status().message());
   return std::get<RetrieveStage>(parsed->stage).query;
 }
 

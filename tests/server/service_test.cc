@@ -461,6 +461,165 @@ TEST_F(ServiceTest, RerankScoresByAnotherVectorAndDropsPointsWithoutIt) {
   EXPECT_THAT(reply.result().scores(), ElementsAre(0, 16));
 }
 
+TEST_F(ServiceTest, AScoreThresholdCutsResultsOff) {
+  // "l2" is (id, 0, 0, 0); "cos" gets an angle, the steeper the larger the id.
+  v1::PointBatch batch = Batch(1, 20);
+  auto* cos = batch.mutable_columns()->add_vectors();
+  cos->set_name("cos");
+  cos->set_dim(4);
+  for (int i = 1; i <= 20; ++i) {
+    const float vector[4] = {1, static_cast<float>(i), 0, 0};
+    cos->mutable_data()->append(reinterpret_cast<const char*>(vector), 16);
+  }
+  Upsert(batch);
+  v1::SearchRequest request = NearestTo(10, 20);
+  auto* retrieve = request.mutable_query()->mutable_retrieve();
+  retrieve->set_score_threshold(4);  // squared distances
+  EXPECT_THAT(Search(request).result().ids().numbers(),
+              ElementsAre(10, 9, 11, 8, 12));
+  retrieve->set_k(2);
+  EXPECT_THAT(Search(request).result().ids().numbers(), ElementsAre(10, 9));
+  retrieve->set_score_threshold(-1);
+  EXPECT_EQ(Search(request).result().ids().numbers_size(), 0);
+  // A score that was returned keeps its own hit, and none behind it.
+  retrieve->set_k(20);
+  retrieve->clear_score_threshold();
+  retrieve->set_vector("cos");
+  const v1::SearchResponse all = Search(request);
+  ASSERT_EQ(all.result().scores_size(), 20);
+  for (int i = 0; i < 20; ++i) {
+    retrieve->set_score_threshold(all.result().scores(i));
+    EXPECT_EQ(Search(request).result().scores_size(), i + 1);
+  }
+  v1::SearchBatchRequest many;
+  many.set_collection("points");
+  many.set_vector("l2");
+  many.set_k(10);
+  many.mutable_queries()->set_dim(4);
+  const float queries[8] = {1, 0, 0, 0, 5, 0, 0, 0};
+  many.mutable_queries()->set_data(queries, sizeof(queries));
+  many.set_score_threshold(1);
+  v1::SearchBatchResponse found;
+  Call call;
+  ASSERT_TRUE(search_->SearchBatch(&call, many, &found).ok());
+  EXPECT_THAT(found.results(0).ids().numbers(), ElementsAre(1, 2));
+  EXPECT_THAT(found.results(1).ids().numbers(), ElementsAre(5, 4, 6));
+}
+
+TEST_F(ServiceTest, PagesOfAResultAreItsParts) {
+  Upsert(Batch(1, 25));
+  v1::SearchRequest request = NearestTo(0, 10);
+  std::vector<uint64_t> ids;
+  for (const uint32_t offset : {0, 10, 20, 30}) {
+    request.set_offset(offset);
+    const v1::SearchResponse page = Search(request);
+    EXPECT_EQ(page.result().ids().numbers_size(), offset == 20   ? 5
+                                                  : offset == 30 ? 0
+                                                                 : 10);
+    for (const uint64_t id : page.result().ids().numbers()) ids.push_back(id);
+  }
+  ASSERT_EQ(ids.size(), 25u);
+  for (uint64_t i = 0; i < 25; ++i) EXPECT_EQ(ids[i], i + 1);
+  v1::SearchBatchRequest many;
+  many.set_collection("points");
+  many.set_vector("l2");
+  many.set_k(2);
+  many.set_offset(3);
+  many.mutable_queries()->set_dim(4);
+  const float queries[8] = {0, 0, 0, 0, 26, 0, 0, 0};
+  many.mutable_queries()->set_data(queries, sizeof(queries));
+  v1::SearchBatchResponse found;
+  Call call;
+  ASSERT_TRUE(search_->SearchBatch(&call, many, &found).ok());
+  EXPECT_THAT(found.results(0).ids().numbers(), ElementsAre(4, 5));
+  EXPECT_THAT(found.results(1).ids().numbers(), ElementsAre(22, 21));
+}
+
+TEST_F(ServiceTest, GroupsHoldTheirHitsOneAfterTheOther) {
+  v1::PointBatch batch = Batch(1, 8);
+  for (const char* payload :
+       {R"({"g": "a"})", R"({"g": 7})", R"({"g": ["a", 7.0]})",
+        R"({"g": true})", "{}", R"({"g": "a"})", R"({"g": 1.5})",
+        R"({"g": "b"})"}) {
+    batch.mutable_columns()->add_payloads(payload);
+  }
+  Upsert(batch);
+  v1::SearchRequest request = NearestTo(0, 0);
+  request.mutable_group_by()->set_path("g");
+  request.mutable_group_by()->set_group_size(2);
+  request.mutable_group_by()->set_num_groups(3);
+  const v1::SearchResult found = Search(request).result();
+  EXPECT_THAT(found.ids().numbers(), ElementsAre(1, 3, 2, 3, 4));
+  EXPECT_THAT(found.scores(), ElementsAre(1, 9, 4, 9, 16));
+  ASSERT_EQ(found.groups_size(), 3);
+  EXPECT_EQ(found.groups(0).value().string_value(), "a");
+  EXPECT_EQ(found.groups(0).num_hits(), 2u);
+  EXPECT_EQ(found.groups(1).value().int_value(), 7);
+  EXPECT_EQ(found.groups(1).num_hits(), 2u);
+  EXPECT_TRUE(found.groups(2).value().bool_value());
+  EXPECT_EQ(found.groups(2).num_hits(), 1u);
+  request.mutable_select()->set_form(v1::REPLY_FORM_ROWS);
+  EXPECT_EQ(Search(request).result().hits_size(), 5);
+  EXPECT_EQ(Search(request).result().groups_size(), 3);
+}
+
+TEST_F(ServiceTest, RecommendsWhatIsLikeItsExamples) {
+  v1::PointBatch batch = Batch(1, 100);
+  auto* bytes = batch.mutable_columns()->add_vectors();
+  bytes->set_name("bytes");
+  bytes->set_dim(4);
+  bytes->set_type(v1::ELEMENT_TYPE_UINT8);
+  for (int i = 1; i <= 100; ++i) {
+    bytes->mutable_data()->append(std::string("\0\0\0", 3) +
+                                  static_cast<char>(i));
+  }
+  Upsert(batch);
+  v1::SearchRequest request = NearestTo(0, 3);
+  auto* retrieve = request.mutable_query()->mutable_retrieve();
+  retrieve->clear_query();
+  auto* recommend = retrieve->mutable_recommend();
+  recommend->add_positive()->mutable_id()->set_number(20);
+  auto* vector = recommend->add_positive()->mutable_vector();
+  for (const float value : {21.f, 0.f, 0.f, 0.f}) vector->add_values(value);
+  // Near 20.5, without the example by its id.
+  EXPECT_THAT(Search(request).result().ids().numbers(),
+              ElementsAre(21, 19, 22));
+  // 2 * 20.5 - 30 = 11.
+  recommend->add_negative()->mutable_id()->set_number(30);
+  EXPECT_THAT(Search(request).result().ids().numbers(),
+              ElementsAre(11, 10, 12));
+  // Not found, wherever it comes in.
+  recommend->clear_positive();
+  recommend->add_positive()->mutable_id()->set_number(30);
+  EXPECT_THAT(Search(request).result().ids().numbers(),
+              ElementsAre(29, 31, 28));
+  // Rounded, and not below 0: 2 * 5 - 40.
+  retrieve->set_vector("bytes");
+  recommend->mutable_positive(0)->mutable_id()->set_number(5);
+  recommend->mutable_negative(0)->mutable_id()->set_number(40);
+  EXPECT_THAT(Search(request).result().scores(), ElementsAre(1, 4, 9));
+}
+
+TEST_F(ServiceTest, MmrChoosesHitsThatDiffer) {
+  Upsert(Batch(1, 100));
+  v1::SearchRequest request = NearestTo(1, 9);  // 1 to 9
+  v1::Query input = request.query();
+  auto* rerank = request.mutable_query()->mutable_rerank();
+  rerank->set_vector("l2");
+  rerank->set_k(3);
+  *rerank->mutable_query() = input.retrieve().query();
+  rerank->mutable_input()->Swap(&input);
+  rerank->mutable_mmr()->set_lambda(0);  // apart from one another alone
+  EXPECT_THAT(Search(request).result().ids().numbers(), ElementsAre(1, 9, 5));
+  EXPECT_THAT(Search(request).result().scores(), ElementsAre(0, 64, 16));
+  rerank->mutable_mmr()->set_candidates(5);
+  EXPECT_THAT(Search(request).result().ids().numbers(), ElementsAre(1, 5, 3));
+  rerank->mutable_mmr()->set_lambda(1);
+  EXPECT_THAT(Search(request).result().ids().numbers(), ElementsAre(1, 2, 3));
+  rerank->set_k(100);
+  EXPECT_EQ(Search(request).result().ids().numbers_size(), 5);
+}
+
 TEST_F(ServiceTest, UuidsTravelAsOneColumn) {
   const std::string a = "0123456789abcdef", b = "fedcba9876543210";
   v1::PointBatch batch = Batch(1, 2);
