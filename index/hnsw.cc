@@ -26,6 +26,9 @@ constexpr double kDistancesPerEf = 12;
 // How much more a walk pays for each distance than a scan of the accepted rows,
 // which reads them in the order of memory and keeps no pool.
 constexpr double kWalkedPerScanned = 2;
+// A walk that took so many times what a filter independent of the query would
+// is among rows that do not pass.
+constexpr double kMaxOverExpected = 4;
 // Accepted rows that are estimated at a time.
 constexpr size_t kScanRows = 512;
 
@@ -49,6 +52,16 @@ class ExpansionGate {
   absl::Status status_;
   uint64_t expanded_ = 0;
 };
+
+// Distances after which a filtered walk is given up for a scan.
+size_t MaxDistances(size_t ef, size_t num_accepted, size_t num_rows) {
+  const double expected =
+      kDistancesPerEf * static_cast<double>(ef) *
+      static_cast<double>(num_rows) /
+      static_cast<double>(std::max<size_t>(num_accepted, 1));
+  return std::min(num_accepted,
+                  static_cast<size_t>(kMaxOverExpected * expected));
+}
 
 }  // namespace
 
@@ -181,7 +194,9 @@ absl::Status HnswIndex::Walk(const void* query, const SearchParams& params,
   const CodedRows& codes = state_->codes;
   const size_t ef = std::min(std::max(params.ef, params.k), vectors_.num_rows);
   const size_t max_distances =
-      params.force == ForcedPlan::kIndex ? SIZE_MAX : num_accepted;
+      params.force == ForcedPlan::kIndex
+          ? SIZE_MAX
+          : MaxDistances(ef, num_accepted, vectors_.num_rows);
   const ScratchPool<HnswScratch>::Lease lease(&state_->scratches);
   HnswScratch& scratch = *lease.get();
   scratch.Reserve(level0.num_nodes, level0.stride);

@@ -37,6 +37,11 @@ struct SearchParams {
   // the nearest centroid's distance to the mean of all; ef is then how many
   // these are on average. Crowded queries read more lists, lonely ones fewer.
   float reach = 0;
+  // Of lists, with a filter that is independent of the query: ef and reach for
+  // as many neighbours as its k nearest accepted ones are among, where ef and
+  // reach are those for k. 0: they are the same.
+  size_t filtered_ef = 0;
+  float filtered_reach = 0;
   ForcedPlan force = ForcedPlan::kNone;
 };
 

@@ -172,31 +172,42 @@ void PackCodeBlocks(const CodeLayout& layout, const uint8_t* records,
   }
 }
 
-// Where few rows pass, reading just those is cheaper, and exact.
-bool IvfIndex::ScanIsCheaper(size_t accepted, size_t probes,
-                             size_t depth) const {
-  const double rows =
-      static_cast<double>(probes) * state_->vectors.num_rows / num_lists();
-  if (state_->codec == nullptr) return accepted <= rows;
-  // Nanoseconds of a vector, of a line of it: measured like those of cost().
+// What a filtered search pays, in nanoseconds.
+struct IvfIndex::FilterCost {
+  double scan = 0;  // of the accepted rows' vectors
+  double fixed = 0;
+  double per_list = 0;
+};
+
+IvfIndex::FilterCost IvfIndex::CostOfFilter(size_t accepted,
+                                            size_t depth) const {
+  const VectorSetView& vectors = state_->vectors;
+  // Of a vector, of a line of it: measured like those of cost().
   constexpr double kVector = 15, kLine = 1.7;
-  const double lines = static_cast<double>(state_->vectors.stride_bytes) /
-                       SearchCost::kLineBytes;
+  const double vector_cost =
+      kVector + kLine * static_cast<double>(vectors.stride_bytes) /
+                    SearchCost::kLineBytes;
+  const double rows_per_list =
+      static_cast<double>(vectors.num_rows) / static_cast<double>(num_lists());
+  const double share =
+      static_cast<double>(accepted) / static_cast<double>(vectors.num_rows);
+  const SearchCost cost = this->cost();
+  FilterCost out;
+  out.scan = static_cast<double>(accepted) * vector_cost;
+  out.fixed = cost.fixed;
+  if (state_->codec == nullptr) {
+    out.per_list = kList + rows_per_list * share * vector_cost;
+    return out;
+  }
+  out.fixed += cost.per_rerank * static_cast<double>(depth);
   // Blocks of sixteen without an accepted row are passed over, and where one
   // stands alone its first line is waited for.
   constexpr double kLoneBlock = 80;
-  const double share = static_cast<double>(accepted) /
-                       static_cast<double>(state_->vectors.num_rows);
   const double read = 1 - std::pow(1 - share, kCodeBlockRows);
-  const SearchCost cost = this->cost();
-  const double per_list = kList + read * (cost.per_ef - kList) +
-                          read * (1 - read) * kLoneBlock *
-                              static_cast<double>(state_->vectors.num_rows) /
-                              static_cast<double>(num_lists() * kCodeBlockRows);
-  return accepted <= depth ||
-         static_cast<double>(accepted) * (kVector + kLine * lines) <=
-             cost.fixed + per_list * static_cast<double>(probes) +
-                 cost.per_rerank * static_cast<double>(depth);
+  out.per_list = kList + read * (cost.per_ef - kList) +
+                 read * (1 - read) * kLoneBlock * rows_per_list /
+                     static_cast<double>(kCodeBlockRows);
+  return out;
 }
 
 absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
@@ -209,10 +220,14 @@ absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
   const size_t depth =
       std::max(params.k, params.rerank > 0 ? params.rerank
                                            : kDefaultRerankFactor * params.k);
-  const bool scan = params.force == ForcedPlan::kNone
-                        ? ScanIsCheaper(accepted, probes, depth)
-                        : params.force == ForcedPlan::kScan;
-  if (n == 0 || scan) {
+  if (n == 0) return absl::OkStatus();
+  const FilterCost cost = CostOfFilter(accepted, depth);
+  const auto lists = static_cast<double>(std::max(probes, params.filtered_ef));
+  const bool scan =
+      params.force == ForcedPlan::kNone
+          ? accepted <= depth || cost.scan <= cost.fixed + cost.per_list * lists
+          : params.force == ForcedPlan::kScan;
+  if (scan) {
     return FlatIndex(state_->vectors, state_->metric)
         .Search(query, params, filter, stop, out, stats);
   }
@@ -221,17 +236,38 @@ absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
   IvfCollector collector(*state_, query, filter, stop, depth, &scratch, out);
   absl::Status status = collector.Start();
   const size_t enough = std::min(params.k, accepted);
-  size_t goal = probes;
-  if (status.ok() && params.reach > 0) {
-    goal = collector.ListsWithin(params.reach, probes);
-  }
-  while (status.ok()) {
-    status = collector.ReadUpTo(goal);
-    if (collector.num_found() >= enough ||
-        collector.num_read() == num_lists()) {
-      break;
+  const auto lists_of = [&](size_t ef, float reach) {
+    return reach > 0 ? collector.ListsWithin(reach, ef) : ef;
+  };
+  if (status.ok() && filter.allowed != nullptr && params.filtered_ef > 0) {
+    status = collector.ReadFiltered(
+        lists_of(probes, params.reach),
+        lists_of(params.filtered_ef, params.filtered_reach),
+        static_cast<double>(accepted) / static_cast<double>(n), enough,
+        params.force == ForcedPlan::kIndex
+            ? num_lists()
+            : static_cast<size_t>(cost.scan / cost.per_list));
+    if (status.ok() && !collector.is_done()) {
+      // So much reading costs what the scan does, which finds all of them.
+      out->TakeSorted();
+      status = FlatIndex(state_->vectors, state_->metric)
+                   .Search(query, params, filter, stop, out, stats);
+      if (stats != nullptr) {
+        stats->distance_computations += collector.work().distance_computations;
+        stats->expanded_nodes += collector.work().expanded_nodes;
+      }
+      return status;
     }
-    goal = 2 * collector.num_read();
+  } else if (status.ok()) {
+    size_t goal = lists_of(probes, params.reach);
+    while (status.ok()) {
+      status = collector.ReadUpTo(goal);
+      if (collector.num_found() >= enough ||
+          collector.num_read() == num_lists()) {
+        break;
+      }
+      goal = 2 * collector.num_read();
+    }
   }
   SearchStats work = collector.work();
   if (state_->codec != nullptr) {

@@ -91,7 +91,8 @@ class IvfIndex final : public ApproximateIndex {
 
  private:
   explicit IvfIndex(std::unique_ptr<IvfState> state);
-  bool ScanIsCheaper(size_t accepted, size_t probes, size_t depth) const;
+  struct FilterCost;
+  FilterCost CostOfFilter(size_t accepted, size_t depth) const;
 
   const std::unique_ptr<IvfState> state_;
 };

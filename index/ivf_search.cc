@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -24,6 +26,9 @@ namespace {
 constexpr size_t kScanRows = 256;
 // Fewer candidates are not worth a selection.
 constexpr size_t kMinTrim = 32;
+// A filter may ask for so many times the rows that pass of one that is
+// independent of the query.
+constexpr double kMostScarcity = 64;
 
 }  // namespace
 
@@ -84,9 +89,45 @@ absl::Status IvfCollector::ReadUpTo(size_t probes) {
   return absl::OkStatus();
 }
 
+absl::Status IvfCollector::ReadFiltered(size_t lists, size_t filtered,
+                                        double share, size_t enough,
+                                        size_t max_lists) {
+  const double rows_per_list = static_cast<double>(state_.vectors.num_rows) /
+                               static_cast<double>(state_.num_lists());
+  const double power =
+      share < 1 ? std::log(static_cast<double>(std::max(filtered, lists)) /
+                           static_cast<double>(lists)) /
+                      std::log(1 / share)
+                : 0;
+  const double quota = static_cast<double>(filtered) * rows_per_list * share;
+  const size_t step = std::max<size_t>(1, lists / 4);
+  VICINAL_RETURN_IF_ERROR(ReadUpTo(lists));
+  while (num_read_ < state_.num_lists()) {
+    const auto accepted = static_cast<double>(num_accepted_);
+    // Among rows that do not pass the lists' order says less.
+    const double scarcity = std::clamp(
+        std::pow(share * static_cast<double>(num_rows_read_) / accepted, 2.0),
+        1.0, kMostScarcity);
+    if (num_found_ >= enough && accepted >= scarcity * quota &&
+        static_cast<double>(num_read_) >=
+            static_cast<double>(lists) *
+                std::pow(static_cast<double>(num_rows_read_) / accepted,
+                         power)) {
+      break;
+    }
+    if (num_read_ >= max_lists) {
+      is_done_ = false;
+      break;
+    }
+    VICINAL_RETURN_IF_ERROR(ReadUpTo(num_read_ + step));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status IvfCollector::ReadList(const Neighbor& list) {
   const size_t begin = state_.offsets[list.row];
   const size_t end = state_.offsets[list.row + 1];
+  num_rows_read_ += end - begin;
   if (state_.codec == nullptr) {
     VectorSetView rows = state_.vectors;
     rows.data = rows.row(begin);
@@ -95,6 +136,7 @@ absl::Status IvfCollector::ReadList(const Neighbor& list) {
         ScanBlock(rows, static_cast<RowId>(begin), state_.metric, query_,
                   filter_, StopCondition(), out_, &work_);
     num_found_ = out_->size();
+    num_accepted_ = work_.distance_computations - state_.num_lists();
     return status;
   }
   float distance = state_.centroid_ops->one(
@@ -147,7 +189,7 @@ void IvfCollector::ScanCodes(const CodeQuery& query, size_t begin, size_t end) {
   }
 }
 
-size_t IvfCollector::NextRun(size_t* first, size_t end) const {
+size_t IvfCollector::NextRun(size_t* first, size_t end) {
   const Bitmap* allowed = filter_.allowed;
   if (allowed == nullptr) return std::min(kScanRows, end - *first);
   static_assert(kCodeBlockRows == 16);
@@ -155,9 +197,11 @@ size_t IvfCollector::NextRun(size_t* first, size_t end) const {
     *first += kCodeBlockRows;
   }
   if (*first >= end) return 0;
-  size_t last = *first + kCodeBlockRows;
-  while (last < end && last < *first + kScanRows &&
-         allowed->Sixteen(last) != 0) {
+  size_t last = *first;
+  while (last < end && last < *first + kScanRows) {
+    const uint16_t accepted = allowed->Sixteen(last);
+    if (accepted == 0) break;
+    num_accepted_ += std::popcount(accepted);
     last += kCodeBlockRows;
   }
   return std::min(last, end) - *first;

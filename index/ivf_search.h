@@ -90,6 +90,15 @@ class IvfCollector {
   std::span<const float> centroid_distances() const {
     return scratch_.distances;
   }
+  // Reads lists for a filter until what is wanted of it can be expected to be
+  // found. `lists` are read where all rows pass, `filtered` where the share
+  // that passes is that of all rows; in between, and beyond, by a power of the
+  // share that passed of what was read. So lists near the query that have
+  // nothing to offer are passed, and where all of them do, few are read.
+  // Given up after max_lists: is_done() is then false.
+  absl::Status ReadFiltered(size_t lists, size_t filtered, double share,
+                            size_t enough, size_t max_lists);
+  bool is_done() const { return is_done_; }
   size_t num_read() const { return num_read_; }
   size_t num_found() const { return num_found_; }
   // The best `depth` candidates, in no order.
@@ -101,7 +110,7 @@ class IvfCollector {
   void ScanCodes(const CodeQuery& query, size_t begin, size_t end);
   // Moves *first to the next block before `end` that has an accepted row, and
   // returns how many rows follow in blocks that do; 0: there is none.
-  size_t NextRun(size_t* first, size_t end) const;
+  size_t NextRun(size_t* first, size_t end);
 
   const IvfState& state_;
   const void* const query_;
@@ -116,6 +125,9 @@ class IvfCollector {
   size_t num_read_ = 0;
   size_t num_sorted_ = 0;
   size_t num_found_ = 0;
+  bool is_done_ = true;
+  size_t num_rows_read_ = 0;
+  size_t num_accepted_ = 0;  // of them, but for what was deleted
   SearchStats work_;
 };
 

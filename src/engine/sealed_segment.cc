@@ -440,8 +440,8 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
           ParamsForRecall(*field.calibration.load(std::memory_order_acquire),
                           std::max(deep, query.k), query.recall_target);
       if (field.has_lists) {
-        params.ef = deeper.ef;
-        params.reach = deeper.reach;
+        params.filtered_ef = deeper.ef;
+        params.filtered_reach = deeper.reach;
       } else {
         // Its pool holds only those that pass.
         const auto passing = static_cast<size_t>(
