@@ -65,6 +65,8 @@ struct SearchOptions {
   v1::Filter filter;   // in either form; blank: all points
   // Only hits with this score or a better one; see Retrieve.
   std::optional<float> score_threshold;
+  v1::ForcedPlan plan = v1::FORCED_PLAN_UNSPECIFIED;  // of single searches
+  bool explain = false;                               // the same
   bool with_payload = false;
   bool with_vectors = false;
 };

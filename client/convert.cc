@@ -61,7 +61,9 @@ v1::SearchRequest MakeSearchRequest(absl::string_view collection,
   if (options.score_threshold.has_value()) {
     retrieve->set_score_threshold(*options.score_threshold);
   }
+  retrieve->set_plan(options.plan);
   request.set_offset(options.offset);
+  request.set_explain(options.explain);
   SetSelect(options, &request);
   return request;
 }

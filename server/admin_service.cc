@@ -23,7 +23,7 @@ constexpr const char* kFeatures[] = {
     "collection.memory",   "collection.estimate", "upsert.condition",
     "payload.update",      "query.threshold",     "query.offset",
     "query.group_by",      "query.recommend",     "query.rerank.mmr",
-    "payload.index"};
+    "payload.index",       "query.explain"};
 
 // How often a waiting call looks whether its client is still there.
 constexpr std::chrono::milliseconds kWaitSlice(100);

@@ -198,6 +198,13 @@ std::optional<Query> ParseStage(const v1::Query& query, const std::string& path,
       stage.vector_name = in.vector();
       stage.k = ParseStageK(in.k(), at + ".k", depth, *scope);
       ParseQuality(in.quality(), limits, at + ".quality", violations, &stage);
+      if (v1::ForcedPlan_IsValid(in.plan())) {
+        stage.force = static_cast<ForcedPlan>(in.plan());
+      } else {
+        violations->Add(at + ".plan",
+                        absl::StrCat("is ", in.plan(),
+                                     "; give one of vicinal.v1.ForcedPlan"));
+      }
       const auto f =
           FindVector(in.vector(), schema, at + ".vector", violations);
       if (!f.has_value()) return std::nullopt;

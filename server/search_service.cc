@@ -10,10 +10,12 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "google/protobuf/duration.pb.h"
 #include "server/convert.h"
 #include "server/convert_query.h"
 #include "server/errors.h"
 #include "src/base/status_macros.h"
+#include "src/engine/row_filter.h"
 
 namespace vicinal {
 namespace {
@@ -119,14 +121,52 @@ absl::Status FillGroups(const std::vector<HitGroup>& groups,
   return absl::OkStatus();
 }
 
+google::protobuf::Duration ToDuration(int64_t nanos) {
+  google::protobuf::Duration out;
+  out.set_seconds(nanos / 1'000'000'000);
+  out.set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
+  return out;
+}
+
+// What filters of the query's stages had to read payloads for.
+void AddWarnings(const Query& query, const CollectionSchema& schema,
+                 v1::SearchProfile* out) {
+  if (const auto* fuse = std::get_if<FuseStage>(&query.stage)) {
+    for (const Query& input : fuse->inputs) AddWarnings(input, schema, out);
+  } else if (const auto* rerank = std::get_if<RerankStage>(&query.stage)) {
+    AddWarnings(*rerank->input, schema, out);
+  } else if (const auto& filter = std::get<RetrieveStage>(query.stage).filter) {
+    for (const std::string& path : UnindexedPaths(*filter, schema)) {
+      out->add_warnings(absl::StrCat("The filter reads payloads: field \"",
+                                     path, "\" has no payload index."));
+    }
+  }
+}
+
+void FillExplanation(const SearchResult& result, v1::SearchProfile* out) {
+  for (const SegmentExplanation& in : result.explanation) {
+    v1::SegmentProfile* to = out->add_segments();
+    to->set_vector(in.vector_name);
+    to->set_segment(in.number);
+    to->set_num_rows(in.num_rows);
+    to->set_num_accepted(in.num_accepted);
+    to->set_plan(static_cast<v1::SearchPlan>(in.plan));
+    to->set_expanded_nodes(in.expanded_nodes);
+    to->set_distance_computations(in.distance_computations);
+    to->set_num_payloads_read(in.num_payloads_read);
+    *to->mutable_filter_time() =
+        ToDuration(static_cast<int64_t>(1e3 * in.filter_micros));
+    *to->mutable_search_time() =
+        ToDuration(static_cast<int64_t>(1e3 * in.search_micros));
+  }
+}
+
 void FillProfile(SteadyClock::time_point start, const SearchStats& stats,
                  v1::SearchProfile* out) {
-  const int64_t nanos = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                            SteadyClock::now() - start)
-                            .count();
-  out->mutable_elapsed()->set_seconds(nanos / 1'000'000'000);
-  out->mutable_elapsed()->set_nanos(
-      static_cast<int32_t>(nanos % 1'000'000'000));
+  *out->mutable_elapsed() =
+      ToDuration(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                     SteadyClock::now() - start)
+                     .count());
   out->set_distance_computations(stats.distance_computations);
   out->set_expanded_nodes(stats.expanded_nodes);
 }
@@ -151,6 +191,7 @@ absl::Status SearchServiceImpl::DoSearch(grpc::ServerContextBase* context,
       Query query,
       ParseQuery(request, collection.schema(),
                  state_.database->options().limits, read, &violations));
+  query.explain = request.explain();
   std::vector<Query> queries;
   queries.push_back(std::move(query));
   VICINAL_ASSIGN_OR_RETURN(const std::vector<SearchResult> results,
@@ -164,6 +205,10 @@ absl::Status SearchServiceImpl::DoSearch(grpc::ServerContextBase* context,
   reply->mutable_snapshot()->set_collection_uuid(collection.schema().uuid);
   reply->mutable_snapshot()->set_sequence(results[0].sequence);
   FillProfile(start, results[0].stats, reply->mutable_profile());
+  if (request.explain()) {
+    FillExplanation(results[0], reply->mutable_profile());
+    AddWarnings(queries[0], collection.schema(), reply->mutable_profile());
+  }
   return absl::OkStatus();
 }
 

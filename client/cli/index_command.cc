@@ -126,8 +126,8 @@ std::string FormatPayloadIndexes(const v1::Collection& collection) {
   Table table({{"payload field"},
                {"type"},
                {"state"},
-               {"indexed", Align::kRight},
-               {"file", Align::kRight}});
+               {"indexed", Table::Align::kRight},
+               {"file", Table::Align::kRight}});
   for (const v1::PayloadIndex& index : collection.payload_indexes()) {
     table.AddRow({index.path(), PayloadTypeName(index.type()),
                   index.ready() ? "ready" : "being built",

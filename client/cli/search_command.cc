@@ -21,6 +21,7 @@
 #include "client/formats/elements.h"
 #include "client/formats/json_scanner.h"
 #include "client/formats/vector_reader.h"
+#include "google/protobuf/duration.pb.h"
 #include "src/base/point_id.h"
 #include "src/base/status_macros.h"
 #include "src/base/types.h"
@@ -42,8 +43,74 @@ struct Options {
   uint32_t ef = 0;
   uint32_t nprobe = 0;
   double recall = 0;
+  std::string plan;
   bool json = false;
 };
+
+std::string PlanName(v1::SearchPlan plan) {
+  switch (plan) {
+    case v1::SEARCH_PLAN_SCAN:
+      return "scan";
+    case v1::SEARCH_PLAN_CODES:
+      return "codes";
+    case v1::SEARCH_PLAN_LISTS:
+      return "lists";
+    case v1::SEARCH_PLAN_GRAPH:
+      return "graph";
+    case v1::SEARCH_PLAN_GRAPH_THEN_SCAN:
+      return "graph, then scan";
+    default:
+      return "nothing to do";
+  }
+}
+
+double Micros(const google::protobuf::Duration& duration) {
+  return static_cast<double>(duration.seconds()) * 1e6 +
+         static_cast<double>(duration.nanos()) / 1e3;
+}
+
+void PrintExplanation(const v1::SearchProfile& profile) {
+  Table table({{"segment"},
+               {"rows", Table::Align::kRight},
+               {"accepted", Table::Align::kRight},
+               {"plan"},
+               {"expanded", Table::Align::kRight},
+               {"distances", Table::Align::kRight},
+               {"payloads read", Table::Align::kRight},
+               {"filter us", Table::Align::kRight},
+               {"search us", Table::Align::kRight}});
+  for (const v1::SegmentProfile& segment : profile.segments()) {
+    table.AddRow(
+        {segment.segment() == 0 ? "-" : absl::StrCat(segment.segment()),
+         WithCommas(segment.num_rows()), WithCommas(segment.num_accepted()),
+         PlanName(segment.plan()), WithCommas(segment.expanded_nodes()),
+         WithCommas(segment.distance_computations()),
+         WithCommas(segment.num_payloads_read()),
+         absl::StrFormat("%.1f", Micros(segment.filter_time())),
+         absl::StrFormat("%.1f", Micros(segment.search_time()))});
+  }
+  absl::PrintF("\n%s", table.Format());
+  for (const std::string& warning : profile.warnings()) {
+    absl::PrintF("%s\n", warning);
+  }
+}
+
+nlohmann::ordered_json ExplanationJson(const v1::SearchProfile& profile) {
+  nlohmann::ordered_json out = nlohmann::ordered_json::array();
+  for (const v1::SegmentProfile& segment : profile.segments()) {
+    out.push_back({{"vector", segment.vector()},
+                   {"segment", segment.segment()},
+                   {"num_rows", segment.num_rows()},
+                   {"num_accepted", segment.num_accepted()},
+                   {"plan", PlanName(segment.plan())},
+                   {"expanded_nodes", segment.expanded_nodes()},
+                   {"distance_computations", segment.distance_computations()},
+                   {"num_payloads_read", segment.num_payloads_read()},
+                   {"filter_us", Micros(segment.filter_time())},
+                   {"search_us", Micros(segment.search_time())}});
+  }
+  return out;
+}
 
 absl::StatusOr<std::vector<float>> ParseLiteral(const std::string& text) {
   const std::string array =
@@ -176,6 +243,10 @@ int Print(const v1::SearchResponse& response, const Options& options) {
       if (options.search.with_vectors) hit["vectors"] = Vectors(result, i);
       out["hits"].push_back(std::move(hit));
     }
+    if (options.search.explain) {
+      out["segments"] = ExplanationJson(response.profile());
+      out["warnings"] = response.profile().warnings();
+    }
     absl::PrintF("%s\n", JsonText(out, 2));
     return kOk;
   }
@@ -197,6 +268,7 @@ int Print(const v1::SearchResponse& response, const Options& options) {
   absl::PrintF("%s%d hits, %s, %.2f ms in the server\n", table.Format(),
                ids->size(), result.exact() ? "exact" : "approximate",
                elapsed_ms);
+  if (options.search.explain) PrintExplanation(response.profile());
   return kOk;
 }
 
@@ -208,6 +280,8 @@ int RunSearch(const Globals& globals, Options& options) {
     return ReportUsage(absl::InvalidArgumentError(
         "Say what to look for: one of --id, --vector and --file with --row."));
   }
+  if (options.plan == "scan") options.search.plan = v1::FORCED_PLAN_SCAN;
+  if (options.plan == "index") options.search.plan = v1::FORCED_PLAN_INDEX;
   if (options.ef > 0) options.search.ef = options.ef;
   if (options.nprobe > 0) options.search.nprobe = options.nprobe;
   if (options.recall > 0) options.search.recall_target = options.recall;
@@ -288,6 +362,13 @@ void AddSearchCommand(CLI::App& app, Globals& globals) {
       "--score-threshold", options->search.score_threshold,
       "Only hits that score so or better: at most so for l2, else at least");
   AddFilterOptions(*command, options->filter);
+  command->add_flag("--explain", options->search.explain,
+                    "Print what was done in which segment");
+  command
+      ->add_option("--plan", options->plan,
+                   "scan (all that the filter accepts) or index, whatever it "
+                   "costs; default: the server's choice")
+      ->check(CLI::IsMember({"scan", "index"}));
   command->add_flag("--with-payload", options->search.with_payload,
                     "Print payloads");
   command->add_flag("--with-vectors", options->search.with_vectors,

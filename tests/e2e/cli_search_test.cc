@@ -138,6 +138,15 @@ TEST_F(CliSearchTest, IndexesPayloadFields) {
   EXPECT_EQ(list[0]["ready"], true);
   EXPECT_THAT(Run({"index", "list", "a"}).out, HasSubstr("ready"));
   EXPECT_THAT(Run({"collection", "show", "a"}).out, HasSubstr("price"));
+  const Outcome explained = Run({"search", "a", "--id", "2", "--filter",
+                                 "price >= 7 AND tag = 'x'", "--explain"});
+  EXPECT_EQ(explained.code, 0) << explained.err;
+  EXPECT_THAT(explained.out, AllOf(HasSubstr("scan"),
+                                   HasSubstr("\"tag\" has no payload index")));
+  const auto forced = Json(
+      {"search", "a", "--id", "2", "--plan", "index", "--explain", "--json"});
+  EXPECT_EQ(forced["segments"].size(), 1u);
+  EXPECT_EQ(forced["warnings"].size(), 0u);
   EXPECT_EQ(Run({"index", "require", "a", "on"}).code, 0);
   const Outcome refused = Run({"count", "a", "--filter", "tag = 'x'"});
   EXPECT_EQ(refused.code, 1);

@@ -132,6 +132,51 @@ TEST_F(PayloadIndexServiceTest, FiltersKnowTheTypeAtOnce) {
   EXPECT_TRUE(CountOf("colour = 'red'", &count).ok());
 }
 
+TEST_F(PayloadIndexServiceTest, SearchesSayWhatTheyDid) {
+  CreatePoints();
+  ASSERT_TRUE(CreateIndex("price", v1::PAYLOAD_TYPE_FLOAT64).ok());
+  v1::UpsertRequest upsert;
+  upsert.set_collection("points");
+  *upsert.mutable_points() = Batch(1, 50);
+  v1::UpsertResponse upserted;
+  Call first;
+  ASSERT_TRUE(points_->Upsert(&first, upsert, &upserted).ok());
+
+  v1::SearchRequest request;
+  request.set_collection("points");
+  auto* retrieve = request.mutable_query()->mutable_retrieve();
+  retrieve->set_vector("l2");
+  retrieve->set_k(3);
+  for (int i = 0; i < 4; ++i) retrieve->mutable_query()->add_values(1);
+  retrieve->mutable_filter()->set_text("price IS NULL AND NOT EXISTS(colour)");
+  v1::SearchResponse reply;
+  Call plain;
+  ASSERT_TRUE(search_->Search(&plain, request, &reply).ok());
+  EXPECT_EQ(reply.profile().segments_size(), 0);
+
+  request.set_explain(true);
+  retrieve->set_plan(v1::FORCED_PLAN_SCAN);
+  Call call;
+  ASSERT_TRUE(search_->Search(&call, request, &reply).ok());
+  ASSERT_EQ(reply.profile().segments_size(), 1);
+  const v1::SegmentProfile& segment = reply.profile().segments(0);
+  EXPECT_EQ(segment.vector(), "l2");
+  EXPECT_EQ(segment.segment(), 0u);
+  EXPECT_EQ(segment.num_rows(), 50u);
+  EXPECT_EQ(segment.num_accepted(), 50u);
+  EXPECT_EQ(segment.plan(), v1::SEARCH_PLAN_SCAN);
+  EXPECT_EQ(segment.distance_computations(), 50u);
+  EXPECT_GT(segment.num_payloads_read(), 0u);
+  ASSERT_EQ(reply.profile().warnings_size(), 1);
+  EXPECT_THAT(reply.profile().warnings(0), HasSubstr("colour"));
+
+  retrieve->set_plan(static_cast<v1::ForcedPlan>(7));
+  Call bad;
+  const grpc::Status refused = search_->Search(&bad, request, &reply);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(DetailsOf(refused).fields, ElementsAre("query.retrieve.plan"));
+}
+
 TEST_F(PayloadIndexServiceTest, RefusesWhatIsNoField) {
   CreatePoints();
   const auto fields = [&](const std::string& path, int type) {
