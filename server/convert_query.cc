@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -16,7 +15,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "server/convert.h"
-#include "server/convert_elements.h"
 #include "server/convert_filter.h"
 #include "server/convert_recommend.h"
 #include "server/convert_vector.h"

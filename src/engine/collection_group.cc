@@ -3,43 +3,82 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "src/base/status_macros.h"
 #include "src/engine/collection_impl.h"
 #include "src/engine/hit_grouper.h"
 #include "src/engine/searcher.h"
 #include "src/payload/group_value.h"
+#include "storage/collection_store.h"
 
 namespace vicinal {
 namespace {
 
 // Searches that are repeated because versions that they found were replaced
-// before their payloads were read, while commits come one after the other.
+// before their payloads were read.
 constexpr int kMaxRepetitions = 8;
 
-}  // namespace
+using GroupValues = absl::flat_hash_map<Ordinal, std::vector<GroupValue>>;
 
-absl::StatusOr<bool> CollectionImpl::ReadLatestGroupValues(
-    const std::vector<const Hit*>& hits, const GroupBy& by,
-    GroupValues* values) const {
-  if (hits.empty()) return true;
-  std::vector<Ordinal> ordinals;
-  std::vector<PointId> ids;
-  for (const Hit* hit : hits) {
-    ordinals.push_back(hit->ordinal);
-    ids.push_back(hit->id);
+// Adds the values of those of the hits that have a payload in the snapshot, and
+// takes them out of *hits.
+absl::Status TakeFrom(const StoreSnapshot& snapshot,
+                      const CollectionStore& store, const std::string& path,
+                      const StopCondition& stop, std::vector<const Hit*>* hits,
+                      GroupValues* values) {
+  constexpr size_t kChunk = 256;
+  std::vector<const Hit*> rest;
+  for (size_t begin = 0; begin < hits->size(); begin += kChunk) {
+    VICINAL_RETURN_IF_ERROR(stop.Check());
+    const auto part =
+        std::span(*hits).subspan(begin, std::min(kChunk, hits->size() - begin));
+    std::vector<Ordinal> ordinals;
+    for (const Hit* hit : part) ordinals.push_back(hit->ordinal);
+    VICINAL_ASSIGN_OR_RETURN(const auto payloads,
+                             store.GetPayloads(ordinals, &snapshot));
+    for (size_t i = 0; i < part.size(); ++i) {
+      if (payloads[i].has_value()) {
+        (*values)[ordinals[i]] = GroupValuesOf(*payloads[i], path);
+      } else {
+        rest.push_back(part[i]);
+      }
+    }
   }
-  VICINAL_ASSIGN_OR_RETURN(const auto payloads, store_.GetPayloads(ordinals));
-  VICINAL_ASSIGN_OR_RETURN(const auto entries, store_.LookupIds(ids));
+  *hits = std::move(rest);
+  return absl::OkStatus();
+}
+
+// Adds the values of hits that are not there yet, from snapshots that are older
+// and newer than the search: one has the payload of a version that it found.
+// False: but for those that were written and replaced in between.
+absl::StatusOr<bool> ReadValues(const std::vector<Hit>& hits,
+                                const std::string& path,
+                                const StoreSnapshot& before,
+                                const StoreSnapshot& after,
+                                const CollectionStore& store,
+                                const StopCondition& stop,
+                                GroupValues* values) {
+  std::vector<const Hit*> unknown;
+  for (const Hit& hit : hits) {
+    if (!values->contains(hit.ordinal)) unknown.push_back(&hit);
+  }
+  VICINAL_RETURN_IF_ERROR(
+      TakeFrom(before, store, path, stop, &unknown, values));
+  VICINAL_RETURN_IF_ERROR(TakeFrom(after, store, path, stop, &unknown, values));
+  if (unknown.empty()) return true;
+  std::vector<PointId> ids;
+  for (const Hit* hit : unknown) ids.push_back(hit->id);
+  VICINAL_ASSIGN_OR_RETURN(const auto entries, store.LookupIds(ids, &after));
   bool all_there = true;
-  for (size_t i = 0; i < hits.size(); ++i) {
-    if (payloads[i].has_value()) {
-      (*values)[ordinals[i]] = GroupValuesOf(*payloads[i], by.path);
-    } else if (entries[i].has_value() && entries[i]->ordinal == ordinals[i]) {
-      (*values)[ordinals[i]] = {};  // it has no payload
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (entries[i].has_value() && entries[i]->ordinal == unknown[i]->ordinal) {
+      (*values)[unknown[i]->ordinal] = {};  // it has no payload
     } else {
       all_there = false;
     }
@@ -47,40 +86,7 @@ absl::StatusOr<bool> CollectionImpl::ReadLatestGroupValues(
   return all_there;
 }
 
-absl::StatusOr<bool> CollectionImpl::ReadGroupValues(
-    const std::vector<Hit>& hits, const GroupBy& by,
-    const StoreSnapshot& before, const StopCondition& stop,
-    GroupValues* values) const {
-  constexpr size_t kChunk = 256;
-  bool all_there = true;
-  std::vector<const Hit*> unknown;
-  for (const Hit& hit : hits) {
-    if (!values->contains(hit.ordinal)) unknown.push_back(&hit);
-  }
-  const std::span<const Hit* const> todo(unknown);
-  for (size_t begin = 0; begin < todo.size(); begin += kChunk) {
-    VICINAL_RETURN_IF_ERROR(stop.Check());
-    const size_t n = std::min(kChunk, todo.size() - begin);
-    std::vector<Ordinal> ordinals;
-    for (const Hit* hit : todo.subspan(begin, n)) {
-      ordinals.push_back(hit->ordinal);
-    }
-    VICINAL_ASSIGN_OR_RETURN(const auto payloads,
-                             store_.GetPayloads(ordinals, &before));
-    std::vector<const Hit*> rest;
-    for (size_t i = 0; i < n; ++i) {
-      if (payloads[i].has_value()) {
-        (*values)[ordinals[i]] = GroupValuesOf(*payloads[i], by.path);
-      } else {
-        rest.push_back(todo[begin + i]);
-      }
-    }
-    VICINAL_ASSIGN_OR_RETURN(const bool found,
-                             ReadLatestGroupValues(rest, by, values));
-    all_there = all_there && found;
-  }
-  return all_there;
-}
+}  // namespace
 
 absl::StatusOr<SearchResult> CollectionImpl::SearchGroups(
     const Searcher& searcher, const Query& query, ThreadPool* pool,
@@ -97,9 +103,10 @@ absl::StatusOr<SearchResult> CollectionImpl::SearchGroups(
     VICINAL_ASSIGN_OR_RETURN(SearchResult result, searcher.Run(query, k, pool));
     stats.distance_computations += result.stats.distance_computations;
     stats.expanded_nodes += result.stats.expanded_nodes;
-    VICINAL_ASSIGN_OR_RETURN(
-        const bool all_there,
-        ReadGroupValues(result.hits, by, *before, stop, &values));
+    const std::unique_ptr<StoreSnapshot> after = context_->store->Snapshot();
+    VICINAL_ASSIGN_OR_RETURN(const bool all_there,
+                             ReadValues(result.hits, by.path, *before, *after,
+                                        store_, stop, &values));
     // The new versions are found by the next search.
     if (!all_there && ++num_repetitions <= kMaxRepetitions) continue;
     HitGrouper grouper(by);

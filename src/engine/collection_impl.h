@@ -246,18 +246,6 @@ class CollectionImpl final
                                             const Query& query,
                                             ThreadPool* pool,
                                             const StopCondition& stop) const;
-  // Adds the values of found versions that are not there yet; `before` is
-  // older than the search. False: some were replaced meanwhile and are unknown.
-  using GroupValues = absl::flat_hash_map<Ordinal, std::vector<GroupValue>>;
-  absl::StatusOr<bool> ReadGroupValues(const std::vector<Hit>& hits,
-                                       const GroupBy& by,
-                                       const StoreSnapshot& before,
-                                       const StopCondition& stop,
-                                       GroupValues* values) const;
-  // The same without a snapshot, for versions newer than that.
-  absl::StatusOr<bool> ReadLatestGroupValues(
-      const std::vector<const Hit*>& hits, const GroupBy& by,
-      GroupValues* values) const;
   // Committer's thread: whether the entry's stream frame comes next. False:
   // it is a repetition.
   absl::StatusOr<bool> IsNextFrame(const StreamFrame& frame,

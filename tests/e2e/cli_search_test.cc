@@ -51,6 +51,25 @@ TEST_F(CliSearchTest, FindsAPointByItsIdItsVectorAndItsRow) {
   EXPECT_THAT(table.out, AllOf(HasSubstr("rank  id"), HasSubstr("2 hits, ")));
 }
 
+TEST_F(CliSearchTest, CutsResultsByScoresAndPages) {
+  Import();
+  const auto search = [&](std::vector<std::string> options) {
+    std::vector<std::string> words = {"search",  "a",      "--id", "42",
+                                      "--exact", "--json", "-k"};
+    words.insert(words.end(), options.begin(), options.end());
+    return Json(words)["hits"];
+  };
+  const auto all = search({"5"});
+  ASSERT_EQ(all.size(), 5u);
+  const auto page = search({"2", "--offset", "3"});
+  ASSERT_EQ(page.size(), 2u);
+  EXPECT_EQ(page[0], all[3]);
+  EXPECT_EQ(page[1], all[4]);
+  EXPECT_EQ(search({"5", "--score-threshold", all[2]["score"].dump()}).size(),
+            3u);
+  EXPECT_EQ(search({"5", "--score-threshold", "-1"}).size(), 0u);
+}
+
 TEST_F(CliSearchTest, MeasuresRecallAndLatency) {
   Import();
   const std::string queries =

@@ -537,6 +537,7 @@ TEST_F(ServiceTest, PagesOfAResultAreItsParts) {
 
 TEST_F(ServiceTest, GroupsHoldTheirHitsOneAfterTheOther) {
   v1::PointBatch batch = Batch(1, 8);
+  batch.mutable_columns()->clear_payloads();
   for (const char* payload :
        {R"({"g": "a"})", R"({"g": 7})", R"({"g": ["a", 7.0]})",
         R"({"g": true})", "{}", R"({"g": "a"})", R"({"g": 1.5})",
