@@ -42,6 +42,11 @@ class AnnSystem {
                                                  uint32_t* /*out*/) {
     return absl::UnimplementedError("no searches by recall");
   }
+  // From now on searches return rows that are accepted only, one bit per row;
+  // for systems that take a filter.
+  virtual absl::Status AcceptOnly(std::vector<bool> /*accepted*/) {
+    return absl::UnimplementedError("no filters");
+  }
   // Bytes of vectors and index; 0: not known.
   virtual size_t memory_bytes() const = 0;
   // The same without the vectors that searches by codes only compare a few

@@ -29,13 +29,18 @@ absl::StatusOr<std::shared_ptr<Collection>> CreateBenchCollection(
   return database->CreateCollection(std::move(schema));
 }
 
-absl::Status UpsertAll(Collection* collection, const FloatMatrix& rows) {
+absl::Status UpsertAll(Collection* collection, const FloatMatrix& rows,
+                       const std::function<std::string(size_t)>& payload_of) {
+  std::vector<std::string> payloads;
   for (size_t begin = 0; begin < rows.num_rows; begin += kBatchPoints) {
     const size_t end = std::min(begin + kBatchPoints, rows.num_rows);
     PointBatch batch;
+    payloads.clear();
     for (size_t row = begin; row < end; ++row) {
-      batch.ids.push_back(PointId(uint64_t{row}));
+      batch.ids.emplace_back(uint64_t{row});
+      if (payload_of) payloads.push_back(payload_of(row));
     }
+    batch.payloads.assign(payloads.begin(), payloads.end());
     batch.vectors.push_back({.dim = rows.dim,
                              .data = absl::string_view(
                                  reinterpret_cast<const char*>(rows.row(begin)),

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -20,7 +21,10 @@ absl::StatusOr<std::shared_ptr<Collection>> CreateBenchCollection(
     Database* database, absl::string_view name, const Dataset& dataset,
     size_t m, size_t ef_construction, CodecSpec codec = {});
 
-absl::Status UpsertAll(Collection* collection, const FloatMatrix& rows);
+// payload_of: the JSON of a row; empty: no payloads.
+absl::Status UpsertAll(
+    Collection* collection, const FloatMatrix& rows,
+    const std::function<std::string(size_t)>& payload_of = {});
 
 // Returns when one sealed segment holds everything.
 absl::Status OptimizeAndWait(Collection* collection);

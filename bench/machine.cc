@@ -64,6 +64,12 @@ std::string UtcNow() {
 
 }  // namespace
 
+double ThreadSeconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * time.tv_nsec;
+}
+
 MachineInfo DescribeMachine() {
   MachineInfo info{.cpu = CpuModel(),
                    .cores = std::thread::hardware_concurrency(),

@@ -19,6 +19,9 @@ struct MachineInfo {
 
 MachineInfo DescribeMachine();
 
+// Processor time of the calling thread, in seconds since some moment.
+double ThreadSeconds();
+
 // Machine, date (UTC), commit (from git in the source folder; "unknown"
 // without it, with "+changes" when files differ) and the command line.
 nlohmann::json DescribeRun(int argc, char** argv);

@@ -1,7 +1,5 @@
 #include "bench/check/ivf_rows.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -13,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "bench/ann_system.h"
+#include "bench/machine.h"
 #include "src/base/status_macros.h"
 
 namespace vicinal::bench {
@@ -20,12 +19,6 @@ namespace {
 
 constexpr std::array<double, 6> kTargets = {0.90, 0.93,  0.95,
                                             0.97, 0.985, 0.995};
-
-double ThreadSeconds() {
-  timespec time;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * time.tv_nsec;
-}
 
 struct Point {
   double recall = 0;
