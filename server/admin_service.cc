@@ -21,7 +21,7 @@ constexpr const char* kFeatures[] = {
     "query.recall_target", "query.fuse.rrf",      "query.rerank",
     "write.stream",        "write.stream.resume", "collection.optimize",
     "collection.memory",   "collection.estimate", "upsert.condition",
-    "payload.update"};
+    "payload.update",      "payload.facet"};
 
 // How often a waiting call looks whether its client is still there.
 constexpr std::chrono::milliseconds kWaitSlice(100);
@@ -56,6 +56,7 @@ grpc::Status AdminServiceImpl::GetServerInfo(grpc::ServerContext*,
   out->set_max_query_stages(limits.max_query_stages);
   out->set_max_page_size(limits.max_page_size);
   out->set_max_stream_id_bytes(limits.max_stream_id_bytes);
+  out->set_max_facet_values(limits.max_facet_values);
   out->set_max_unindexed_bytes(state_.database->options().max_unindexed_bytes);
   return grpc::Status::OK;
 }
