@@ -401,6 +401,14 @@ absl::StatusOr<uint64_t> Client::Count(absl::string_view collection,
   return response.count();
 }
 
+absl::StatusOr<v1::FacetResponse> Client::Facet(
+    const v1::FacetRequest& request) {
+  v1::FacetResponse response;
+  VICINAL_RETURN_IF_ERROR(
+      Run(VICINAL_CALL(points, Facet), request, &response, true));
+  return response;
+}
+
 absl::Status Client::Scroll(
     const v1::ScrollRequest& request,
     const std::function<absl::Status(v1::ScrollResponse&&)>& page) {

@@ -140,6 +140,8 @@ class Client {
   // filter: blank: all points.
   absl::StatusOr<uint64_t> Count(absl::string_view collection,
                                  const v1::Filter& filter = {});
+  // Values of an indexed field; see FacetRequest.
+  absl::StatusOr<v1::FacetResponse> Facet(const v1::FacetRequest& request);
   // Calls `page` for each page; its error ends the scroll and is returned.
   // Not tried again once a page was delivered. DeadlineExceeded: the server
   // was silent for options().stream_timeout; there is no other deadline.

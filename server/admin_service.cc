@@ -23,7 +23,7 @@ constexpr const char* kFeatures[] = {
     "collection.memory",   "collection.estimate", "upsert.condition",
     "payload.update",      "query.threshold",     "query.offset",
     "query.group_by",      "query.recommend",     "query.rerank.mmr",
-    "payload.index",       "query.explain"};
+    "payload.index",       "query.explain",       "payload.facet"};
 
 // How often a waiting call looks whether its client is still there.
 constexpr std::chrono::milliseconds kWaitSlice(100);
@@ -60,6 +60,7 @@ grpc::Status AdminServiceImpl::GetServerInfo(grpc::ServerContext*,
   out->set_max_stream_id_bytes(limits.max_stream_id_bytes);
   out->set_max_examples(limits.max_examples);
   out->set_max_diversity_candidates(limits.max_diversity_candidates);
+  out->set_max_facet_values(limits.max_facet_values);
   out->set_max_unindexed_bytes(state_.database->options().max_unindexed_bytes);
   return grpc::Status::OK;
 }

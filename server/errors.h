@@ -30,6 +30,7 @@ inline constexpr char kOperationNotFound[] = "OPERATION_NOT_FOUND";
 inline constexpr char kPointExists[] = "POINT_EXISTS";
 inline constexpr char kPointMissing[] = "POINT_MISSING";
 inline constexpr char kSequenceMismatch[] = "SEQUENCE_MISMATCH";
+inline constexpr char kPayloadIndexMissing[] = "PAYLOAD_INDEX_MISSING";
 inline constexpr char kFrameOutOfOrder[] = "FRAME_OUT_OF_ORDER";
 inline constexpr char kOverloaded[] = "OVERLOADED";
 inline constexpr char kIndexBacklog[] = "INDEX_BACKLOG";

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "server/convert.h"
+#include "server/convert_facet.h"
 #include "server/convert_filter.h"
 #include "server/convert_write.h"
 #include "server/errors.h"
@@ -361,6 +362,29 @@ grpc::Status PointServiceImpl::Count(grpc::ServerContext* context,
                                      const v1::CountRequest* request,
                                      v1::CountResponse* reply) {
   return ToGrpcStatus(DoCount(context, *request, reply));
+}
+
+absl::Status PointServiceImpl::DoFacet(grpc::ServerContext* context,
+                                       const v1::FacetRequest& request,
+                                       v1::FacetResponse* reply) {
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::shared_ptr<Collection> collection,
+      state_.FindCollection(request.collection(), "collection"));
+  const Limits& limits = state_.database->options().limits;
+  VICINAL_ASSIGN_OR_RETURN(
+      ParsedFacet facet,
+      ParsedFacet::Parse(request, collection->schema(), limits));
+  facet.query.max_bytes = std::min(kPageBytes, limits.max_message_bytes / 2);
+  VICINAL_ASSIGN_OR_RETURN(const FacetResult result,
+                           collection->Facet(facet.query, StopOf(context)));
+  facet.ToProto(result, reply);
+  return state_.NewReplyBudget().Spend(reply->ByteSizeLong());
+}
+
+grpc::Status PointServiceImpl::Facet(grpc::ServerContext* context,
+                                     const v1::FacetRequest* request,
+                                     v1::FacetResponse* reply) {
+  return ToGrpcStatus(DoFacet(context, *request, reply));
 }
 
 grpc::Status PointServiceImpl::Scroll(

@@ -27,6 +27,9 @@ class PointServiceImpl final
   grpc::Status Count(grpc::ServerContext* context,
                      const v1::CountRequest* request,
                      v1::CountResponse* reply) override;
+  grpc::Status Facet(grpc::ServerContext* context,
+                     const v1::FacetRequest* request,
+                     v1::FacetResponse* reply) override;
   grpc::Status Scroll(grpc::ServerContext* context,
                       const v1::ScrollRequest* request,
                       grpc::ServerWriter<v1::ScrollResponse>* writer) override;
@@ -47,6 +50,9 @@ class PointServiceImpl final
   absl::Status DoCount(grpc::ServerContext* context,
                        const v1::CountRequest& request,
                        v1::CountResponse* reply);
+  absl::Status DoFacet(grpc::ServerContext* context,
+                       const v1::FacetRequest& request,
+                       v1::FacetResponse* reply);
   absl::Status DoScroll(grpc::ServerContext* context,
                         const v1::ScrollRequest& request,
                         grpc::ServerWriter<v1::ScrollResponse>* writer);

@@ -78,6 +78,7 @@ int RunCommandLine(int argc, const char* const* argv) {
   AddExportCommand(app, globals);
   AddSearchCommand(app, globals);
   AddPointsCommands(app, globals);
+  AddFacetCommand(app, globals);
   AddBenchCommand(app, globals);
   try {
     app.parse(argc, argv);

@@ -41,6 +41,7 @@ void AddExportCommand(CLI::App& app, Globals& globals);
 void AddSearchCommand(CLI::App& app, Globals& globals);
 // count, delete, update
 void AddPointsCommands(CLI::App& app, Globals& globals);
+void AddFacetCommand(CLI::App& app, Globals& globals);
 void AddBenchCommand(CLI::App& app, Globals& globals);
 
 // Parses and runs; the whole command but for process set-up.

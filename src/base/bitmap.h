@@ -13,6 +13,8 @@
 
 namespace vicinal {
 
+class AtomicBitmap;
+
 // A fixed-size bitmap that one thread fills; const and thread-safe afterwards.
 class Bitmap {
  public:
@@ -60,6 +62,8 @@ class Bitmap {
   void AndNot(const Bitmap& other) {
     for (size_t i = 0; i < words_.size(); ++i) words_[i] &= ~other.words_[i];
   }
+  // With another of as many bits or more.
+  void AndNot(const AtomicBitmap& other);
   void Or(const Bitmap& other) {
     for (size_t i = 0; i < words_.size(); ++i) words_[i] |= other.words_[i];
   }
@@ -96,10 +100,18 @@ class AtomicBitmap {
   size_t Count() const { return count_.load(std::memory_order_relaxed); }
 
  private:
+  friend class Bitmap;
+
   size_t num_bits_;
   std::unique_ptr<std::atomic<uint64_t>[]> words_;
   std::atomic<size_t> count_ = 0;
 };
+
+inline void Bitmap::AndNot(const AtomicBitmap& other) {
+  for (size_t i = 0; i < words_.size(); ++i) {
+    words_[i] &= ~other.words_[i].load(std::memory_order_acquire);
+  }
+}
 
 // Which rows of a segment a search may return. An index never sees payloads.
 struct Filter {

@@ -25,6 +25,7 @@
 #include "src/engine/query.h"
 #include "src/engine/schema.h"
 #include "src/payload/filter.h"
+#include "src/payload/payload_key.h"
 #include "storage/record_store.h"
 
 namespace vicinal {
@@ -132,6 +133,36 @@ struct CollectionStats {
   bool degraded = false;  // an index file is being rebuilt
 };
 
+// A value of a payload field, as its key (payload/payload_key.h), and how many
+// points have it.
+struct FacetValue {
+  std::string key;
+  uint64_t count = 0;
+
+  friend bool operator==(const FacetValue&, const FacetValue&) = default;
+};
+
+// What Collection::Facet is asked.
+struct FacetQuery {
+  PayloadField field;                  // as the schema declares it
+  const FilterNode* filter = nullptr;  // of which points; null: of all
+  std::string prefix;                  // of keywords: only those that begin so
+  size_t limit = 10;                   // most values; 0: none
+  // Most bytes of keys of the values together; a single one may have more.
+  size_t max_bytes = SIZE_MAX;
+  std::optional<FacetValue> after;  // only values that come after it
+};
+
+struct FacetResult {
+  // By count, the most first, then by key.
+  std::vector<FacetValue> values;
+  bool more = false;          // others come after these
+  uint64_t num_distinct = 0;  // values in all, whatever limit and `after`
+  // The smallest and the largest of them all; nullopt: there is none.
+  std::optional<std::string> min;
+  std::optional<std::string> max;
+};
+
 class Collection {
  public:
   virtual ~Collection() = default;
@@ -214,6 +245,15 @@ class Collection {
   // Those that the filter accepts, at one moment. Reads all payloads.
   virtual absl::StatusOr<uint64_t> CountMatching(
       const FilterNode& filter, const StopCondition& stop) const = 0;
+  // The values of an indexed field and how many points have each, at one
+  // moment; a point counts for each of its values. Takes a pass over the keys
+  // of the field's indexes, and over their rows where there is a filter or a
+  // row is dead. Where an index is not there yet, or commits leave no moment
+  // between them, it reads all payloads instead. FailedPrecondition: the field
+  // has no index. InvalidArgument: it is of places, or of no keywords and there
+  // is a prefix; also as BoundFilter::Bind.
+  virtual absl::StatusOr<FacetResult> Facet(
+      const FacetQuery& query, const StopCondition& stop) const = 0;
 
   // One result per query, in order. Uses the calling thread and the
   // database's query pool. InvalidArgument: unknown vector name, a query of the

@@ -25,6 +25,7 @@
 #include "src/engine/commit_part.h"
 #include "src/engine/committer.h"
 #include "src/engine/database.h"
+#include "src/engine/field_aggregates.h"
 #include "src/engine/layout.h"
 #include "src/engine/recall_watch.h"
 #include "src/engine/row_filter.h"
@@ -106,6 +107,8 @@ class CollectionImpl final
   }
   absl::StatusOr<uint64_t> CountMatching(
       const FilterNode& filter, const StopCondition& stop) const override;
+  absl::StatusOr<FacetResult> Facet(const FacetQuery& query,
+                                    const StopCondition& stop) const override;
   absl::StatusOr<std::vector<SearchResult>> Search(
       const std::vector<Query>& queries,
       const StopCondition& stop) const override;
@@ -240,6 +243,14 @@ class CollectionImpl final
       const StoreSnapshot& snapshot, const StopCondition& stop,
       const std::function<absl::StatusOr<bool>(const PointId&, IdEntry)>& visit)
       const;
+  // The keys of a field and the rows that count of each segment, at one moment.
+  // nullopt: a commit came between; *lacks_index: a segment has no index.
+  absl::StatusOr<std::optional<std::vector<KeySource>>> PinKeys(
+      const FacetQuery& query, RowFilter* filter, const StopCondition& stop,
+      bool* lacks_index) const;
+  // The same from all payloads in storage.
+  absl::StatusOr<std::vector<KeySource>> ReadKeys(
+      const FacetQuery& query, const StopCondition& stop) const;
   // Binds the filters of a query's leaves that are not there yet.
   absl::Status AddFilters(const Query& query, RowFilters* filters) const;
   absl::StatusOr<SearchResult> SearchGroups(const Searcher& searcher,

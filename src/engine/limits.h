@@ -28,6 +28,7 @@ struct Limits {
   size_t max_diversity_candidates = 2'048;
   size_t max_page_size = 10'000;  // points of one scroll message
   size_t max_stream_id_bytes = 128;
+  size_t max_facet_values = 10'000;  // of one reply
 };
 
 }  // namespace vicinal

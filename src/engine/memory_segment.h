@@ -55,6 +55,7 @@ class MemorySegment final : public Segment {
   PointId IdOf(RowId row) const override { return ids_data_[row]; }
   Ordinal OrdinalOf(RowId row) const override { return ordinals_data_[row]; }
   bool IsDead(RowId row) const override { return dead_.Test(row); }
+  const AtomicBitmap& dead() const override { return dead_; }
   const std::byte* VectorOf(size_t field, RowId row) const override;
   std::optional<RowId> FindOrdinal(Ordinal ordinal) const override;
   std::optional<RowId> FindId(const PointId& id, uint64_t hash) const override;

@@ -167,6 +167,17 @@ std::optional<size_t> CollectionSchema::FindVector(
   return std::nullopt;
 }
 
+absl::StatusOr<PayloadField> CollectionSchema::FindIndexedField(
+    absl::string_view path) const {
+  for (const PayloadField& field : payload_fields) {
+    if (field.path == path) return field;
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "payload field \"", path, "\" of collection \"", name,
+      "\" has no index; create one (CreatePayloadIndex, vicinal index "
+      "create) and ask again"));
+}
+
 // Format 1: u8 format, name, uuid (length-prefixed), created (i64), number of
 // vectors (varint), then for each: name, dim (varint), metric, type, index
 // (u8 each), m, ef_construction (u32), seed (u64). Format 2, written where a

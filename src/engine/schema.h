@@ -101,6 +101,8 @@ struct CollectionSchema {
 
   // Index into vectors; nullopt when there is none of that name.
   std::optional<size_t> FindVector(absl::string_view name) const;
+  // FailedPrecondition: no payload field of that path has an index.
+  absl::StatusOr<PayloadField> FindIndexedField(absl::string_view path) const;
   std::string Encode() const;
   static absl::StatusOr<CollectionSchema> Decode(absl::string_view bytes);
 };

@@ -66,6 +66,7 @@ class SealedSegment final : public Segment {
   PointId IdOf(RowId row) const override;
   Ordinal OrdinalOf(RowId row) const override { return ordinals_[row]; }
   bool IsDead(RowId row) const override { return dead_->Test(row); }
+  const AtomicBitmap& dead() const override { return *dead_; }
   const std::byte* VectorOf(size_t field, RowId row) const override;
   std::optional<RowId> FindOrdinal(Ordinal ordinal) const override;
   std::optional<RowId> FindId(const PointId& id, uint64_t hash) const override;

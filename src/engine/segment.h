@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "index/index.h"
+#include "src/base/bitmap.h"
 #include "src/base/cancel.h"
 #include "src/base/point_id.h"
 #include "src/base/top_k.h"
@@ -53,6 +54,8 @@ class Segment {
   virtual PointId IdOf(RowId row) const = 0;
   virtual Ordinal OrdinalOf(RowId row) const = 0;
   virtual bool IsDead(RowId row) const = 0;
+  // The dead rows; of num_rows() bits or more.
+  virtual const AtomicBitmap& dead() const = 0;
   // row_bytes of the field's layout; null: this point has no such vector.
   virtual const std::byte* VectorOf(size_t field, RowId row) const = 0;
   virtual std::optional<RowId> FindOrdinal(Ordinal ordinal) const = 0;

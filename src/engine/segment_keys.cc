@@ -99,4 +99,13 @@ bool SegmentKeys::AddRowsIn(const PayloadField& field, const FilterNode& area,
   return true;
 }
 
+bool SegmentKeys::VisitColumn(const PayloadField& field, size_t num_rows,
+                              VisitKey visit) const {
+  MutexLock lock(mu_);
+  const KeyColumn* column = ColumnOf(field);
+  if (column == nullptr || column->num_rows() < num_rows) return false;
+  column->ForEach(num_rows, visit);
+  return true;
+}
+
 }  // namespace vicinal

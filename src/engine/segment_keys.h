@@ -45,6 +45,11 @@ class SegmentKeys {
                RowId first, Bitmap* rows) const;
   bool AddRowsIn(const PayloadField& field, const FilterNode& area, RowId first,
                  Bitmap* rows) const;
+  // Calls visit(row, key) for the keys of rows below num_rows, rows ascending,
+  // holding the lock. False: there is no such column, or it has fewer rows.
+  using VisitKey = absl::FunctionRef<void(RowId, absl::string_view)>;
+  bool VisitColumn(const PayloadField& field, size_t num_rows,
+                   VisitKey visit) const;
 
  private:
   const KeyColumn* ColumnOf(const PayloadField& field) const

@@ -525,17 +525,8 @@ absl::StatusOr<NodePtr> Binder::Prefix(const FilterNode& in,
         absl::StrCat("filter: STARTS WITH of ", full,
                      " wants a string and a field of strings"));
   }
-  VICINAL_ASSIGN_OR_RETURN(
-      KeyRange range,
-      RangeOf(Op::kGreaterEqual, in.literals[0], PayloadType::kKeyword, full));
-  std::string end = *text;
-  while (!end.empty() && end.back() == '\xFF') end.pop_back();
-  if (!end.empty()) {
-    ++end.back();
-    range.end = std::move(end);
-  }
   NodePtr node = NewLeaf(Node::Kind::kKeys, in.path);
-  node->ranges.push_back(std::move(range));
+  node->ranges.push_back(KeysWithPrefix(*text));
   return node;
 }
 

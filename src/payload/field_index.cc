@@ -25,20 +25,6 @@ constexpr absl::string_view kKind = "FIDX";
 constexpr uint32_t kVersion = 1;
 constexpr size_t kMaxSections = 5;
 
-// 0: they differ.
-size_t KeyBytes(PayloadType type) {
-  switch (type) {
-    case PayloadType::kKeyword:
-      return 0;
-    case PayloadType::kUuid:
-      return 16;
-    case PayloadType::kGeo:
-      return 24;
-    default:
-      return 8;
-  }
-}
-
 struct Meta {
   uint64_t segment = 0;
   uint64_t num_rows = 0;

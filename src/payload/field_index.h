@@ -74,6 +74,10 @@ class FieldIndex {
   size_t num_keys() const { return starts_.size() - 1; }
   size_t file_bytes() const { return file_->size_bytes(); }
   absl::string_view key(size_t i) const;
+  // The first key that is not below `wanted`; num_keys(): there is none.
+  size_t LowerBound(absl::string_view wanted) const {
+    return LowerBound(wanted, 0, num_keys());
+  }
   // The rows of key i, ascending.
   std::span<const RowId> rows(size_t i) const {
     return rows_.subspan(starts_[i], starts_[i + 1] - starts_[i]);

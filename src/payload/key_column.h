@@ -31,6 +31,15 @@ class KeyColumn {
   // A key of row >= num_rows(), and not below the last row that was added.
   void Add(RowId row, absl::string_view key);
 
+  // Calls visit(row, key) for the keys of rows below num_rows, rows ascending.
+  template <typename Visit>
+  void ForEach(size_t num_rows, const Visit& visit) const {
+    size_t begin = 0;
+    for (size_t i = 0; i < rows_.size() && rows_[i] < num_rows; ++i) {
+      visit(rows_[i], absl::string_view(keys_).substr(begin, ends_[i] - begin));
+      begin = ends_[i];
+    }
+  }
   // Sets the bits of rows from `first` on that have a key in one of the ranges.
   void AddRows(std::span<const KeyRange> ranges, RowId first,
                Bitmap* rows) const;

@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_split.h"
@@ -35,10 +36,9 @@ uint64_t FromBigEndian(absl::string_view bytes) {
   return value;
 }
 
-double DoubleOfKey(absl::string_view key) {
-  const uint64_t bits = FromBigEndian(key);
-  return std::bit_cast<double>((bits >> 63) != 0 ? bits ^ (uint64_t{1} << 63)
-                                                 : ~bits);
+std::string DatetimeText(int64_t micros) {
+  return absl::FormatTime("%Y-%m-%d%ET%H:%M:%E*SZ",
+                          absl::FromUnixMicros(micros), absl::UTCTimeZone());
 }
 
 // value / range as a fraction of 2^32; ascending.
@@ -72,6 +72,63 @@ std::string KeyOfInteger(int64_t value) {
 std::string KeyOfDouble(double value) {
   const auto bits = std::bit_cast<uint64_t>(value == 0 ? 0.0 : value);
   return BigEndian((bits >> 63) != 0 ? ~bits : bits ^ (uint64_t{1} << 63));
+}
+
+int64_t IntegerOfKey(absl::string_view key) {
+  return static_cast<int64_t>(FromBigEndian(key) ^ (uint64_t{1} << 63));
+}
+
+double DoubleOfKey(absl::string_view key) {
+  const uint64_t bits = FromBigEndian(key);
+  return std::bit_cast<double>((bits >> 63) != 0 ? bits ^ (uint64_t{1} << 63)
+                                                 : ~bits);
+}
+
+Literal ValueOfKey(absl::string_view key, PayloadType type) {
+  switch (type) {
+    case PayloadType::kKeyword:
+      return std::string(key);
+    case PayloadType::kInt64:
+      return IntegerOfKey(key);
+    case PayloadType::kFloat64:
+      return DoubleOfKey(key);
+    case PayloadType::kBool:
+      return IntegerOfKey(key) != 0;
+    case PayloadType::kDatetime:
+      return DatetimeText(IntegerOfKey(key));
+    case PayloadType::kUuid: {
+      PointId::Uuid uuid;
+      std::copy_n(key.begin(), uuid.size(), uuid.begin());
+      return PointId(uuid).ToString();
+    }
+    case PayloadType::kGeo:
+      break;
+  }
+  return nullptr;
+}
+
+size_t KeyBytes(PayloadType type) {
+  switch (type) {
+    case PayloadType::kKeyword:
+      return 0;
+    case PayloadType::kUuid:
+      return 16;
+    case PayloadType::kGeo:
+      return 24;
+    default:
+      return 8;
+  }
+}
+
+KeyRange KeysWithPrefix(absl::string_view prefix) {
+  KeyRange range{std::string(prefix), std::nullopt};
+  std::string end(prefix);
+  while (!end.empty() && end.back() == '\xFF') end.pop_back();
+  if (!end.empty()) {
+    ++end.back();
+    range.end = std::move(end);
+  }
+  return range;
 }
 
 uint64_t MortonOf(GeoPoint place) {

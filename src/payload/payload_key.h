@@ -10,6 +10,7 @@
 //   geo       8 bytes of Morton code, then latitude and longitude, 8 bytes each
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -59,6 +60,16 @@ std::string KeyOfPlace(GeoPoint place);
 GeoPoint PlaceOfKey(absl::string_view key);
 // Latitude and longitude as fractions of 2^32, their bits in turns.
 uint64_t MortonOf(GeoPoint place);
+// The inverses of the first two.
+int64_t IntegerOfKey(absl::string_view key);
+double DoubleOfKey(absl::string_view key);
+// The value as a filter compares with it: dates are text of RFC 3339 in UTC,
+// UUIDs in their usual form. Not of places.
+Literal ValueOfKey(absl::string_view key, PayloadType type);
+// Bytes of each key; 0: they differ.
+size_t KeyBytes(PayloadType type);
+// Keys that begin so.
+KeyRange KeysWithPrefix(absl::string_view prefix);
 // The number without a fraction, where it is one of 64 bits.
 std::optional<int64_t> IntegerOf(double value);
 // Microseconds since 1970.

@@ -161,5 +161,16 @@ TEST(BitmapTest, VisitsTheBitsOfAnyRange) {
   }
 }
 
+TEST(BitmapTest, LosesWhatIsDead) {
+  Bitmap rows(70);
+  rows.Flip();
+  AtomicBitmap dead(200);
+  for (const RowId row : {0u, 63u, 64u, 69u, 70u, 150u}) dead.Set(row);
+  rows.AndNot(dead);
+  EXPECT_EQ(rows.Count(), 66u);
+  EXPECT_FALSE(rows.Test(64));
+  EXPECT_TRUE(rows.Test(65));
+}
+
 }  // namespace
 }  // namespace vicinal

@@ -106,6 +106,7 @@ TEST_F(CliTest, PrintsHelpWithAnExampleForEachCommand) {
       {"import"},
       {"export"},
       {"search"},
+      {"facet"},
       {"bench"}};
   for (std::vector<std::string> command : commands) {
     command.emplace_back("--help");
@@ -227,6 +228,33 @@ TEST_F(CliTest, CreatesListsShowsAndDropsCollections) {
   const Outcome optimized = Run({"collection", "optimize", "one"});
   EXPECT_EQ(optimized.code, kOk);
   EXPECT_THAT(optimized.err, HasSubstr("rows"));
+}
+
+TEST_F(CliTest, PrintsTheValuesOfAField) {
+  const Outcome two = Run({"facet", "a", "brand", "--limit", "2"});
+  EXPECT_EQ(two.code, kOk) << two.err;
+  EXPECT_EQ(two.out,
+            "value    points\n"
+            "brand||   3,000\n"
+            "7         2,999\n"
+            "\n"
+            "2 of 3 values, from 7 to 7.25\n");
+  EXPECT_EQ(server_->num_calls("Facet"), 1);
+  const Outcome all = Run({"facet", "a", "brand", "--filter", "x > $n",
+                           "--param", "n=1", "--prefix", "p\x1b", "--json"});
+  EXPECT_EQ(all.code, kOk) << all.err;
+  EXPECT_EQ(server_->num_calls("Facet"), 3) << "two pages";
+  const auto printed = nlohmann::json::parse(all.out);
+  EXPECT_EQ(printed["values"], nlohmann::json::parse(R"([
+              {"value": "brand|p\u001b|x > $n", "count": 3000},
+              {"value": 7, "count": 2999},
+              {"value": "2024-05-31T00:00:00Z", "count": 2998}])"));
+  EXPECT_EQ(printed["num_distinct"], 3);
+  EXPECT_EQ(printed["min"], 7);
+  EXPECT_EQ(printed["max"], 7.25);
+  EXPECT_EQ(Run({"facet", "a", "brand", "--limit", "0"}).out,
+            "3 values, from 7 to 7.25\n");
+  EXPECT_EQ(Run({"facet", "a"}).code, kUsage);
 }
 
 TEST_F(CliTest, ImportsAndCreatesTheCollection) {

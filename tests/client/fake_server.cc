@@ -255,6 +255,28 @@ class FakeServer::Points : public v1::PointService::Service {
     return grpc::Status::OK;
   }
 
+  // Three values: what was asked, 7 and a date, two of them in a page.
+  grpc::Status Facet(grpc::ServerContext*, const v1::FacetRequest* request,
+                     v1::FacetResponse* response) override {
+    ENTER("Facet");
+    v1::FacetValue values[3];
+    values[0].mutable_value()->set_string_value(request->path() + "|" +
+                                                request->prefix() + "|" +
+                                                request->filter().text());
+    values[1].mutable_value()->set_int_value(7);
+    values[2].mutable_value()->set_string_value("2024-05-31T00:00:00Z");
+    uint32_t next = request->page_token().empty() ? 0 : 2;
+    for (uint32_t n = std::min(request->limit(), 2u); n > 0 && next < 3; --n) {
+      values[next].set_count(3'000 - next);
+      *response->add_values() = values[next++];
+    }
+    if (next == 2) response->set_next_page_token("2");
+    response->set_num_distinct(3);
+    *response->mutable_min() = values[1].value();
+    response->mutable_max()->set_double_value(7.25);
+    return grpc::Status::OK;
+  }
+
   grpc::Status Delete(grpc::ServerContext*, const v1::DeleteRequest* request,
                       v1::DeleteResponse* response) override {
     ENTER("Delete");

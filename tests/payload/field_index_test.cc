@@ -9,8 +9,10 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -21,6 +23,7 @@
 #include "src/payload/bound_filter.h"
 #include "src/payload/filter_text.h"
 #include "src/payload/key_column.h"
+#include "src/payload/payload_key.h"
 
 namespace vicinal {
 namespace {
@@ -238,6 +241,74 @@ TEST(FieldIndexTest, OfNothing) {
   const KeyRange all{"", std::nullopt};
   (*index)->AddRows({&all, 1}, &rows);
   EXPECT_EQ(rows.Count(), 0u);
+}
+
+// The only key of a payload's field "x".
+std::string KeyIn(const std::string& payload, PayloadType type) {
+  std::string found = "none";
+  const PayloadField field{"x", type};
+  ForEachKey(payload, {&field, 1},
+             [&](size_t, absl::string_view key) { found = std::string(key); });
+  return found;
+}
+
+TEST(PayloadKeyTest, GivesItsValueBack) {
+  for (const int64_t value :
+       {INT64_MIN, int64_t{-1}, int64_t{0}, int64_t{7}, INT64_MAX}) {
+    EXPECT_EQ(IntegerOfKey(KeyOfInteger(value)), value);
+    EXPECT_EQ(ValueOfKey(KeyOfInteger(value), PayloadType::kInt64),
+              Literal(value));
+  }
+  for (const double value : {-HUGE_VAL, -1.5, 0.0, 5e-324, 2.25, 1e300}) {
+    EXPECT_EQ(DoubleOfKey(KeyOfDouble(value)), value);
+    EXPECT_EQ(ValueOfKey(KeyOfDouble(value), PayloadType::kFloat64),
+              Literal(value));
+  }
+  const auto value = [](const std::string& json, PayloadType type) {
+    return ValueOfKey(KeyIn("{\"x\": " + json + "}", type), type);
+  };
+  EXPECT_EQ(value("true", PayloadType::kBool), Literal(true));
+  EXPECT_EQ(value("false", PayloadType::kBool), Literal(false));
+  EXPECT_EQ(value("\"a b\"", PayloadType::kKeyword),
+            Literal(std::string("a b")));
+  EXPECT_EQ(value("\"\"", PayloadType::kKeyword), Literal(std::string()));
+  EXPECT_EQ(
+      value("\"6BA7B810-9dad-11d1-80b4-00c04fd430c8\"", PayloadType::kUuid),
+      Literal(std::string("6ba7b810-9dad-11d1-80b4-00c04fd430c8")));
+}
+
+TEST(PayloadKeyTest, GivesDatesBackAsTextOfTheSameKey) {
+  const std::pair<const char*, const char*> kDates[] = {
+      {"2024-05-31", "2024-05-31T00:00:00Z"},
+      {"2024-05-31T12:00:00+02:00", "2024-05-31T10:00:00Z"},
+      {"1969-12-31T23:59:59.999999Z", "1969-12-31T23:59:59.999999Z"},
+      {"0001-01-01", nullptr},
+      {"9999-12-31T23:59:59.5Z", "9999-12-31T23:59:59.5Z"},
+      {"12345-01-02", nullptr},
+      {"-4000-01-02", nullptr},
+  };
+  for (const auto& [text, expected] : kDates) {
+    const auto micros = MicrosOf(text);
+    ASSERT_TRUE(micros.has_value()) << text;
+    const Literal date =
+        ValueOfKey(KeyOfInteger(*micros), PayloadType::kDatetime);
+    const auto& written = std::get<std::string>(date);
+    if (expected != nullptr) {
+      EXPECT_EQ(written, expected);
+    }
+    EXPECT_EQ(MicrosOf(written), micros) << written;
+  }
+}
+
+TEST(PayloadKeyTest, APrefixIsARangeOfKeys) {
+  const auto end = [](absl::string_view prefix) {
+    return KeysWithPrefix(prefix).end;
+  };
+  EXPECT_EQ(end(""), std::nullopt);
+  EXPECT_EQ(end("ab"), "ac");
+  EXPECT_EQ(end("a\xFF"), "b");
+  EXPECT_EQ(end("\xFF\xFF"), std::nullopt);
+  EXPECT_EQ(KeysWithPrefix("ab").begin, "ab");
 }
 
 TEST(FieldIndexTest, IsNotTakenForAnother) {
