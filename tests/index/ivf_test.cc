@@ -322,6 +322,45 @@ TEST_P(IvfTest, FiltersAndDeletesStillGiveKResults) {
   }
 }
 
+// Rows that pass lie far from the query, or just near it: neither is what
+// filtered_ef was made for.
+TEST_P(IvfTest, FiltersThatGoWithTheQueryKeepTheirRecall) {
+  const Built built = Build(base_, GetParam(), 4);
+  const auto table = *built.index->Calibrate(2, nullptr);
+  for (const bool far : {true, false}) {
+    for (const double share : {0.5, 0.2, 0.05}) {
+      const auto num_allowed = static_cast<size_t>(share * kRows);
+      SearchParams params = ParamsForRecall(table, 10, 0.95);
+      params.filtered_ef =
+          ParamsForRecall(table, static_cast<size_t>(10 / share), 0.95).ef;
+      double hits = 0;
+      constexpr size_t kQueries = 30;
+      for (size_t q = 0; q < kQueries; ++q) {
+        const auto ranked =
+            ExactSearch(built.rows.view(), GetParam(), queries_.row(q), kRows);
+        Bitmap allowed(kRows);
+        for (size_t i = 0; i < num_allowed; ++i) {
+          allowed.Set(ranked[far ? kRows - 1 - i : i].row);
+        }
+        const Filter filter{&allowed, num_allowed, nullptr};
+        TopK top(10);
+        ASSERT_TRUE(
+            built.index
+                ->Search(queries_.row(q), params, filter, {}, &top, nullptr)
+                .ok());
+        const auto truth = ExactSearch(built.rows.view(), GetParam(),
+                                       queries_.row(q), 10, filter);
+        for (const Neighbor& found : top.TakeSorted()) {
+          EXPECT_TRUE(allowed.Test(found.row));
+          hits += found.distance <= truth.back().distance;
+        }
+      }
+      EXPECT_GE(hits / (10.0 * kQueries), 0.92)
+          << (far ? "far " : "near ") << share;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Metrics, IvfTest,
                          ::testing::Values(Metric::kL2, Metric::kInnerProduct,
                                            Metric::kCosine));
