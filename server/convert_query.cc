@@ -403,7 +403,7 @@ absl::StatusOr<std::vector<Query>> ParseSearchBatch(
     if (!vector.has_value()) continue;
     RetrieveStage stage = prototype;
     stage.query = *std::move(vector);
-    out.push_back(Query{std::move(stage), request.offset()});
+    out.push_back(Query{.stage = std::move(stage), .offset = request.offset()});
   }
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   return out;
