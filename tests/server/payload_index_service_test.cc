@@ -2,6 +2,7 @@
 // dropped, asked for by filters, and what is refused.
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/server/server_fixture.h"
@@ -196,7 +197,7 @@ TEST_F(PayloadIndexServiceTest, RefusesWhatIsNoField) {
     EXPECT_FALSE(DropIndex("a", collection).ok());
   }
   for (int i = 0; i < 64; ++i) {
-    ASSERT_TRUE(CreateIndex("f" + std::to_string(i), 1).ok());
+    ASSERT_TRUE(CreateIndex(absl::StrCat("f", i), 1).ok());
   }
   EXPECT_THAT(fields("g", 1), ElementsAre("index"));
 }
