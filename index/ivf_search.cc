@@ -83,7 +83,9 @@ absl::Status IvfCollector::ReadUpTo(size_t probes) {
   }
   while (num_read_ < probes) {
     VICINAL_RETURN_IF_ERROR(stop_.Check());
+    const size_t accepted = num_accepted_;
     VICINAL_RETURN_IF_ERROR(ReadList(scratch_.lists[num_read_++]));
+    num_fruitful_ += num_accepted_ > accepted ? 1 : 0;
     ++work_.expanded_nodes;
   }
   return absl::OkStatus();
@@ -108,7 +110,8 @@ absl::Status IvfCollector::ReadFiltered(size_t lists, size_t filtered,
     const double scarcity = std::clamp(
         std::pow(share * static_cast<double>(num_rows_read_) / accepted, 2.0),
         1.0, kMostScarcity);
-    if (num_found_ >= enough && accepted >= scarcity * quota &&
+    if (num_found_ >= enough && num_fruitful_ >= lists &&
+        accepted >= scarcity * quota &&
         static_cast<double>(num_read_) >=
             static_cast<double>(lists) *
                 std::pow(static_cast<double>(num_rows_read_) / accepted,

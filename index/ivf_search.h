@@ -128,6 +128,7 @@ class IvfCollector {
   bool is_done_ = true;
   size_t num_rows_read_ = 0;
   size_t num_accepted_ = 0;  // of them, but for what was deleted
+  size_t num_fruitful_ = 0;  // lists that had some
   SearchStats work_;
 };
 

@@ -164,7 +164,7 @@ TEST_F(CliSearchTest, IndexesPayloadFields) {
                                    HasSubstr("\"tag\" has no payload index")));
   const auto forced = Json(
       {"search", "a", "--id", "2", "--plan", "index", "--explain", "--json"});
-  EXPECT_EQ(forced["segments"].size(), 1u);
+  EXPECT_GE(forced["segments"].size(), 1u);
   EXPECT_EQ(forced["warnings"].size(), 0u);
   EXPECT_EQ(Run({"index", "require", "a", "on"}).code, 0);
   const Outcome refused = Run({"count", "a", "--filter", "tag = 'x'"});

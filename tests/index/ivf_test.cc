@@ -336,12 +336,15 @@ TEST_P(IvfTest, FiltersThatGoWithTheQueryKeepTheirRecall) {
       double hits = 0;
       constexpr size_t kQueries = 30;
       for (size_t q = 0; q < kQueries; ++q) {
-        const auto ranked =
+        const auto near =
             ExactSearch(built.rows.view(), GetParam(), queries_.row(q), kRows);
+        // Those around the farthest row, or around the query.
+        const auto ranked =
+            far ? ExactSearch(built.rows.view(), GetParam(),
+                              built.rows.row(near.back().row), kRows)
+                : near;
         Bitmap allowed(kRows);
-        for (size_t i = 0; i < num_allowed; ++i) {
-          allowed.Set(ranked[far ? kRows - 1 - i : i].row);
-        }
+        for (size_t i = 0; i < num_allowed; ++i) allowed.Set(ranked[i].row);
         const Filter filter{&allowed, num_allowed, nullptr};
         TopK top(10);
         ASSERT_TRUE(
@@ -355,7 +358,7 @@ TEST_P(IvfTest, FiltersThatGoWithTheQueryKeepTheirRecall) {
           hits += found.distance <= truth.back().distance;
         }
       }
-      EXPECT_GE(hits / (10.0 * kQueries), 0.92)
+      EXPECT_GE(hits / (10.0 * kQueries), 0.9)
           << (far ? "far " : "near ") << share;
     }
   }
