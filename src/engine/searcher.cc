@@ -74,17 +74,21 @@ bool IsFinite(absl::string_view vector, ElementType type) {
   return true;
 }
 
+// Where somebody wants to know; else it does not look at the clock.
 class Stopwatch {
  public:
+  explicit Stopwatch(bool runs) {
+    if (runs) start_ = std::chrono::steady_clock::now();
+  }
   double micros() const {
+    if (!start_.has_value()) return 0;
     return std::chrono::duration<double, std::micro>(
-               std::chrono::steady_clock::now() - start_)
+               std::chrono::steady_clock::now() - *start_)
         .count();
   }
 
  private:
-  const std::chrono::steady_clock::time_point start_ =
-      std::chrono::steady_clock::now();
+  std::optional<std::chrono::steady_clock::time_point> start_;
 };
 
 size_t KOf(const Query& query) {
@@ -280,7 +284,7 @@ absl::Status Searcher::SearchSealed(const SegmentQuery& query,
     if (own.k == 0) return;
     std::shared_ptr<const RowSet> rows;
     SegmentExplanation& about = explained[i];
-    const Stopwatch watch;
+    const Stopwatch watch(context->explain);
     if (filter != nullptr) {
       auto set = filter->RowsOf(*sealed[i], sealed[i]->num_rows(), stop_);
       statuses[i] = set.status();
@@ -326,7 +330,7 @@ absl::Status Searcher::SearchMemory(const SegmentQuery& query,
     SegmentQuery own = query;
     std::shared_ptr<const RowSet> rows;
     SegmentExplanation about{.num_accepted = end - begin};
-    const Stopwatch watch;
+    const Stopwatch watch(context->explain);
     if (filter != nullptr) {
       VICINAL_ASSIGN_OR_RETURN(rows, filter->RowsOf(segment, end, stop_));
       own.rows = rows.get();

@@ -35,6 +35,10 @@ class PayloadIndexTest : public ::testing::Test {
     options_.recall_check_ms = 0;
     options_.warn = [this](absl::string_view what) {
       num_warnings_ += absl::StrContains(what, "damaged");
+      if (absl::StrContains(what, "is tried again")) {
+        ++num_failures_;
+        num_failures_.notify_all();
+      }
     };
     schema_ = SchemaOf("p", kDim, Metric::kL2);
     Open();
@@ -113,6 +117,7 @@ class PayloadIndexTest : public ::testing::Test {
   TempFolder folder_;
   DatabaseOptions options_ = TestOptions();
   std::atomic<int> num_warnings_ = 0;
+  std::atomic<int> num_failures_ = 0;  // of building an index
   CollectionSchema schema_;
   Random random_{7};
   std::unique_ptr<Database> database_;
@@ -307,7 +312,8 @@ TEST_F(PayloadIndexTest, CancelledIsDropped) {
   options_.test_hook = [&](absl::string_view point) {
     if (point != "payload_index:start") return;
     held = true;
-    while (hold) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    held.notify_all();
+    hold.wait(true);
   };
   Open();
   Upsert(0, 2'000);
@@ -316,9 +322,10 @@ TEST_F(PayloadIndexTest, CancelledIsDropped) {
   const auto operation =
       database_->CreatePayloadIndex("p", {"color", PayloadType::kKeyword});
   ASSERT_TRUE(operation.ok());
-  while (!held) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  held.wait(false);
   (*operation)->cancel().Cancel();
   hold = false;
+  hold.notify_all();
   EXPECT_TRUE(absl::IsCancelled(Finished(operation)));
   EXPECT_TRUE(collection_->schema().payload_fields.empty());
   EXPECT_TRUE(Files().empty());
@@ -340,7 +347,7 @@ TEST_F(PayloadIndexTest, IsTriedAgainAfterAnError) {
   const auto operation =
       database_->CreatePayloadIndex("p", {"color", PayloadType::kKeyword});
   ASSERT_TRUE(operation.ok());
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  num_failures_.wait(0);
   EXPECT_FALSE((*operation)->info().finished);
   EXPECT_EQ(Count("color = 'c3'"), NumOfColor(2'000, 3));
   fail = false;
