@@ -454,6 +454,17 @@ absl::StatusOr<v1::SearchResponse> Client::Search(
   return Search(MakeSearchRequest(collection, query, options));
 }
 
+absl::StatusOr<v1::SearchResponse> Client::Recommend(
+    absl::string_view collection, std::span<const PointId> positive,
+    std::span<const PointId> negative, const SearchOptions& options) {
+  if (options.mmr.has_value()) {
+    return absl::InvalidArgumentError(
+        "mmr compares hits with a vector; leave it out, or search by a vector "
+        "in place of examples.");
+  }
+  return Search(MakeRecommendRequest(collection, positive, negative, options));
+}
+
 absl::StatusOr<v1::SearchBatchResponse> Client::SearchBatch(
     const v1::SearchBatchRequest& request) {
   v1::SearchBatchResponse response;

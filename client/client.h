@@ -65,10 +65,17 @@ struct SearchOptions {
   v1::Filter filter;   // in either form; blank: all points
   // Only hits with this score or a better one; see Retrieve.
   std::optional<float> score_threshold;
-  v1::ForcedPlan plan = v1::FORCED_PLAN_UNSPECIFIED;  // of single searches
-  bool explain = false;                               // the same
   bool with_payload = false;
   bool with_vectors = false;
+
+  // Of single searches; SearchBatch has none of these.
+  v1::ForcedPlan plan = v1::FORCED_PLAN_UNSPECIFIED;
+  bool explain = false;
+  std::string group_by;     // field of payloads: k groups; empty: no groups
+  uint32_t group_size = 3;  // hits of each
+  // Hits that differ, of searches by a vector. candidates 0: 100, or as many as
+  // offset and k need.
+  std::optional<v1::Mmr> mmr;
 };
 
 // Thread-safe. Every method returns the server's error with its details (see
@@ -154,6 +161,12 @@ class Client {
                                             std::span<const float> query,
                                             const SearchOptions& options);
   absl::StatusOr<v1::SearchResponse> Search(const v1::SearchRequest& request);
+  // What is like some points, at least one, and unlike others; see
+  // v1::Recommend. InvalidArgument: options have mmr. Examples that are vectors
+  // need a SearchRequest.
+  absl::StatusOr<v1::SearchResponse> Recommend(
+      absl::string_view collection, std::span<const PointId> positive,
+      std::span<const PointId> negative, const SearchOptions& options);
   absl::StatusOr<v1::SearchBatchResponse> SearchBatch(
       absl::string_view collection, const VectorSetView& queries,
       const SearchOptions& options);
@@ -195,6 +208,10 @@ class Client {
 v1::SearchRequest MakeSearchRequest(absl::string_view collection,
                                     std::span<const float> query,
                                     const SearchOptions& options);
+v1::SearchRequest MakeRecommendRequest(absl::string_view collection,
+                                       std::span<const PointId> positive,
+                                       std::span<const PointId> negative,
+                                       const SearchOptions& options);
 // The rows are copied once, into the request.
 v1::SearchBatchRequest MakeSearchBatchRequest(absl::string_view collection,
                                               const VectorSetView& queries,

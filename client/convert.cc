@@ -44,27 +44,89 @@ void SetSelect(const SearchOptions& options, Message* message) {
   message->mutable_select()->set_with_all_vectors(options.with_vectors);
 }
 
+// The leaf of a query, but for what it looks for.
+v1::Retrieve MakeRetrieve(const SearchOptions& options) {
+  v1::Retrieve retrieve;
+  retrieve.set_vector(options.vector);
+  retrieve.set_k(options.k);
+  SetQuality(options, &retrieve);
+  if (!IsBlank(options.filter)) *retrieve.mutable_filter() = options.filter;
+  if (options.score_threshold.has_value()) {
+    retrieve.set_score_threshold(*options.score_threshold);
+  }
+  retrieve.set_plan(options.plan);
+  return retrieve;
+}
+
+// Chooses by options.mmr from what `retrieve`, which looks for a vector, finds.
+v1::Rerank MakeRerank(v1::Retrieve retrieve, const SearchOptions& options) {
+  constexpr uint32_t kCandidates = 100;  // as the server chooses
+  v1::Rerank rerank;
+  rerank.set_vector(options.vector);
+  *rerank.mutable_query() = retrieve.query();
+  rerank.set_k(options.k);
+  *rerank.mutable_mmr() = *options.mmr;
+  if (options.mmr->candidates() == 0) {
+    // Fewer than the hits wanted would cut the result.
+    rerank.mutable_mmr()->set_candidates(
+        std::max(kCandidates, options.k + options.offset));
+  }
+  retrieve.set_k(rerank.mmr().candidates());
+  *rerank.mutable_input()->mutable_retrieve() = std::move(retrieve);
+  return rerank;
+}
+
+// Request of a query that has no stage yet.
+v1::SearchRequest MakeRequest(absl::string_view collection,
+                              const SearchOptions& options) {
+  v1::SearchRequest request;
+  request.set_collection(collection.data(), collection.size());
+  request.set_offset(options.offset);
+  request.set_explain(options.explain);
+  SetSelect(options, &request);
+  if (!options.group_by.empty()) {
+    request.mutable_group_by()->set_path(options.group_by);
+    request.mutable_group_by()->set_group_size(options.group_size);
+    request.mutable_group_by()->set_num_groups(options.k);
+  }
+  return request;
+}
+
 }  // namespace
 
 v1::SearchRequest MakeSearchRequest(absl::string_view collection,
                                     std::span<const float> query,
                                     const SearchOptions& options) {
-  v1::SearchRequest request;
-  request.set_collection(collection.data(), collection.size());
-  v1::Retrieve* retrieve = request.mutable_query()->mutable_retrieve();
-  retrieve->set_vector(options.vector);
-  retrieve->mutable_query()->set_data(query.data(), query.size_bytes());
-  retrieve->mutable_query()->set_type(v1::ELEMENT_TYPE_FLOAT32);
-  retrieve->set_k(options.k);
-  SetQuality(options, retrieve);
-  if (!IsBlank(options.filter)) *retrieve->mutable_filter() = options.filter;
-  if (options.score_threshold.has_value()) {
-    retrieve->set_score_threshold(*options.score_threshold);
+  v1::SearchRequest request = MakeRequest(collection, options);
+  v1::Retrieve retrieve = MakeRetrieve(options);
+  retrieve.mutable_query()->set_data(query.data(), query.size_bytes());
+  retrieve.mutable_query()->set_type(v1::ELEMENT_TYPE_FLOAT32);
+  if (options.mmr.has_value()) {
+    v1::Rerank* rerank = request.mutable_query()->mutable_rerank();
+    *rerank = MakeRerank(std::move(retrieve), options);
+    if (request.has_group_by()) rerank->clear_k();
+  } else {
+    if (request.has_group_by()) retrieve.clear_k();
+    *request.mutable_query()->mutable_retrieve() = std::move(retrieve);
   }
-  retrieve->set_plan(options.plan);
-  request.set_offset(options.offset);
-  request.set_explain(options.explain);
-  SetSelect(options, &request);
+  return request;
+}
+
+v1::SearchRequest MakeRecommendRequest(absl::string_view collection,
+                                       std::span<const PointId> positive,
+                                       std::span<const PointId> negative,
+                                       const SearchOptions& options) {
+  v1::SearchRequest request = MakeRequest(collection, options);
+  v1::Retrieve* retrieve = request.mutable_query()->mutable_retrieve();
+  *retrieve = MakeRetrieve(options);
+  if (request.has_group_by()) retrieve->clear_k();
+  v1::Recommend* recommend = retrieve->mutable_recommend();
+  for (const PointId& id : positive) {
+    *recommend->add_positive()->mutable_id() = ToProto(id);
+  }
+  for (const PointId& id : negative) {
+    *recommend->add_negative()->mutable_id() = ToProto(id);
+  }
   return request;
 }
 

@@ -326,31 +326,12 @@ TEST_F(ClientTest, ConvertsIdsOfEveryKindThereAndBack) {
   EXPECT_THAT(FromProto(bad), Fails(StatusCode::kInvalidArgument, "of 16"));
 }
 
-TEST(RequestTest, CarriesFiltersOfEitherFormAndNoBlankOnes) {
-  const std::vector<float> query(4);
-  const VectorSetView queries;
+TEST_F(ClientTest, RefusesToRecommendWithMmr) {
   SearchOptions options;
-  EXPECT_TRUE(IsBlank(options.filter));
-  EXPECT_FALSE(
-      MakeSearchRequest("a", query, options).query().retrieve().has_filter());
-  EXPECT_FALSE(MakeSearchBatchRequest("a", queries, options).has_filter());
-  v1::Filter text, tree;
-  text.set_text("EXISTS(x)");
-  tree.mutable_expression()->mutable_exists()->set_path("x");
-  for (const v1::Filter& filter : {text, tree}) {
-    options.filter = filter;
-    EXPECT_FALSE(IsBlank(filter));
-    EXPECT_EQ(MakeSearchRequest("a", query, options)
-                  .query()
-                  .retrieve()
-                  .filter()
-                  .SerializeAsString(),
-              filter.SerializeAsString());
-    EXPECT_EQ(MakeSearchBatchRequest("a", queries, options)
-                  .filter()
-                  .SerializeAsString(),
-              filter.SerializeAsString());
-  }
+  options.mmr.emplace();
+  const std::vector<PointId> positive = {PointId(7)};
+  EXPECT_THAT(client_->Recommend("a", positive, {}, options),
+              Fails(StatusCode::kInvalidArgument, "mmr compares"));
 }
 
 TEST_F(ClientTest, PipelineKeepsManySearchesInFlight) {
