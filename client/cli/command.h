@@ -104,6 +104,10 @@ void AddFilterOptions(CLI::App& command, FilterOptions& options);
 // scalar, null or array of scalars.
 absl::StatusOr<v1::Filter> MakeFilter(const FilterOptions& options);
 
+// A value of a payload field, as JSON and for people.
+nlohmann::ordered_json ValueToJson(const v1::FilterValue& value);
+std::string ValueText(const v1::FilterValue& value);
+
 // Waits for an operation with a bar on stderr; an error when it failed.
 absl::Status WaitWithProgress(client::Client& client,
                               const std::string& operation, bool quiet);

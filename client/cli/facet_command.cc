@@ -35,27 +35,6 @@ struct Options {
   bool json = false;
 };
 
-Json ToJson(const v1::FilterValue& value) {
-  switch (value.kind_case()) {
-    case v1::FilterValue::kBoolValue:
-      return value.bool_value();
-    case v1::FilterValue::kIntValue:
-      return value.int_value();
-    case v1::FilterValue::kDoubleValue:
-      return value.double_value();
-    case v1::FilterValue::kStringValue:
-      return value.string_value();
-    default:
-      return nullptr;
-  }
-}
-
-std::string Text(const v1::FilterValue& value) {
-  return value.kind_case() == v1::FilterValue::kStringValue
-             ? Printable(value.string_value())
-             : ToJson(value).dump();
-}
-
 // As many values as were asked for, whatever pages they take.
 absl::StatusOr<v1::FacetResponse> ReadFacet(client::Client& client,
                                             const Options& options,
@@ -85,11 +64,11 @@ void PrintJson(const v1::FacetResponse& facet) {
   out["values"] = Json::array();
   for (const v1::FacetValue& value : facet.values()) {
     out["values"].push_back(
-        {{"value", ToJson(value.value())}, {"count", value.count()}});
+        {{"value", ValueToJson(value.value())}, {"count", value.count()}});
   }
   out["num_distinct"] = facet.num_distinct();
-  out["min"] = ToJson(facet.min());
-  out["max"] = ToJson(facet.max());
+  out["min"] = ValueToJson(facet.min());
+  out["max"] = ValueToJson(facet.max());
   absl::PrintF("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
@@ -97,7 +76,7 @@ void PrintTable(const v1::FacetResponse& facet) {
   if (!facet.values().empty()) {
     Table table({{"value"}, {"points", Table::Align::kRight}});
     for (const v1::FacetValue& value : facet.values()) {
-      table.AddRow({Text(value.value()), WithCommas(value.count())});
+      table.AddRow({ValueText(value.value()), WithCommas(value.count())});
     }
     absl::PrintF("%s\n", table.Format());
   }
@@ -107,7 +86,8 @@ void PrintTable(const v1::FacetResponse& facet) {
                WithCommas(facet.num_distinct()),
                facet.num_distinct() == 1 ? " value" : " values");
   if (facet.has_min()) {
-    absl::PrintF(", from %s to %s", Text(facet.min()), Text(facet.max()));
+    absl::PrintF(", from %s to %s", ValueText(facet.min()),
+                 ValueText(facet.max()));
   }
   absl::PrintF("\n");
 }

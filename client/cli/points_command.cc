@@ -1,5 +1,5 @@
-// vicinal count, vicinal delete, vicinal update, and the filters of all
-// commands
+// vicinal count, vicinal delete, vicinal update, and the filters and values of
+// all commands
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -198,6 +198,27 @@ absl::StatusOr<v1::Filter> MakeFilter(const FilterOptions& options) {
     }
   }
   return filter;
+}
+
+nlohmann::ordered_json ValueToJson(const v1::FilterValue& value) {
+  switch (value.kind_case()) {
+    case v1::FilterValue::kBoolValue:
+      return value.bool_value();
+    case v1::FilterValue::kIntValue:
+      return value.int_value();
+    case v1::FilterValue::kDoubleValue:
+      return value.double_value();
+    case v1::FilterValue::kStringValue:
+      return value.string_value();
+    default:
+      return nullptr;
+  }
+}
+
+std::string ValueText(const v1::FilterValue& value) {
+  return value.kind_case() == v1::FilterValue::kStringValue
+             ? Printable(value.string_value())
+             : ValueToJson(value).dump();
 }
 
 void AddPointsCommands(CLI::App& app, Globals& globals) {

@@ -3,9 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/client/test_files.h"
 #include "tests/e2e/cli_fixture.h"
 
@@ -15,6 +18,7 @@ namespace {
 using client::RandomFloats;
 using client::Vecs;
 using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 class CliSearchTest : public CliFixture {
@@ -25,6 +29,27 @@ class CliSearchTest : public CliFixture {
     const Outcome outcome = Run({"import", "a", file_, "--create", "--metric",
                                  "l2", "--wait-index", "--quiet"});
     ASSERT_EQ(outcome.code, 0) << outcome.err;
+  }
+  // Points 0 to 11 of collection "shop" on a line, i at (i, 0), of brands a, b
+  // and c in turn.
+  void ImportShop() {
+    const std::vector<std::string> brands = {"a", "b", "c"};
+    std::string lines;
+    for (size_t i = 0; i < 12; ++i) {
+      absl::StrAppend(&lines, "{\"id\": ", i, ", \"vector\": [", i,
+                      ", 0], \"payload\": {\"brand\": \"", brands[i % 3],
+                      "\"}}\n");
+    }
+    const Outcome outcome =
+        Run({"import", "shop", folder_.Write("shop.jsonl", lines), "--create",
+             "--metric", "l2", "--quiet"});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+  }
+  // Ids of hits in their order.
+  static std::vector<int> Ids(const nlohmann::json& hits) {
+    std::vector<int> ids;
+    for (const auto& hit : hits) ids.push_back(hit["id"]);
+    return ids;
   }
   std::string file_;
 };
@@ -41,7 +66,7 @@ TEST_F(CliSearchTest, FindsAPointByItsIdItsVectorAndItsRow) {
   EXPECT_EQ(by_row["hits"][0]["id"], 42);
   std::string literal;
   for (const auto& x : by_row["hits"][0]["vectors"][""]) {
-    literal += (literal.empty() ? "" : ",") + x.dump();
+    absl::StrAppend(&literal, literal.empty() ? "" : ",", x.dump());
   }
   const auto by_vector =
       Json({"search", "a", "--vector", literal, "--ef", "200", "--json"});
@@ -68,6 +93,102 @@ TEST_F(CliSearchTest, CutsResultsByScoresAndPages) {
   EXPECT_EQ(search({"5", "--score-threshold", all[2]["score"].dump()}).size(),
             3u);
   EXPECT_EQ(search({"5", "--score-threshold", "-1"}).size(), 0u);
+}
+
+TEST_F(CliSearchTest, GroupsHitsByAFieldOfTheirPayloads) {
+  ImportShop();
+  const std::vector<std::string> search = {
+      "search",     "shop",  "--id",         "4", "-k", "2",
+      "--group-by", "brand", "--group-size", "2"};
+  const Outcome table = Run(search);
+  EXPECT_EQ(table.code, 0) << table.err;
+  EXPECT_THAT(table.out, testing::StartsWith("brand  rank  id  score\n"
+                                             "b         1  4       0\n"
+                                             "          2  1       9\n"
+                                             "a         1  3       1\n"
+                                             "          2  6       4\n"
+                                             "2 groups, 4 hits, exact, "));
+  std::vector<std::string> as_json = search;
+  as_json.insert(as_json.end(), {"--json", "--with-payload"});
+  const auto json = Json(as_json);
+  EXPECT_FALSE(json.contains("hits"));
+  ASSERT_EQ(json["groups"].size(), 2u);
+  EXPECT_EQ(json["groups"][0]["value"], "b");
+  EXPECT_THAT(Ids(json["groups"][0]["hits"]), ElementsAre(4, 1));
+  EXPECT_EQ(json["groups"][1]["value"], "a");
+  EXPECT_THAT(Ids(json["groups"][1]["hits"]), ElementsAre(3, 6));
+  EXPECT_EQ(json["groups"][1]["hits"][1]["payload"]["brand"], "a");
+  const Outcome none =
+      Run({"search", "shop", "--id", "4", "--group-by", "nothing"});
+  EXPECT_EQ(none.code, 0) << none.err;
+  EXPECT_THAT(none.out, HasSubstr("0 groups, 0 hits"));
+}
+
+TEST_F(CliSearchTest, RecommendsByExamples) {
+  ImportShop();
+  const auto search = [&](std::vector<std::string> options) {
+    std::vector<std::string> words = {"search", "shop", "--json", "-k", "3"};
+    words.insert(words.end(), options.begin(), options.end());
+    return Json(words);
+  };
+  // The mean of 4 and 6 is at 5; examples are no hits.
+  EXPECT_THAT(Ids(search({"--positive", "4", "--positive", "6"})["hits"]),
+              ElementsAre(5, 3, 7));
+  // 6 + (6 - 4) is at 8.
+  EXPECT_THAT(Ids(search({"--positive", "6", "--negative", "4"})["hits"]),
+              ElementsAre(8, 7, 9));
+  const auto grouped =
+      search({"--positive", "6", "--group-by", "brand", "--group-size", "1"});
+  ASSERT_EQ(grouped["groups"].size(), 3u);
+  EXPECT_EQ(grouped["groups"][0]["value"], "c");
+  EXPECT_THAT(Ids(grouped["groups"][0]["hits"]), ElementsAre(5));
+  const Outcome missing = Run({"search", "shop", "--positive", "99"});
+  EXPECT_EQ(missing.code, 1);
+  EXPECT_THAT(missing.err,
+              HasSubstr("is 99; the collection has no such point"));
+}
+
+TEST_F(CliSearchTest, ChoosesHitsThatDiffer) {
+  ImportShop();
+  const auto search = [&](std::vector<std::string> options) {
+    std::vector<std::string> words = {"search", "shop", "--id", "5",
+                                      "--json", "-k",   "3"};
+    words.insert(words.end(), options.begin(), options.end());
+    return Ids(Json(words)["hits"]);
+  };
+  EXPECT_THAT(search({"--mmr", "1"}), ElementsAre(5, 4, 6));
+  // Far from 5, then far from both: 11 is 36 from 5, 0 is 25 from it.
+  EXPECT_THAT(search({"--mmr", "0"}), ElementsAre(5, 11, 0));
+  EXPECT_THAT(search({"--mmr", "0", "--mmr-candidates", "5"}),
+              ElementsAre(5, 3, 7));
+  EXPECT_THAT(search({"--mmr", "0", "--offset", "1"}),
+              ElementsAre(11, 0, testing::_));
+}
+
+TEST_F(CliSearchTest, RefusesOptionsThatContradictEachOther) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
+      {{"--id", "1", "--positive", "2"}, "one of --id, --vector, --file"},
+      {{"--negative", "2"}, "--negative needs --positive"},
+      {{"--id", "1", "--negative", "2"}, "--negative needs --positive"},
+      {{"--positive", "x", "--id-type", "number"}, "is not a number"},
+      {{"--positive", "1", "2"}, "not expected: 2"},
+      {{"--positive", "1", "--mmr", "0.5"}, "which --positive has not"},
+      {{"--id", "1", "--mmr", "1.5"}, "not in range"},
+      {{"--id", "1", "--mmr-candidates", "9"}, "requires --mmr"},
+      {{"--id", "1", "--mmr", "1", "--mmr-candidates", "10", "--offset", "1"},
+       "fewer than the 11 hits"},
+      {{"--id", "1", "--group-size", "2"}, "requires --group-by"},
+      {{"--id", "1", "--group-by", ""}, "is empty"},
+      {{"--id", "1", "--group-by", "a", "--group-size", "0"}, "--group-size"},
+      {{"--id", "1", "--group-by", "a", "--offset", "2"}, "excludes"},
+      {{"--id", "1", "--group-by", "a", "--mmr", "1"}, "excludes"}};
+  for (const auto& [options, message] : cases) {
+    std::vector<std::string> words = {"search", "a"};
+    words.insert(words.end(), options.begin(), options.end());
+    const Outcome outcome = Run(words);
+    EXPECT_EQ(outcome.code, 2) << message;
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+  }
 }
 
 TEST_F(CliSearchTest, MeasuresRecallAndLatency) {

@@ -1,0 +1,260 @@
+#include "client/cli/search_output.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/cli/command.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/output.h"
+#include "client/client.h"
+#include "client/formats/elements.h"
+#include "google/protobuf/duration.pb.h"
+#include "src/base/point_id.h"
+#include "src/base/status_macros.h"
+#include "src/base/types.h"
+#include "vicinal/v1/search.pb.h"
+
+namespace vicinal::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string PlanName(v1::SearchPlan plan) {
+  switch (plan) {
+    case v1::SEARCH_PLAN_SCAN:
+      return "scan";
+    case v1::SEARCH_PLAN_CODES:
+      return "codes";
+    case v1::SEARCH_PLAN_LISTS:
+      return "lists";
+    case v1::SEARCH_PLAN_GRAPH:
+      return "graph";
+    case v1::SEARCH_PLAN_GRAPH_THEN_SCAN:
+      return "graph, then scan";
+    default:
+      return "nothing to do";
+  }
+}
+
+double Micros(const google::protobuf::Duration& duration) {
+  return static_cast<double>(duration.seconds()) * 1e6 +
+         static_cast<double>(duration.nanos()) / 1e3;
+}
+
+void PrintExplanation(const v1::SearchProfile& profile) {
+  Table table({{"segment"},
+               {"rows", Table::Align::kRight},
+               {"accepted", Table::Align::kRight},
+               {"plan"},
+               {"expanded", Table::Align::kRight},
+               {"distances", Table::Align::kRight},
+               {"payloads read", Table::Align::kRight},
+               {"filter us", Table::Align::kRight},
+               {"search us", Table::Align::kRight}});
+  for (const v1::SegmentProfile& segment : profile.segments()) {
+    table.AddRow(
+        {segment.segment() == 0 ? "-" : absl::StrCat(segment.segment()),
+         WithCommas(segment.num_rows()), WithCommas(segment.num_accepted()),
+         PlanName(segment.plan()), WithCommas(segment.expanded_nodes()),
+         WithCommas(segment.distance_computations()),
+         WithCommas(segment.num_payloads_read()),
+         absl::StrFormat("%.1f", Micros(segment.filter_time())),
+         absl::StrFormat("%.1f", Micros(segment.search_time()))});
+  }
+  absl::PrintF("\n%s", table.Format());
+  for (const std::string& warning : profile.warnings()) {
+    absl::PrintF("%s\n", warning);
+  }
+}
+
+Json ExplanationJson(const v1::SearchProfile& profile) {
+  Json out = Json::array();
+  for (const v1::SegmentProfile& segment : profile.segments()) {
+    out.push_back({{"vector", segment.vector()},
+                   {"segment", segment.segment()},
+                   {"num_rows", segment.num_rows()},
+                   {"num_accepted", segment.num_accepted()},
+                   {"plan", PlanName(segment.plan())},
+                   {"expanded_nodes", segment.expanded_nodes()},
+                   {"distance_computations", segment.distance_computations()},
+                   {"num_payloads_read", segment.num_payloads_read()},
+                   {"filter_us", Micros(segment.filter_time())},
+                   {"search_us", Micros(segment.search_time())}});
+  }
+  return out;
+}
+
+std::string JsonText(const Json& json, int indent) {
+  return json.dump(indent, ' ', false,
+                   nlohmann::json::error_handler_t::replace);
+}
+
+Json IdJson(const PointId& id) {
+  if (id.is_number()) return id.number();
+  if (id.is_uuid()) return {{"uuid", id.ToString()}};
+  return id.string();
+}
+
+std::string Payload(const v1::SearchResult& result, size_t i) {
+  const auto at = static_cast<int>(i);
+  return at < result.points().payloads_size() ? result.points().payloads(at)
+                                              : std::string();
+}
+
+// The vectors of hit `i` by name.
+Json Vectors(const v1::SearchResult& result, size_t i) {
+  auto out = Json::object();
+  for (const v1::VectorColumn& column : result.points().vectors()) {
+    size_t row = i;
+    if (!column.present().empty()) {
+      const auto found =
+          std::find(column.present().begin(), column.present().end(), i);
+      if (found == column.present().end()) continue;
+      row = static_cast<size_t>(found - column.present().begin());
+    }
+    const ElementType type = client::FromProto(column.type());
+    const size_t row_bytes = column.dim() * ElementSize(type);
+    if ((row + 1) * row_bytes > column.data().size()) continue;
+    const auto floats = client::ConvertElements(
+        type, ElementType::kFloat32,
+        column.data().substr(row * row_bytes, row_bytes));
+    std::vector<float> values(column.dim());
+    std::memcpy(values.data(), floats->data(), floats->size());
+    out[column.name()] = values;
+  }
+  return out;
+}
+
+// The ids of the hits. Internal: there are not as many scores, or other hits in
+// the groups.
+absl::StatusOr<std::vector<PointId>> CheckedIds(const v1::SearchResult& result,
+                                                bool grouped) {
+  VICINAL_ASSIGN_OR_RETURN(std::vector<PointId> ids,
+                           client::FromProto(result.ids()));
+  if (static_cast<size_t>(result.scores_size()) != ids.size()) {
+    return absl::InternalError(absl::StrCat("The server sent ", ids.size(),
+                                            " ids and ", result.scores_size(),
+                                            " scores."));
+  }
+  uint64_t num_grouped = 0;
+  for (const v1::HitGroup& group : result.groups()) {
+    num_grouped += group.num_hits();
+  }
+  if (grouped && num_grouped != ids.size()) {
+    return absl::InternalError(absl::StrCat("The server sent ", ids.size(),
+                                            " hits and groups of ", num_grouped,
+                                            "."));
+  }
+  return ids;
+}
+
+double ElapsedMs(const v1::SearchProfile& profile) {
+  return Micros(profile.elapsed()) / 1e3;
+}
+
+Json HitJson(const v1::SearchResult& result, const PointId& id, size_t i,
+             bool with_vectors) {
+  Json hit = {{"id", IdJson(id)},
+              {"score", result.scores(static_cast<int>(i))}};
+  if (const std::string payload = Payload(result, i); !payload.empty()) {
+    auto parsed = Json::parse(payload, nullptr, false);
+    hit["payload"] = parsed.is_discarded() ? Json(payload) : parsed;
+  }
+  if (with_vectors) hit["vectors"] = Vectors(result, i);
+  return hit;
+}
+
+void PrintJson(const v1::SearchResponse& response,
+               const std::vector<PointId>& ids,
+               const client::SearchOptions& options) {
+  const v1::SearchResult& result = response.result();
+  Json out;
+  out["exact"] = result.exact();
+  out["elapsed_ms"] = ElapsedMs(response.profile());
+  out["distance_computations"] = response.profile().distance_computations();
+  size_t next = 0;
+  const auto take = [&](size_t num_hits) {
+    Json hits = Json::array();
+    for (const size_t end = next + num_hits; next < end; ++next) {
+      hits.push_back(HitJson(result, ids[next], next, options.with_vectors));
+    }
+    return hits;
+  };
+  if (options.group_by.empty()) {
+    out["hits"] = take(ids.size());
+  } else {
+    out["groups"] = Json::array();
+    for (const v1::HitGroup& group : result.groups()) {
+      out["groups"].push_back({{"value", ValueToJson(group.value())},
+                               {"hits", take(group.num_hits())}});
+    }
+  }
+  if (options.explain) {
+    out["segments"] = ExplanationJson(response.profile());
+    out["warnings"] = response.profile().warnings();
+  }
+  absl::PrintF("%s\n", JsonText(out, 2));
+}
+
+// Ranks are those in the result or, in groups, in the group, whose value stands
+// before its first hit.
+void PrintTable(const v1::SearchResponse& response,
+                const std::vector<PointId>& ids,
+                const client::SearchOptions& options) {
+  const v1::SearchResult& result = response.result();
+  const bool grouped = !options.group_by.empty();
+  std::vector<Table::Column> columns;
+  if (grouped) columns.push_back({options.group_by});
+  columns.insert(columns.end(), {{"rank", Table::Align::kRight},
+                                 {"id"},
+                                 {"score", Table::Align::kRight}});
+  if (options.with_payload) columns.push_back({"payload"});
+  if (options.with_vectors) columns.push_back({"vectors"});
+  Table table(std::move(columns));
+  size_t next = 0;
+  const auto add = [&](std::vector<std::string> row, size_t rank) {
+    const size_t i = next++;
+    row.insert(row.end(),
+               {absl::StrCat(rank), ids[i].ToString(),
+                absl::StrFormat("%.7g", result.scores(static_cast<int>(i)))});
+    if (options.with_payload) row.push_back(Payload(result, i));
+    if (options.with_vectors) row.push_back(JsonText(Vectors(result, i), -1));
+    table.AddRow(std::move(row));
+  };
+  for (int g = 0; grouped && g < result.groups_size(); ++g) {
+    const v1::HitGroup& group = result.groups(g);
+    for (size_t rank = 1; rank <= group.num_hits(); ++rank) {
+      add({rank == 1 ? ValueText(group.value()) : ""}, rank);
+    }
+  }
+  while (next < ids.size()) add({}, options.offset + next + 1);
+  absl::PrintF("%s", table.Format());
+  if (grouped) absl::PrintF("%d groups, ", result.groups_size());
+  absl::PrintF("%d hits, %s, %.2f ms in the server\n", ids.size(),
+               result.exact() ? "exact" : "approximate",
+               ElapsedMs(response.profile()));
+  if (options.explain) PrintExplanation(response.profile());
+}
+
+}  // namespace
+
+int PrintSearch(const v1::SearchResponse& response,
+                const client::SearchOptions& options, bool json) {
+  const auto ids = CheckedIds(response.result(), !options.group_by.empty());
+  if (!ids.ok()) return Report(ids.status());
+  json ? PrintJson(response, *ids, options)
+       : PrintTable(response, *ids, options);
+  return kOk;
+}
+
+}  // namespace vicinal::cli
