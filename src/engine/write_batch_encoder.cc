@@ -15,6 +15,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
@@ -583,6 +584,14 @@ absl::Status ValidatePayload(absl::string_view json, const Limits& limits) {
     return absl::InvalidArgumentError(
         absl::StrCat("has ", json.size(), " bytes; at most ",
                      limits.max_payload_bytes, " are allowed"));
+  }
+  // The parser passes over a byte order mark, and a null byte is to it the end,
+  // whatever follows.
+  const size_t null = json.find('\0');
+  const bool has_mark = absl::StartsWith(json, "\xEF\xBB\xBF");
+  if (has_mark || null != absl::string_view::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("is not valid JSON at byte ", has_mark ? 1 : null + 1));
   }
   PayloadChecker checker(limits.max_payload_depth);
   if (!nlohmann::json::sax_parse(json.begin(), json.end(), &checker)) {

@@ -193,6 +193,9 @@ TEST_F(EncoderTest, RefusesPayloadsThatAreNoSmallObjects) {
   EXPECT_THAT(refuse("{\"a\":"), HasSubstr("not valid JSON"));
   EXPECT_THAT(refuse("{\"a\":\"\xff\"}"), HasSubstr("not valid JSON"));
   EXPECT_THAT(refuse("{} {}"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(refuse(std::string("{}\0x", 4)),
+              HasSubstr("not valid JSON at byte 3"));
+  EXPECT_THAT(refuse("\xEF\xBB\xBF{}"), HasSubstr("not valid JSON at byte 1"));
   std::string deep;
   for (size_t i = 0; i < limits_.max_payload_depth; ++i) deep += "{\"a\":";
   EXPECT_THAT(refuse(deep + "{}"), HasSubstr("nests deeper than 64"));
