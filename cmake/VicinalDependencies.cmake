@@ -6,10 +6,15 @@ if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
 endif()
 
 find_package(Threads REQUIRED)
-find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(absl CONFIG REQUIRED)
-find_package(RocksDB CONFIG REQUIRED)
 find_package(nlohmann_json CONFIG REQUIRED)
+if(VICINAL_FUZZ)
+  find_package(ZLIB REQUIRED)
+  find_package(HDF5 REQUIRED COMPONENTS C)
+  return()  # clang has no OpenMP without one more package
+endif()
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(RocksDB CONFIG REQUIRED)
 find_package(LAPACK REQUIRED)  # OpenBLAS: brings BLAS, too
 if(VICINAL_BUILD_SERVER)
   find_package(Protobuf REQUIRED)  # module mode, before gRPC
