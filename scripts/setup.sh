@@ -11,7 +11,8 @@ Installs what is missing to build, test and demonstrate Vicinal on Debian 12
 (or a derivative with the same packages), through apt-get and nothing else.
 
   --dev     also the formatter and linters (clang-format-19, clang-tidy-19,
-            shellcheck), where the distribution has them
+            shellcheck) and clang-19 with libFuzzer, where the distribution has
+            them
   --peers   also the libraries that the benchmarks compare with (hnswlib, faiss)
   --check   install nothing; exit 1 and name what is missing
   --help    this text
@@ -31,7 +32,10 @@ base_packages=(
   # Tests, benchmarks, and the data of the demo.
   libgtest-dev libgmock-dev libbenchmark-dev dataset-fashion-mnist
 )
-dev_packages=(clang-format-19 clang-tidy-19 shellcheck)
+dev_packages=(
+  clang-format-19 clang-tidy-19 shellcheck
+  clang-19 libclang-rt-19-dev
+)
 # Debian's static libfaiss leaves it to its users to link BLAS and LAPACK.
 peer_packages=(libhnswlib-dev libfaiss-dev libopenblas-serial-dev)
 

@@ -7,8 +7,9 @@ usage() {
 Usage: scripts/test.sh [--fast] [--sanitizers] [--no-setup] [--jobs N]
 
 Installs what is missing, checks the style, builds with warnings as errors,
-runs the fast tests and the slow ones. Works from any folder; the build tree is
-kept, so a second run is short. Exits 0 only when everything passed.
+runs the fast tests and the slow ones; where CI=true, fuzzes for a minute in
+between. Works from any folder; the build tree is kept, so a second run is
+short. Exits 0 only when everything passed.
 
   --fast         only the tests that are quick
   --sanitizers   then builds and runs the fast tests again under AddressSanitizer
@@ -126,6 +127,9 @@ fi
 stage style scripts/lint.sh || true
 stage 'build (ci)' build ci
 stage 'fast tests' run_tests ci fast || true
+if [[ ${CI:-} == true ]]; then
+  stage fuzz scripts/fuzz.sh --seconds 60 --jobs "$jobs" || true
+fi
 if $run_slow; then
   stage 'slow tests' run_tests ci slow || true
 fi
