@@ -75,17 +75,10 @@ class ConditionTest : public ::testing::Test {
     Open();
   }
   void Open() {
-    collection_.reset();
-    database_.reset();
-    auto database = Database::Open(folder_.path(), options_);
-    ASSERT_TRUE(database.ok()) << database.status();
-    database_ = *std::move(database);
-    auto collection = database_->GetCollection("c");
-    if (!collection.ok()) {
-      collection = database_->CreateCollection(SchemaOf("c", 4, Metric::kL2));
-    }
-    ASSERT_TRUE(collection.ok()) << collection.status();
-    collection_ = *collection;
+    const absl::Status opened =
+        OpenCollection(folder_.path(), options_, SchemaOf("c", 4, Metric::kL2),
+                       &database_, &collection_);
+    ASSERT_TRUE(opened.ok()) << opened;
   }
 
   static WriteOptions If(Kind kind, std::vector<Sequence> sequences = {}) {

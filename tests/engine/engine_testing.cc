@@ -10,6 +10,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -59,6 +60,53 @@ size_t HookLog::CountOf(absl::string_view point) const {
   MutexLock lock(mu_);
   const auto found = counts_.find(std::string(point));
   return found == counts_.end() ? 0 : found->second;
+}
+
+absl::Status OpenCollection(const std::string& path,
+                            const DatabaseOptions& options,
+                            const CollectionSchema& schema,
+                            std::unique_ptr<Database>* database,
+                            std::shared_ptr<Collection>* collection) {
+  collection->reset();
+  database->reset();
+  VICINAL_ASSIGN_OR_RETURN(*database, Database::Open(path, options));
+  auto found = (*database)->GetCollection(schema.name);
+  if (!found.ok()) found = (*database)->CreateCollection(schema);
+  if (found.ok()) *collection = *std::move(found);
+  return found.status();
+}
+
+Rewriter::Rewriter(
+    Collection* collection, uint64_t num_points,
+    std::function<std::string(uint64_t i, uint64_t round)> payload)
+    : collection_(collection),
+      num_points_(num_points),
+      payload_(std::move(payload)),
+      status_(Write(0)) {
+  if (!status_.ok()) num_rounds_ = UINT64_MAX;
+  thread_ = std::thread([this] {
+    while (!stop_ && status_.ok()) {
+      status_ = Write(num_rounds_ + 1);
+      num_rounds_ = status_.ok() ? num_rounds_ + 1 : UINT64_MAX;
+    }
+  });
+}
+
+absl::Status Rewriter::Stop() {
+  stop_ = true;
+  if (thread_.joinable()) thread_.join();
+  return status_;
+}
+
+absl::Status Rewriter::Write(uint64_t round) {
+  Random random(round);
+  BatchBuilder batch(collection_->schema());
+  for (uint64_t i = 0; i < num_points_; ++i) {
+    batch.Add(PointId(i),
+              {RandomVector(collection_->schema().vectors[0], random)},
+              payload_(i, round));
+  }
+  return collection_->Upsert(batch.batch()).status;
 }
 
 DatabaseOptions TestOptions() {

@@ -1,6 +1,7 @@
 // Helpers of the engine's tests: folders, batches, waiting and an oracle.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -8,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -54,6 +56,14 @@ class HookLog {
 // Small segments, no delays, one build thread.
 DatabaseOptions TestOptions();
 
+// Opens the database at `path` and the collection of the schema's name, which
+// is created where it is not there. Closes *collection and *database before.
+absl::Status OpenCollection(const std::string& path,
+                            const DatabaseOptions& options,
+                            const CollectionSchema& schema,
+                            std::unique_ptr<Database>* database,
+                            std::shared_ptr<Collection>* collection);
+
 // One vector field called "v".
 CollectionSchema SchemaOf(std::string name, size_t dim, Metric metric,
                           ElementType type = ElementType::kFloat32,
@@ -76,6 +86,31 @@ class BatchBuilder {
   std::vector<std::string> payloads_;
   std::vector<std::string> columns_;
   PointBatch batch_;
+};
+
+// Replaces points 0 to num_points - 1 of a collection with one vector field, in
+// one commit a round: round 0 when it is made, the others on a thread of its
+// own until Stop. Vectors are random, and payload(i, round) is point i's.
+class Rewriter {
+ public:
+  Rewriter(Collection* collection, uint64_t num_points,
+           std::function<std::string(uint64_t i, uint64_t round)> payload);
+  ~Rewriter() { Stop().IgnoreError(); }
+  // Rounds behind round 0; more than any number after an error.
+  uint64_t num_rounds() const { return num_rounds_; }
+  // The first error of a round, which was then the last.
+  absl::Status Stop();
+
+ private:
+  absl::Status Write(uint64_t round);
+
+  Collection* const collection_;
+  const uint64_t num_points_;
+  const std::function<std::string(uint64_t, uint64_t)> payload_;
+  std::atomic<uint64_t> num_rounds_ = 0;
+  std::atomic<bool> stop_ = false;
+  absl::Status status_;  // of the thread while it runs
+  std::thread thread_;
 };
 
 std::string Bytes(const std::vector<float>& values);

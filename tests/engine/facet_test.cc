@@ -1,6 +1,5 @@
 // Values of indexed fields with their numbers, against a walk over the points.
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -9,7 +8,6 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -72,8 +70,12 @@ class FacetTest : public ::testing::Test {
     options_.growing_segment_bytes = size_t{128} << 10;
     options_.recall_check_ms = 0;
     schema_ = SchemaOf("p", kDim, Metric::kL2);
-    database_ = *Database::Open(folder_.path(), options_);
-    collection_ = *database_->CreateCollection(schema_);
+    Open();
+  }
+  void Open() {
+    const absl::Status opened = OpenCollection(
+        folder_.path(), options_, schema_, &database_, &collection_);
+    ASSERT_TRUE(opened.ok()) << opened;
   }
 
   void Declare(const PayloadField& field) {
@@ -219,10 +221,7 @@ TEST_F(FacetTest, AgreesWithAWalkOverThePoints) {
   ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
   Delete(500, kMaxId);
   CompareAll();
-  collection_.reset();
-  database_.reset();
-  database_ = *Database::Open(folder_.path(), options_);
-  collection_ = *database_->GetCollection("p");
+  Open();
   CompareAll();
 }
 
@@ -262,8 +261,7 @@ TEST_F(FacetTest, IsExactWithoutTheFileOfAnIndex) {
       std::filesystem::remove(entry.path());
     }
   }
-  database_ = *Database::Open(folder_.path(), options_);
-  collection_ = *database_->GetCollection("p");
+  Open();
   for (int round = 0; round < 3; ++round) {
     FacetQuery query{.field = Fields()[0]};
     Compare(query);
@@ -307,20 +305,9 @@ TEST_F(FacetTest, RefusesWhatItCannotAnswer) {
 TEST_F(FacetTest, ShowsOneMomentWhileOthersWrite) {
   constexpr uint64_t kPoints = 400;
   Declare(Fields()[0]);
-  const auto upsert = [&](uint64_t round) {
-    BatchBuilder batch(schema_);
-    Random random(round);
-    for (uint64_t i = 0; i < kPoints; ++i) {
-      batch.Add(PointId(i), {RandomVector(schema_.vectors[0], random)},
-                absl::StrCat(R"({"word": ")",
-                             (i + round) % 2 == 0 ? "red" : "blue", R"("})"));
-    }
-    EXPECT_TRUE(collection_->Upsert(batch.batch()).status.ok());
-  };
-  upsert(0);
-  std::atomic<bool> done = false;
-  std::thread writer([&] {
-    for (uint64_t round = 1; !done; ++round) upsert(round);
+  Rewriter writer(collection_.get(), kPoints, [](uint64_t i, uint64_t round) {
+    return absl::StrCat(R"({"word": ")", (i + round) % 2 == 0 ? "red" : "blue",
+                        R"("})");
   });
   const FilterNode filter = *ParseFilter("word IN ('red', 'blue')");
   for (int round = 0; round < 6; ++round) {
@@ -332,8 +319,8 @@ TEST_F(FacetTest, ShowsOneMomentWhileOthersWrite) {
     }
     EXPECT_TRUE(Finished(collection_->Optimize(1)).ok());
   }
-  done = true;
-  writer.join();
+  const absl::Status written = writer.Stop();
+  EXPECT_TRUE(written.ok()) << written;
 }
 
 TEST(KeyTallyTest, CountsAKeyOncePerRow) {

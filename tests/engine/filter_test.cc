@@ -284,24 +284,12 @@ TEST_P(FilterTest, DeletesWhatItAccepts) {
 // A filter that is true of every version of a point finds it at every moment.
 TEST_P(FilterTest, MissesNoPointThatIsBeingReplaced) {
   constexpr uint64_t kPoints = 300;
-  const auto upsert = [&](uint64_t round) {
-    BatchBuilder batch(schema_);
-    Random random(round);
-    for (uint64_t i = 0; i < kPoints; ++i) {
-      batch.Add(PointId(i), {RandomVector(schema_.vectors[0], random)},
-                absl::StrCat(R"({"kind": "a", "round": )", round, "}"));
-    }
-    EXPECT_TRUE(collection_->Upsert(batch.batch()).status.ok());
-  };
-  upsert(0);
-  std::atomic<bool> done = false;
-  std::thread writer([&] {
-    for (uint64_t round = 1; round <= 60; ++round) upsert(round);
-    done = true;
+  Rewriter writer(collection_.get(), kPoints, [](uint64_t, uint64_t round) {
+    return absl::StrCat(R"({"kind": "a", "round": )", round, "}");
   });
   const auto filter = FilterOf("kind = 'a'");
   size_t num_searches = 0;
-  while (!done || num_searches < 20) {
+  while (writer.num_rounds() < 60 || num_searches < 20) {
     Query query = Nearest("v", RandomVector(schema_.vectors[0], random_),
                           2 * kPoints, true);
     std::get<RetrieveStage>(query.stage).filter = filter;
@@ -318,7 +306,8 @@ TEST_P(FilterTest, MissesNoPointThatIsBeingReplaced) {
     ASSERT_EQ(*count, kPoints);
     ++num_searches;
   }
-  writer.join();
+  const absl::Status written = writer.Stop();
+  EXPECT_TRUE(written.ok()) << written;
 }
 
 // Deleting what was true of an old version leaves a new one.

@@ -29,15 +29,9 @@ VectorField Field(std::string name, size_t dim, Metric metric,
 class ModelTest : public ::testing::TestWithParam<int> {
  protected:
   void Open() {
-    auto database = Database::Open(folder_.path(), options_);
-    ASSERT_TRUE(database.ok()) << database.status();
-    database_ = *std::move(database);
-    auto collection = database_->GetCollection("m");
-    if (!collection.ok()) {
-      collection = database_->CreateCollection(schema_);
-    }
-    ASSERT_TRUE(collection.ok()) << collection.status();
-    collection_ = *collection;
+    const absl::Status opened = OpenCollection(
+        folder_.path(), options_, schema_, &database_, &collection_);
+    ASSERT_TRUE(opened.ok()) << opened;
   }
 
   PointId RandomId() {

@@ -42,19 +42,12 @@ class PayloadIndexTest : public ::testing::Test {
     };
     schema_ = SchemaOf("p", kDim, Metric::kL2);
     Open();
-    collection_ = *database_->CreateCollection(schema_);
   }
 
   void Open() {
-    database_ = *Database::Open(folder_.path(), options_);
-    if (const auto found = database_->GetCollection("p"); found.ok()) {
-      collection_ = *found;
-    }
-  }
-  void Reopen() {
-    collection_.reset();
-    database_.reset();
-    Open();
+    const absl::Status opened = OpenCollection(
+        folder_.path(), options_, schema_, &database_, &collection_);
+    ASSERT_TRUE(opened.ok()) << opened;
   }
 
   // Point i has color c<i % 7>, price i and, one in ten, no payload.
@@ -164,7 +157,7 @@ TEST_F(PayloadIndexTest, SurvivesARestart) {
                   .ok());
   Upsert(1'500, 1'000);
   const auto before = std::filesystem::last_write_time(Files().at(0));
-  Reopen();
+  Open();
   ASSERT_EQ(collection_->schema().payload_fields.size(), 1u);
   EXPECT_EQ(collection_->schema().payload_fields[0].path, "color");
   EXPECT_TRUE(AllReady());
@@ -206,20 +199,9 @@ TEST_F(PayloadIndexTest, AFileThatIsGoneOrDamagedIsMadeAgain) {
 // misses it at times but both together never do.
 TEST_F(PayloadIndexTest, IsCorrectWhateverIsWrittenMeanwhile) {
   constexpr uint64_t kPoints = 400;
-  const auto upsert = [&](uint64_t round) {
-    BatchBuilder batch(schema_);
-    Random random(round);
-    for (uint64_t i = 0; i < kPoints; ++i) {
-      batch.Add(PointId(i), {RandomVector(schema_.vectors[0], random)},
-                absl::StrCat(R"({"color": ")",
-                             (i + round) % 2 == 0 ? "red" : "blue", R"("})"));
-    }
-    EXPECT_TRUE(collection_->Upsert(batch.batch()).status.ok());
-  };
-  upsert(0);
-  std::atomic<bool> done = false;
-  std::thread writer([&] {
-    for (uint64_t round = 1; !done; ++round) upsert(round);
+  Rewriter writer(collection_.get(), kPoints, [](uint64_t i, uint64_t round) {
+    return absl::StrCat(R"({"color": ")", (i + round) % 2 == 0 ? "red" : "blue",
+                        R"("})");
   });
   for (int round = 0; round < 8; ++round) {
     const auto operation =
@@ -238,8 +220,8 @@ TEST_F(PayloadIndexTest, IsCorrectWhateverIsWrittenMeanwhile) {
     EXPECT_EQ(Count("color = 'red'"), kPoints / 2);
     EXPECT_TRUE(database_->DropPayloadIndex("p", "color").ok());
   }
-  done = true;
-  writer.join();
+  const absl::Status written = writer.Stop();
+  EXPECT_TRUE(written.ok()) << written;
 }
 
 TEST_F(PayloadIndexTest, DroppedIsGoneAndFiltersGoOn) {
@@ -256,7 +238,7 @@ TEST_F(PayloadIndexTest, DroppedIsGoneAndFiltersGoOn) {
   EXPECT_EQ(Count("price = 'x'"), 0u);
   EXPECT_EQ(Count("price < 1000"), 900u);
   EXPECT_TRUE(absl::IsNotFound(database_->DropPayloadIndex("p", "price")));
-  Reopen();
+  Open();
   EXPECT_TRUE(collection_->schema().payload_fields.empty());
 }
 
@@ -297,7 +279,7 @@ TEST_F(PayloadIndexTest, MayRefuseFiltersWithoutOne) {
       collection_->CountMatching(*ParseFilter("price = 3"), {}).status();
   EXPECT_TRUE(absl::IsInvalidArgument(refused));
   EXPECT_TRUE(absl::StrContains(refused.message(), "price"));
-  Reopen();
+  Open();
   EXPECT_TRUE(collection_->schema().indexed_filters_only);
   ASSERT_TRUE(database_->SetIndexedFiltersOnly("p", false).ok());
   EXPECT_EQ(Count("price = 3"), 1u);

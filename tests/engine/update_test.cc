@@ -50,15 +50,9 @@ class UpdateTest : public ::testing::Test {
     Open();
   }
   void Open() {
-    collection_.reset();
-    database_.reset();
-    auto database = Database::Open(folder_.path(), options_);
-    ASSERT_TRUE(database.ok()) << database.status();
-    database_ = *std::move(database);
-    auto collection = database_->GetCollection("u");
-    if (!collection.ok()) collection = database_->CreateCollection(schema_);
-    ASSERT_TRUE(collection.ok()) << collection.status();
-    collection_ = *collection;
+    const absl::Status opened = OpenCollection(
+        folder_.path(), options_, schema_, &database_, &collection_);
+    ASSERT_TRUE(opened.ok()) << opened;
   }
 
   void Upsert(uint64_t first, uint64_t count) {
