@@ -6,12 +6,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <numeric>
 #include <span>
 #include <utility>
 #include <vector>
 
+#include "index/flat.h"
+#include "src/base/cancel.h"
 #include "src/base/random.h"
 #include "src/base/top_k.h"
+#include "src/base/types.h"
 #include "src/base/workers.h"
 #include "src/distance/distance.h"
 
@@ -168,13 +172,23 @@ CalibrationQueries CalibrationQueries::OwnRows(VectorSetView vectors,
   return queries;
 }
 
-CalibrationQueries CalibrationQueries::Given(VectorSetView given) {
+CalibrationQueries CalibrationQueries::Among(VectorSetView vectors,
+                                             std::span<const RowId> rows) {
   CalibrationQueries queries;
-  queries.vectors_ = given;
-  const size_t count = std::min(given.num_rows, kNumQueries);
+  queries.vectors_ = vectors;
+  queries.are_own_ = true;
+  const size_t count = std::min(rows.size(), kNumQueries);
   for (size_t i = 0; i < count; ++i) {
-    queries.rows_.push_back(static_cast<RowId>(i * given.num_rows / count));
+    queries.rows_.push_back(rows[i * rows.size() / count]);
   }
+  return queries;
+}
+
+CalibrationQueries CalibrationQueries::Given(VectorSetView given) {
+  std::vector<RowId> rows(given.num_rows);
+  std::iota(rows.begin(), rows.end(), 0);
+  CalibrationQueries queries = Among(given, rows);
+  queries.are_own_ = false;
   return queries;
 }
 
@@ -199,6 +213,27 @@ std::vector<std::vector<Neighbor>> ExactNeighbors(
     }
     for (size_t q = first; q < last; ++q) {
       truth[q] = nearest[q - first].TakeSorted();
+    }
+  });
+  return truth;
+}
+
+std::vector<std::vector<Neighbor>> ExactNeighbors(
+    VectorSetView vectors, Metric metric, const CalibrationQueries& queries,
+    std::span<const Filter> filters, Workers* workers) {
+  std::vector<std::vector<Neighbor>> truth(queries.size());
+  workers->For(queries.size(), 1, [&](size_t first, size_t last, size_t) {
+    for (size_t q = first; q < last; ++q) {
+      TopK nearest(kCalibratedDepths.back() + 1);
+      // Without a condition to stop nothing fails.
+      ScanBlock(vectors, 0, metric, queries[q], filters[q], StopCondition(),
+                &nearest, nullptr)
+          .IgnoreError();
+      truth[q] = nearest.TakeSorted();
+      std::erase_if(truth[q], [&](const Neighbor& neighbor) {
+        return neighbor.row == queries.OwnRow(q);
+      });
+      if (truth[q].size() > kCalibratedDepths.back()) truth[q].pop_back();
     }
   });
   return truth;

@@ -85,6 +85,9 @@ class CalibrationQueries {
   // new point of the same distribution.
   static CalibrationQueries OwnRows(VectorSetView vectors,
                                     std::vector<bool> excluded);
+  // At most 256 of `rows`, ascending ones, evenly spaced.
+  static CalibrationQueries Among(VectorSetView vectors,
+                                  std::span<const RowId> rows);
   // At most 256 of `queries`, evenly spaced.
   static CalibrationQueries Given(VectorSetView queries);
 
@@ -103,6 +106,10 @@ class CalibrationQueries {
 std::vector<std::vector<Neighbor>> ExactNeighbors(
     VectorSetView vectors, const DistanceOps& ops,
     const CalibrationQueries& queries, Workers* workers);
+// Of the rows that the query's own filter accepts, one for each.
+std::vector<std::vector<Neighbor>> ExactNeighbors(
+    VectorSetView vectors, Metric metric, const CalibrationQueries& queries,
+    std::span<const Filter> filters, Workers* workers);
 
 // Counts what one ef finds at every depth and, with codes, every depth of
 // reranking. Count from one thread per worker number.

@@ -50,8 +50,8 @@ CodedCentroids::CodedCentroids(MatrixView centroids, Metric metric)
   }
 }
 
-void CodedCentroids::Estimate(const float* query, Scratch* scratch,
-                              float* out) const {
+void CodedCentroids::Estimate(const float* query, size_t first, size_t count,
+                              Scratch* scratch, float* out) const {
   const size_t dim = mean_.size();
   scratch->centred.assign(query, query + dim);
   if (is_l2_) {
@@ -60,12 +60,12 @@ void CodedCentroids::Estimate(const float* query, Scratch* scratch,
   scratch->query.resize(dim);
   const float scale =
       (is_l2_ ? 2 : 1) * Round(scratch->centred, scratch->query.data());
-  ops_->scan(scratch->query.data(), codes_.data(), dim, scales_.size(), dim,
-             out);
+  ops_->scan(scratch->query.data(), codes_.data() + first * dim, dim, count,
+             dim, out);
   // |q - c|^2 is |c|^2 - 2 <q, c> and |q|^2, which all share; the kernel gives
   // minus the product.
-  for (size_t i = 0; i < scales_.size(); ++i) {
-    out[i] = norms2_[i] + scale * scales_[i] * out[i];
+  for (size_t i = 0; i < count; ++i) {
+    out[i] = norms2_[first + i] + scale * scales_[first + i] * out[i];
   }
 }
 

@@ -25,8 +25,9 @@ class CodedCentroids {
   CodedCentroids(MatrixView centroids, Metric metric);
 
   // Estimates, up to a term that all share and a factor, of the distances of
-  // all centroids to a query of dim floats.
-  void Estimate(const float* query, Scratch* scratch, float* out) const;
+  // `count` centroids, from `first` on, to a query of dim floats.
+  void Estimate(const float* query, size_t first, size_t count,
+                Scratch* scratch, float* out) const;
   size_t memory_bytes() const {
     return codes_.size() + (scales_.size() + norms2_.size()) * sizeof(float);
   }

@@ -38,7 +38,7 @@ class Scanner {
         ops_(OpsFor(metric, block.type)),
         query_(query),
         filter_(filter),
-        accepts_all_(filter.AcceptsAll()),
+        accepts_all_(filter.AcceptsAllInRange()),
         out_(out) {}
 
   // Scores rows [begin, begin + n), n <= kBatchRows; returns how many
@@ -101,6 +101,14 @@ absl::Status ScanBlock(VectorSetView block, RowId first_row, Metric metric,
                        const void* query, const Filter& filter,
                        const StopCondition& stop, TopK* out,
                        SearchStats* stats) {
+  // What of the block is in the filter's range.
+  const size_t before = filter.begin - std::min(first_row, filter.begin);
+  const size_t until = filter.end - std::min(first_row, filter.end);
+  block.num_rows = std::min(block.num_rows, until);
+  const size_t skipped = std::min(block.num_rows, before);
+  block.num_rows -= skipped;
+  block.data = block.row(skipped);
+  first_row += static_cast<RowId>(skipped);
   Scanner scanner(block, first_row, metric, query, filter, out);
   const size_t rows_per_check = RowsPerCheck(block);
   size_t num_scored = 0;

@@ -166,10 +166,13 @@ absl::Status HnswIndex::Scan(const void* query, const SearchParams& params,
     rows.push_back(row);
     if (rows.size() == kScanRows) flush();
   };
+  const size_t end = std::min<size_t>(filter.end, n);
   if (filter.allowed != nullptr) {
-    filter.allowed->ForEach(take);
+    filter.allowed->ForEachIn(filter.begin, end, take);
   } else {
-    for (size_t row = 0; row < n; ++row) take(static_cast<RowId>(row));
+    for (size_t row = filter.begin; row < end; ++row) {
+      take(static_cast<RowId>(row));
+    }
   }
   flush();
   VICINAL_RETURN_IF_ERROR(status);

@@ -1,10 +1,3 @@
-// Lists, little-endian:
-//
-//   num_lists (u32), dim (u32)
-//   offsets (u32, one more than lists): list i has rows offsets[i] to
-//     offsets[i + 1]
-//   zero bytes up to a multiple of 64
-//   centroids (f32, num_lists x dim); unit rows were averaged under the cosine
 #include "index/ivf.h"
 
 #include <algorithm>
@@ -22,7 +15,6 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "index/cell_order.h"
 #include "index/flat.h"
 #include "index/hnsw_search.h"
 #include "index/ivf_search.h"
@@ -38,69 +30,25 @@
 namespace vicinal {
 namespace {
 
-constexpr size_t kHeaderBytes = 8;
-constexpr size_t kAlignment = 64;
-// Centroids decide which rows are found, so they are learned with more care
-// than the cells of a graph's order.
-constexpr size_t kSamplePerList = 64;
-constexpr size_t kMinSample = 4'096;  // where few lists were asked for
-constexpr size_t kIterations = 12;
 constexpr size_t kDefaultRerankFactor = 16;
 // Of a list, in nanoseconds, without its rows.
 constexpr double kList = 250;
 
-size_t CentroidsOffset(size_t num_lists) {
-  const size_t bytes = kHeaderBytes + (num_lists + 1) * sizeof(uint32_t);
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
 }  // namespace
-
-absl::StatusOr<IvfLists> BuildIvfLists(VectorSetView vectors, Metric metric,
-                                       const IvfParams& params,
-                                       size_t num_threads,
-                                       const CancelToken* cancel) {
-  if (params.num_lists > kMaxIvfLists) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("num_lists is ", params.num_lists, "; at most ",
-                     kMaxIvfLists, " are possible"));
-  }
-  const size_t sample_per_list =
-      params.num_lists == 0
-          ? kSamplePerList
-          : std::max(kSamplePerList, kMinSample / params.num_lists);
-  VICINAL_ASSIGN_OR_RETURN(Cells cells,
-                           FindCells(vectors, metric,
-                                     {.num_cells = params.num_lists,
-                                      .sample_per_cell = sample_per_list,
-                                      .iterations = kIterations,
-                                      .seed = params.seed},
-                                     num_threads, cancel));
-  const size_t num_lists = cells.offsets.size() - 1;
-  IvfLists lists;
-  lists.order = std::move(cells.order);
-  PutFixed<uint32_t>(&lists.bytes, num_lists);
-  PutFixed<uint32_t>(&lists.bytes, vectors.dim);
-  for (const uint32_t offset : cells.offsets) PutFixed(&lists.bytes, offset);
-  lists.bytes.resize(CentroidsOffset(num_lists));
-  lists.bytes.append(reinterpret_cast<const char*>(cells.centroids.data()),
-                     cells.centroids.size() * sizeof(float));
-  return lists;
-}
 
 absl::StatusOr<std::unique_ptr<IvfIndex>> IvfIndex::Open(
     VectorSetView vectors, Metric metric, absl::string_view lists) {
   const auto damaged = [](absl::string_view what) {
     return absl::DataLossError(absl::StrCat("the lists of an index ", what));
   };
-  if (lists.size() < kHeaderBytes) return damaged("are cut short");
+  if (lists.size() < ivf_bytes::kHeaderBytes) return damaged("are cut short");
   const auto num_lists = GetFixed<uint32_t>(lists.data());
   const auto dim = GetFixed<uint32_t>(lists.data() + 4);
   if (num_lists > kMaxIvfLists || dim != vectors.dim ||
       (num_lists == 0) != (vectors.num_rows == 0)) {
     return damaged("are of other rows");
   }
-  const size_t centroids_offset = CentroidsOffset(num_lists);
+  const size_t centroids_offset = ivf_bytes::CentroidsOffset(num_lists);
   if (lists.size() != centroids_offset + size_t{num_lists} * dim * 4 ||
       reinterpret_cast<uintptr_t>(lists.data()) % alignof(float) != 0) {
     return damaged("have another size than their number says");
@@ -109,7 +57,7 @@ absl::StatusOr<std::unique_ptr<IvfIndex>> IvfIndex::Open(
   state->vectors = vectors;
   state->metric = metric;
   state->offsets.resize(num_lists + 1);
-  std::memcpy(state->offsets.data(), lists.data() + kHeaderBytes,
+  std::memcpy(state->offsets.data(), lists.data() + ivf_bytes::kHeaderBytes,
               state->offsets.size() * sizeof(uint32_t));
   if (state->offsets.front() != 0 ||
       state->offsets.back() != vectors.num_rows ||
@@ -138,6 +86,10 @@ IvfIndex::IvfIndex(std::unique_ptr<IvfState> state)
 IvfIndex::~IvfIndex() = default;
 
 size_t IvfIndex::num_lists() const { return state_->num_lists(); }
+
+size_t IvfIndex::NumListsOf(const Filter& filter) const {
+  return state_->ListsOf(filter).count;
+}
 
 size_t IvfIndex::num_rows() const { return state_->vectors.num_rows; }
 
@@ -179,7 +131,7 @@ struct IvfIndex::FilterCost {
   double per_list = 0;
 };
 
-IvfIndex::FilterCost IvfIndex::CostOfFilter(size_t accepted,
+IvfIndex::FilterCost IvfIndex::CostOfFilter(const Filter& filter,
                                             size_t depth) const {
   const VectorSetView& vectors = state_->vectors;
   // Of a vector, of a line of it: measured like those of cost().
@@ -187,13 +139,15 @@ IvfIndex::FilterCost IvfIndex::CostOfFilter(size_t accepted,
   const double vector_cost =
       kVector + kLine * static_cast<double>(vectors.stride_bytes) /
                     SearchCost::kLineBytes;
-  const double rows_per_list =
-      static_cast<double>(vectors.num_rows) / static_cast<double>(num_lists());
-  const double share =
-      static_cast<double>(accepted) / static_cast<double>(vectors.num_rows);
-  const SearchCost cost = this->cost();
+  const auto accepted =
+      static_cast<double>(filter.NumAccepted(vectors.num_rows));
+  const auto rows = static_cast<double>(filter.RangeRows(vectors.num_rows));
+  const size_t num_lists = state_->ListsOf(filter).count;
+  const double rows_per_list = rows / static_cast<double>(num_lists);
+  const double share = accepted / rows;
+  const SearchCost cost = CostOf(rows, num_lists);
   FilterCost out;
-  out.scan = static_cast<double>(accepted) * vector_cost;
+  out.scan = accepted * vector_cost;
   out.fixed = cost.fixed;
   if (state_->codec == nullptr) {
     out.per_list = kList + rows_per_list * share * vector_cost;
@@ -214,14 +168,15 @@ absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
                               const Filter& filter, const StopCondition& stop,
                               TopK* out, SearchStats* stats) const {
   VICINAL_DCHECK(params.k == out->k());
-  const size_t n = state_->vectors.num_rows;
-  const size_t accepted = filter.NumAccepted(n);
-  const size_t probes = std::clamp<size_t>(params.ef, 1, num_lists());
+  const size_t n = filter.RangeRows(state_->vectors.num_rows);
+  const size_t accepted = filter.NumAccepted(state_->vectors.num_rows);
+  if (accepted == 0) return absl::OkStatus();
+  const size_t num_lists = state_->ListsOf(filter).count;
+  const size_t probes = std::clamp<size_t>(params.ef, 1, num_lists);
   const size_t depth =
       std::max(params.k, params.rerank > 0 ? params.rerank
                                            : kDefaultRerankFactor * params.k);
-  if (n == 0) return absl::OkStatus();
-  const FilterCost cost = CostOfFilter(accepted, depth);
+  const FilterCost cost = CostOfFilter(filter, depth);
   const auto lists = static_cast<double>(std::max(probes, params.filtered_ef));
   const bool scan =
       params.force == ForcedPlan::kNone
@@ -245,7 +200,7 @@ absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
         lists_of(params.filtered_ef, params.filtered_reach),
         static_cast<double>(accepted) / static_cast<double>(n), enough,
         params.force == ForcedPlan::kIndex
-            ? num_lists()
+            ? num_lists
             : static_cast<size_t>(cost.scan / cost.per_list));
     if (status.ok() && !collector.is_done()) {
       // So much reading costs what the scan does, which finds all of them.
@@ -263,7 +218,7 @@ absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
     while (status.ok()) {
       status = collector.ReadUpTo(goal);
       if (collector.num_found() >= enough ||
-          collector.num_read() == num_lists()) {
+          collector.num_read() == num_lists) {
         break;
       }
       goal = 2 * collector.num_read();
@@ -289,24 +244,29 @@ absl::Status IvfIndex::Search(const void* query, const SearchParams& params,
   if (stats != nullptr) {
     stats->distance_computations += work.distance_computations;
     stats->expanded_nodes += work.expanded_nodes;
-    stats->plan = num_lists() == 1 ? SearchPlan::kCodes : SearchPlan::kLists;
+    stats->plan = num_lists == 1 ? SearchPlan::kCodes : SearchPlan::kLists;
   }
   return status;
 }
 
 // Lists are read as streams.
 SearchCost IvfIndex::cost() const {
+  return CostOf(static_cast<double>(state_->vectors.num_rows), num_lists());
+}
+
+SearchCost IvfIndex::CostOf(double num_rows, size_t num_lists) const {
   constexpr double kRow = 0.5, kCodeLine = 2.2, kVectorLine = 3;
   constexpr double kCentroidLine = 0.4;
-  const double rows = static_cast<double>(state_->vectors.num_rows) /
-                      std::max<size_t>(1, num_lists());
+  const double rows =
+      num_rows / static_cast<double>(std::max<size_t>(1, num_lists));
   const double centroid_lines =
       state_->vectors.dim * sizeof(float) / SearchCost::kLineBytes;
   const double vector_lines = state_->vectors.dim *
                               ElementSize(state_->vectors.type) /
                               SearchCost::kLineBytes;
-  SearchCost cost{.fixed =
-                      2'000 + kCentroidLine * num_lists() * centroid_lines};
+  SearchCost cost{.fixed = 2'000 + kCentroidLine *
+                                       static_cast<double>(num_lists) *
+                                       centroid_lines};
   if (state_->codec != nullptr) {
     const double lines =
         static_cast<double>(CodeBlockBytes(state_->codec->layout())) /

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,21 @@ absl::StatusOr<IvfLists> BuildIvfLists(VectorSetView vectors, Metric metric,
                                        size_t num_threads,
                                        const CancelToken* cancel);
 
+// The largest partition that is one list: read in some 10 us.
+inline constexpr size_t kOneListRows = 4'096;
+
+// Lists for rows in partitions that lie one after the other, such that searches
+// of one read no rows of others: one of kOneListRows rows or fewer lies in one
+// list, in the order given, maybe with others; a larger one has lists of its
+// own, as of BuildIvfLists. params.num_lists: 0; or 1: all rows are one list.
+// ends: of each partition, ascending, the last being num_rows.
+absl::StatusOr<IvfLists> BuildPartitionedLists(VectorSetView vectors,
+                                               Metric metric,
+                                               const IvfParams& params,
+                                               std::span<const uint32_t> ends,
+                                               size_t num_threads,
+                                               const CancelToken* cancel);
+
 // Records as an IVF scans them: blocks of sixteen (see kernels_codes.h), the
 // last one filled with zeros.
 size_t CodeBlocksBytes(const CodeLayout& layout, size_t num_rows);
@@ -55,6 +71,13 @@ void PackCodeBlocks(const CodeLayout& layout, const uint8_t* records,
                     size_t num_rows, uint8_t* out);
 
 struct IvfState;
+
+// The table of searches of one partition whose rows lie in at most max_lists
+// lists.
+struct PartitionEfforts {
+  uint32_t max_lists = 0;
+  std::vector<RecallPoint> table;
+};
 
 class IvfIndex final : public ApproximateIndex {
  public:
@@ -88,11 +111,22 @@ class IvfIndex final : public ApproximateIndex {
       size_t num_threads, const CancelToken* cancel,
       VectorSetView queries = {}) const override;
   SearchCost cost() const override;
+  // The same within partitions, `ends` as of BuildPartitionedLists, with their
+  // own rows as queries: for partitions of one list, and for others by powers
+  // of two; ascending. Of sizes that are not there, or too small to measure,
+  // nothing is said.
+  absl::StatusOr<std::vector<PartitionEfforts>> CalibratePartitions(
+      std::span<const uint32_t> ends, size_t num_threads,
+      const CancelToken* cancel) const;
+  // Lists that have rows of the filter's range, in which there are some.
+  size_t NumListsOf(const Filter& filter) const;
 
  private:
   explicit IvfIndex(std::unique_ptr<IvfState> state);
   struct FilterCost;
-  FilterCost CostOfFilter(size_t accepted, size_t depth) const;
+  FilterCost CostOfFilter(const Filter& filter, size_t depth) const;
+  // Of searches among so many rows in so many lists.
+  SearchCost CostOf(double num_rows, size_t num_lists) const;
 
   const std::unique_ptr<IvfState> state_;
 };

@@ -1,9 +1,11 @@
 // What recall each number of lists (and depth of reranking) of an IVF gives.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <span>
 #include <utility>
 #include <vector>
@@ -125,11 +127,14 @@ std::vector<float> ReachesWorthIt(const std::vector<ListsOfQuery>& queries) {
 // Searches of all queries, one way of reading lists after the other.
 class Trials {
  public:
+  // filters: of each query; none: all rows are searched. All is borrowed.
   Trials(const IvfState& state, const CalibrationQueries& queries,
-         const std::vector<std::vector<Neighbor>>& truth, Workers* workers)
+         const std::vector<std::vector<Neighbor>>& truth, Workers* workers,
+         std::span<const Filter> filters = {})
       : state_(state),
         queries_(queries),
         truth_(truth),
+        filters_(filters),
         workers_(*workers),
         scratches_(workers->size()) {}
 
@@ -137,6 +142,9 @@ class Trials {
   // Appends what `probes` lists find, or with a reach as many on average.
   absl::Status Run(uint32_t probes, float reach, const CancelToken* cancel,
                    RecallPoints* points);
+  // The same for ever more lists, of max_lists at most, by kProbes.
+  absl::Status RunAll(size_t max_lists, std::span<const float> reaches,
+                      const CancelToken* cancel, RecallPoints* points);
 
  private:
   bool reranks() const { return state_.codec != nullptr; }
@@ -148,6 +156,7 @@ class Trials {
   const IvfState& state_;
   const CalibrationQueries& queries_;
   const std::vector<std::vector<Neighbor>>& truth_;
+  const std::span<const Filter> filters_;
   Workers& workers_;
   std::vector<IvfScratch> scratches_;
 };
@@ -175,8 +184,9 @@ absl::Status Trials::Search(size_t q, uint32_t probes, float reach,
   TopK found(reranks() ? 0 : kCalibratedDepths.back() + 1);
   const StopCondition never;
   const Filter all;
-  IvfCollector collector(state_, queries_[q], all, never, kPool, scratch,
-                         &found);
+  IvfCollector collector(state_, queries_[q],
+                         filters_.empty() ? all : filters_[q], never, kPool,
+                         scratch, &found);
   collector.Exclude(queries_.OwnRow(q));
   VICINAL_RETURN_IF_ERROR(collector.Start());
   VICINAL_RETURN_IF_ERROR(collector.ReadUpTo(
@@ -221,6 +231,33 @@ absl::Status Trials::Run(uint32_t probes, float reach,
   return absl::OkStatus();
 }
 
+absl::Status Trials::RunAll(size_t max_lists, std::span<const float> reaches,
+                            const CancelToken* cancel, RecallPoints* points) {
+  const size_t most = std::min<size_t>(max_lists, kProbes.back());
+  for (size_t step = 0; step < kProbes.size(); ++step) {
+    const auto probes =
+        static_cast<uint32_t>(std::min<size_t>(kProbes[step], max_lists));
+    VICINAL_RETURN_IF_ERROR(
+        Run(probes, reaches.empty() ? 0 : reaches[step], cancel, points));
+    if (AllFound(*points, truth_[0].size())) return absl::OkStatus();
+    if (probes == most) break;
+  }
+  // Where lists say little of what is near, as those of many partitions do.
+  return most < max_lists
+             ? Run(static_cast<uint32_t>(max_lists), 0, cancel, points)
+             : absl::OkStatus();
+}
+
+// Partitions too small to have the deepest neighbours that are measured.
+constexpr size_t kMinPartitionRows = kCalibratedDepths.back() + 1;
+
+// Partitions of about one number of lists.
+struct PartitionClass {
+  std::vector<Filter> partitions;  // ranges of rows
+  std::vector<RowId> rows;
+  size_t num_lists = 0;  // of all of them
+};
+
 }  // namespace
 
 absl::StatusOr<std::vector<RecallPoint>> IvfIndex::Calibrate(
@@ -245,13 +282,49 @@ absl::StatusOr<std::vector<RecallPoint>> IvfIndex::Calibrate(
     reaches = ReachesWorthIt(lists);
   }
   RecallPoints points;
-  for (size_t step = 0; step < kProbes.size(); ++step) {
-    const uint32_t probes = std::min<uint32_t>(kProbes[step], num_lists());
-    VICINAL_RETURN_IF_ERROR(trials.Run(
-        probes, reaches.empty() ? 0 : reaches[step], cancel, &points));
-    if (probes == num_lists() || AllFound(points, truth[0].size())) break;
-  }
+  VICINAL_RETURN_IF_ERROR(trials.RunAll(num_lists(), reaches, cancel, &points));
   return Frontier(std::move(points), cost());
+}
+
+absl::StatusOr<std::vector<PartitionEfforts>> IvfIndex::CalibratePartitions(
+    std::span<const uint32_t> ends, size_t num_threads,
+    const CancelToken* cancel) const {
+  const VectorSetView& vectors = state_->vectors;
+  std::map<uint32_t, PartitionClass> classes;  // by the most lists
+  RowId begin = 0;
+  for (const uint32_t end : ends) {
+    const Filter partition{.begin = std::exchange(begin, end), .end = end};
+    if (end - partition.begin < kMinPartitionRows) continue;
+    const size_t lists = NumListsOf(partition);
+    PartitionClass& of = classes[std::bit_ceil(static_cast<uint32_t>(lists))];
+    for (RowId row = partition.begin; row < end; ++row) of.rows.push_back(row);
+    of.partitions.push_back(partition);
+    of.num_lists += lists;
+  }
+  Workers workers(num_threads);
+  std::vector<PartitionEfforts> out;
+  for (const auto& [max_lists, of] : classes) {
+    const CalibrationQueries queries =
+        CalibrationQueries::Among(vectors, of.rows);
+    std::vector<Filter> filters;
+    for (size_t q = 0; q < queries.size(); ++q) {
+      filters.push_back(*std::upper_bound(
+          of.partitions.begin(), of.partitions.end(), queries.OwnRow(q),
+          [](RowId row, const Filter& filter) { return row < filter.end; }));
+    }
+    const std::vector<std::vector<Neighbor>> truth =
+        ExactNeighbors(vectors, state_->metric, queries, filters, &workers);
+    Trials trials(*state_, queries, truth, &workers, filters);
+    RecallPoints points;
+    VICINAL_RETURN_IF_ERROR(trials.RunAll(max_lists, {}, cancel, &points));
+    const size_t count = of.partitions.size();
+    const double mean_rows =
+        static_cast<double>(of.rows.size()) / static_cast<double>(count);
+    out.push_back(
+        {max_lists,
+         Frontier(std::move(points), CostOf(mean_rows, of.num_lists / count))});
+  }
+  return out;
 }
 
 }  // namespace vicinal

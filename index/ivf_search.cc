@@ -43,8 +43,20 @@ DistanceSpread SpreadOf(std::span<const float> distances) {
   return spread;
 }
 
+IvfState::ListRange IvfState::ListsOf(const Filter& filter) const {
+  if (!filter.HasRange()) return {0, num_lists()};
+  // Of empty lists at its ends none.
+  const auto first =
+      std::upper_bound(offsets.begin(), offsets.end(), filter.begin);
+  const auto last = std::lower_bound(offsets.begin(), offsets.end(),
+                                     std::min(filter.end, offsets.back()));
+  const size_t begin = first - offsets.begin() - 1;
+  const size_t end = last - offsets.begin();
+  return {begin, end - std::min(begin, end)};
+}
+
 absl::Status IvfCollector::Start() {
-  const size_t num_lists = state_.num_lists();
+  const size_t num_lists = range_.count;
   const size_t dim = state_.vectors.dim;
   scratch_.pool.clear();
   scratch_.floats.resize(dim);
@@ -53,11 +65,13 @@ absl::Status IvfCollector::Start() {
     NormalizeInto(scratch_.floats.data(), dim, scratch_.floats.data());
   }
   scratch_.distances.resize(num_lists);
-  state_.coded_centroids.Estimate(scratch_.floats.data(), &scratch_.centroids,
+  state_.coded_centroids.Estimate(scratch_.floats.data(), range_.first,
+                                  num_lists, &scratch_.centroids,
                                   scratch_.distances.data());
   scratch_.lists.resize(num_lists);
   for (size_t i = 0; i < num_lists; ++i) {
-    scratch_.lists[i] = {scratch_.distances[i], static_cast<RowId>(i)};
+    scratch_.lists[i] = {scratch_.distances[i],
+                         static_cast<RowId>(range_.first + i)};
   }
   work_.distance_computations += num_lists;
   if (state_.codec == nullptr) return absl::OkStatus();
@@ -73,7 +87,7 @@ size_t IvfCollector::ListsWithin(float reach, size_t mean_lists) const {
 }
 
 absl::Status IvfCollector::ReadUpTo(size_t probes) {
-  probes = std::min(probes, state_.num_lists());
+  probes = std::min(probes, range_.count);
   const auto begin = scratch_.lists.begin();
   if (probes > num_sorted_) {
     std::partial_sort(begin + static_cast<ptrdiff_t>(num_sorted_),
@@ -94,8 +108,9 @@ absl::Status IvfCollector::ReadUpTo(size_t probes) {
 absl::Status IvfCollector::ReadFiltered(size_t lists, size_t filtered,
                                         double share, size_t enough,
                                         size_t max_lists) {
-  const double rows_per_list = static_cast<double>(state_.vectors.num_rows) /
-                               static_cast<double>(state_.num_lists());
+  const double rows_per_list =
+      static_cast<double>(filter_.RangeRows(state_.vectors.num_rows)) /
+      static_cast<double>(range_.count);
   const double power =
       share < 1 ? std::log(static_cast<double>(std::max(filtered, lists)) /
                            static_cast<double>(lists)) /
@@ -104,7 +119,7 @@ absl::Status IvfCollector::ReadFiltered(size_t lists, size_t filtered,
   const double quota = static_cast<double>(filtered) * rows_per_list * share;
   const size_t step = std::max<size_t>(1, lists / 4);
   VICINAL_RETURN_IF_ERROR(ReadUpTo(lists));
-  while (num_read_ < state_.num_lists()) {
+  while (num_read_ < range_.count) {
     const auto accepted = static_cast<double>(num_accepted_);
     // Among rows that do not pass the lists' order says less.
     const double scarcity = std::clamp(
@@ -128,8 +143,10 @@ absl::Status IvfCollector::ReadFiltered(size_t lists, size_t filtered,
 }
 
 absl::Status IvfCollector::ReadList(const Neighbor& list) {
-  const size_t begin = state_.offsets[list.row];
-  const size_t end = state_.offsets[list.row + 1];
+  const size_t begin =
+      std::max<size_t>(state_.offsets[list.row], filter_.begin);
+  const size_t end =
+      std::min<size_t>(state_.offsets[list.row + 1], filter_.end);
   num_rows_read_ += end - begin;
   if (state_.codec == nullptr) {
     VectorSetView rows = state_.vectors;
@@ -139,7 +156,7 @@ absl::Status IvfCollector::ReadList(const Neighbor& list) {
         ScanBlock(rows, static_cast<RowId>(begin), state_.metric, query_,
                   filter_, StopCondition(), out_, &work_);
     num_found_ = out_->size();
-    num_accepted_ = work_.distance_computations - state_.num_lists();
+    num_accepted_ = work_.distance_computations - range_.count;
     return status;
   }
   float distance = state_.centroid_ops->one(
@@ -165,9 +182,8 @@ void IvfCollector::ScanCodes(const CodeQuery& query, size_t begin, size_t end) {
   for (size_t first = begin / kCodeBlockRows * kCodeBlockRows; first < end;) {
     const size_t count = NextRun(&first, end);
     if (count == 0) return;
-    const float leave_above = state_.num_lists() == 1
-                                  ? limit_
-                                  : std::numeric_limits<float>::infinity();
+    const float leave_above =
+        range_.count == 1 ? limit_ : std::numeric_limits<float>::infinity();
     kernels.scan_blocks(layout, query,
                         blocks + first / kCodeBlockRows * block_bytes,
                         (count + kCodeBlockRows - 1) / kCodeBlockRows,

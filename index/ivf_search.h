@@ -31,6 +31,18 @@ struct IvfScratch {
   std::vector<float> exact;
 };
 
+namespace ivf_bytes {
+
+inline constexpr size_t kHeaderBytes = 8;
+inline constexpr size_t kAlignment = 64;
+
+inline size_t CentroidsOffset(size_t num_lists) {
+  const size_t bytes = kHeaderBytes + (num_lists + 1) * sizeof(uint32_t);
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+}  // namespace ivf_bytes
+
 struct IvfState {
   VectorSetView vectors;
   Metric metric = Metric::kL2;
@@ -46,6 +58,12 @@ struct IvfState {
   mutable ScratchPool<IvfScratch> scratches;
 
   size_t num_lists() const { return centroids.num_rows; }
+  // Those that have some of the rows begin .. end, of which there are some.
+  struct ListRange {
+    size_t first = 0;
+    size_t count = 0;
+  };
+  ListRange ListsOf(const Filter& filter) const;
 };
 
 // What a reach is a share of.
@@ -59,8 +77,9 @@ DistanceSpread SpreadOf(std::span<const float> distances);
 // takes in this many times the lists that it does on average, at most.
 inline constexpr size_t kMostOfMean = 4;
 
-// Reads lists for one query, nearest first. Candidates go to scratch->pool, or
-// without codes, compared exactly, to `out`.
+// Reads lists for one query, nearest first, of those that have rows of the
+// filter's range. Candidates go to scratch->pool, or without codes, compared
+// exactly, to `out`.
 class IvfCollector {
  public:
   // depth: candidates kept in the pool.
@@ -70,7 +89,8 @@ class IvfCollector {
       : state_(state),
         query_(query),
         filter_(filter),
-        accepts_all_(filter.AcceptsAll()),
+        range_(state.ListsOf(filter)),
+        accepts_all_(filter.AcceptsAllInRange()),
         stop_(stop),
         depth_(depth),
         scratch_(*scratch),
@@ -86,6 +106,7 @@ class IvfCollector {
   absl::Status ReadUpTo(size_t probes);
   // Never a candidate: the row that is the query.
   void Exclude(RowId row) { excluded_ = row; }
+  size_t num_lists() const { return range_.count; }
   // Of all centroids, estimated.
   std::span<const float> centroid_distances() const {
     return scratch_.distances;
@@ -115,6 +136,7 @@ class IvfCollector {
   const IvfState& state_;
   const void* const query_;
   const Filter& filter_;
+  const IvfState::ListRange range_;
   const bool accepts_all_;
   const StopCondition& stop_;
   const size_t depth_;

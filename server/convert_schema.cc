@@ -83,7 +83,9 @@ CollectionSchema ParseSchema(const v1::Collection& collection,
     const v1::VectorConfig& in = collection.vectors(i);
     const std::string at = At(path, "vectors", static_cast<size_t>(i));
     VectorField field;
-    field.index = IndexKind::kAuto;
+    // Graphs have no partitions.
+    field.index =
+        collection.partition_key().empty() ? IndexKind::kAuto : IndexKind::kIvf;
     field.name = in.name();
     field.dim = in.dim();
     // Before the cast: the engine's types have fewer bits.
@@ -113,6 +115,7 @@ CollectionSchema ParseSchema(const v1::Collection& collection,
     schema.payload_fields.push_back(ParsePayloadField(index));
   }
   schema.indexed_filters_only = collection.indexed_filters_only();
+  schema.partition_key = collection.partition_key();
   return schema;
 }
 
@@ -147,6 +150,7 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
       static_cast<int>(schema.memory.tier) + v1::MEMORY_TIER_RAM));
   out->mutable_memory()->set_budget_bytes(schema.memory.budget_bytes);
   out->set_indexed_filters_only(schema.indexed_filters_only);
+  out->set_partition_key(schema.partition_key);
   for (size_t i = 0; i < schema.payload_fields.size(); ++i) {
     v1::PayloadIndex* index = out->add_payload_indexes();
     index->set_path(schema.payload_fields[i].path);

@@ -117,6 +117,7 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
   out["degraded"] = stats.degraded();
   out["payload_indexes"] = PayloadIndexesToJson(collection);
   out["indexed_filters_only"] = collection.indexed_filters_only();
+  out["partition_key"] = collection.partition_key();
   out["recall"] = nlohmann::ordered_json::array();
   for (const v1::RecallStats& recall : stats.recall()) {
     out["recall"].push_back({{"vector", recall.vector_name()},
@@ -270,6 +271,7 @@ struct CreateOptions {
   uint64_t memory_budget = 0;
   std::vector<std::string> payload_indexes;
   bool indexed_filters_only = false;
+  std::string partition_key;
   uint64_t expected_points = 0;
   bool dry_run = false;
 };
@@ -329,6 +331,14 @@ int Create(const Globals& globals, const CreateOptions& options) {
     *collection.add_payload_indexes() = *std::move(index);
   }
   collection.set_indexed_filters_only(options.indexed_filters_only);
+  if (!options.partition_key.empty()) {
+    const bool has_type = absl::StrContains(options.partition_key, ':');
+    auto index = ParsePayloadIndex(
+        absl::StrCat(options.partition_key, has_type ? "" : ":keyword"));
+    if (!index.ok()) return ReportUsage(index.status());
+    collection.set_partition_key(index->path());
+    *collection.add_payload_indexes() = *std::move(index);
+  }
   const auto client = globals.Connect();
   if (!client.ok()) return Report(client.status());
   if (options.expected_points > 0) {
@@ -458,6 +468,10 @@ void AddCreate(CLI::App& parent, Globals& globals) {
                       "may be repeated");
   command->add_flag("--indexed-filters-only", options->indexed_filters_only,
                     "Refuse filters over other fields");
+  command->add_option("--partition-key", options->partition_key,
+                      "The payload field that divides the collection, mostly "
+                      "its tenant: PATH or PATH:TYPE, of keyword (default), "
+                      "i64 or uuid; is indexed");
   command->add_option("--expected-points", options->expected_points,
                       "Prints what so many points will take");
   command->add_flag("--dry-run", options->dry_run,

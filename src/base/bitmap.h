@@ -55,6 +55,17 @@ class Bitmap {
     for (uint64_t word : words_) count += std::popcount(word);
     return count;
   }
+  // Of bits begin .. end.
+  size_t CountIn(size_t begin, size_t end) const {
+    size_t count = 0;
+    for (size_t first = begin / 64 * 64; first < end; first += 64) {
+      uint64_t word = words_[first / 64];
+      if (first < begin) word &= ~uint64_t{0} << (begin - first);
+      if (end - first < 64) word &= (uint64_t{1} << (end - first)) - 1;
+      count += std::popcount(word);
+    }
+    return count;
+  }
   // With another of as many bits.
   void And(const Bitmap& other) {
     for (size_t i = 0; i < words_.size(); ++i) words_[i] &= other.words_[i];
@@ -115,21 +126,33 @@ inline void Bitmap::AndNot(const AtomicBitmap& other) {
 
 // Which rows of a segment a search may return. An index never sees payloads.
 struct Filter {
-  const Bitmap* allowed = nullptr;        // null: every row
+  const Bitmap* allowed = nullptr;        // null: every row of the range
   size_t num_allowed = 0;                 // exact cardinality when allowed set
   const AtomicBitmap* deleted = nullptr;  // null: nothing was deleted
+  // Rows begin .. end only: where `allowed` has no bits outside, or a partition
+  // whose rows lie together. `end` may be past the last row.
+  RowId begin = 0;
+  RowId end = kInvalidRow;
 
   bool Accepts(RowId row) const {
-    return (allowed == nullptr || allowed->Test(row)) &&
+    return row >= begin && row < end &&
+           (allowed == nullptr || allowed->Test(row)) &&
            (deleted == nullptr || !deleted->Test(row));
   }
-  bool AcceptsAll() const {
+  bool AcceptsAllInRange() const {
     return allowed == nullptr && (deleted == nullptr || deleted->Count() == 0);
   }
-  // Of num_rows rows. An upper bound when both are set: deleted rows may be
-  // allowed or not.
+  bool HasRange() const { return begin > 0 || end != kInvalidRow; }
+  bool AcceptsAll() const { return AcceptsAllInRange() && !HasRange(); }
+  // The rows of the range, of num_rows rows.
+  size_t RangeRows(size_t num_rows) const {
+    return std::min<size_t>(end, num_rows) - std::min<size_t>(begin, num_rows);
+  }
+  // Of num_rows rows. An upper bound when some are deleted: they may be allowed
+  // or not.
   size_t NumAccepted(size_t num_rows) const {
-    const size_t accepted = allowed != nullptr ? num_allowed : num_rows;
+    const size_t accepted =
+        allowed != nullptr ? num_allowed : RangeRows(num_rows);
     if (deleted == nullptr) return accepted;
     return std::min(accepted, num_rows - std::min(num_rows, deleted->Count()));
   }

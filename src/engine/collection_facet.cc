@@ -55,8 +55,8 @@ std::optional<Bitmap> RowsThatCount(const Segment& segment, size_t num_rows,
   if (accepted == nullptr && segment.num_deleted() == 0) return std::nullopt;
   std::optional<Bitmap> rows;
   if (accepted != nullptr) {
-    rows.emplace(std::max(num_rows, accepted->accepted.num_bits()),
-                 accepted->accepted);
+    rows.emplace(std::max(num_rows, accepted->num_rows));
+    accepted->ForEach([&](RowId row) { rows->Set(row); });
   } else {
     rows.emplace(num_rows);
     rows->Flip();

@@ -250,7 +250,7 @@ constexpr int kCountAttempts = 8;
 uint64_t NumLive(const Segment& segment, const RowSet& set) {
   if (segment.num_deleted() == 0) return set.count;
   uint64_t count = 0;
-  set.accepted.ForEach([&](RowId row) { count += !segment.IsDead(row); });
+  set.ForEach([&](RowId row) { count += !segment.IsDead(row); });
   return count;
 }
 

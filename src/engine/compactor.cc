@@ -22,6 +22,7 @@
 #include "absl/strings/string_view.h"
 #include "src/base/mutex.h"
 #include "src/base/status_macros.h"
+#include "src/engine/partition_ranks.h"
 #include "src/engine/payload_indexer.h"
 #include "src/engine/segment_builder.h"
 #include "src/engine/segment_file.h"
@@ -538,8 +539,16 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
 
   collection.BeginBuild();
   Hook("build:start");
-  auto built =
-      BuildSegment(collection.schema(), collection.layout(), sources, options);
+  absl::StatusOr<BuiltSegment> built;
+  const CollectionSchema& schema = collection.schema();
+  auto partitions =
+      RankPartitions(schema, collection.store(), sources, &operation->cancel());
+  if (partitions.ok()) {
+    options.partitions = *std::move(partitions);
+    built = BuildSegment(schema, collection.layout(), sources, options);
+  } else {
+    built = partitions.status();
+  }
   Hook("build:before_manifest");
   absl::Status status = built.status();
   if (status.ok() && built->segment != nullptr) {

@@ -321,6 +321,11 @@ absl::Status DatabaseImpl::DropPayloadIndex(absl::string_view name,
                                             "\"",
                                             path, "\""));
   }
+  if (found->path == schema.partition_key) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "payload field \"", path, "\" divides collection \"", name,
+        "\" into partitions; its index stays as long as the collection"));
+  }
   const PayloadField field = *found;
   schema.payload_fields.erase(found);
   VICINAL_RETURN_IF_ERROR(StoreSchema(*collection, std::move(schema)));

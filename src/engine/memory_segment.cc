@@ -115,11 +115,9 @@ absl::Status MemorySegment::SearchRows(const SegmentQuery& query, size_t begin,
   const VectorSetView block{field.rows.data() + begin * layout.stride_bytes,
                             end - begin, layout.dim, layout.stride_bytes,
                             layout.type};
-  Filter filter{nullptr, 0, field.hidden.get()};
-  if (query.rows != nullptr) {
-    filter.allowed = &query.rows->accepted;
-    filter.num_allowed = query.rows->count;
-  }
+  const Filter filter = query.rows != nullptr
+                            ? query.rows->AsFilter(field.hidden.get())
+                            : Filter{.deleted = field.hidden.get()};
   return ScanBlock(block, static_cast<RowId>(begin), layout.search_metric,
                    query.vector, filter, stop, out, stats);
 }

@@ -30,11 +30,6 @@ constexpr std::chrono::milliseconds kPatience{10};
 // Longer than any commit takes from storage to memory.
 constexpr std::chrono::seconds kMaxApply{5};
 
-void Accept(RowId row, RowSet* set) {
-  set->accepted.Set(row);
-  ++set->count;
-}
-
 // What a segment's indexes or columns know of rows from `first` on.
 class KnownRows final : public FieldRows {
  public:
@@ -80,32 +75,51 @@ class KnownRows final : public FieldRows {
   const RowId first_;
 };
 
+// Whether every row between the first and the last of `rows`, ascending ones,
+// is one of them or dead.
+bool AreTogether(std::span<const RowId> rows, const Segment& segment) {
+  if (rows.back() - rows.front() + 1 == rows.size()) return true;
+  for (size_t i = 1; i < rows.size(); ++i) {
+    for (RowId row = rows[i - 1] + 1; row < rows[i]; ++row) {
+      if (!segment.IsDead(row)) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const RowSet>> RowFilter::RowsOf(
     const Segment& segment, size_t num_rows, const StopCondition& stop) {
+  if (partition_.has_value() && !segment.has_columns()) {
+    VICINAL_ASSIGN_OR_RETURN(auto rows, RowsOfPartition(segment, stop));
+    if (rows != nullptr) return rows;
+  }
   std::shared_ptr<const RowSet> known;
   {
     MutexLock lock(mu_);
     while (true) {
       const auto found = known_.find(segment.serial());
       if (found != known_.end()) known = found->second;
-      if (known != nullptr && known->accepted.num_bits() >= num_rows) {
-        return known;
-      }
+      if (known != nullptr && known->num_rows >= num_rows) return known;
       if (!evaluating_) break;
       VICINAL_RETURN_IF_ERROR(stop.Check());
       evaluated_.WaitFor(mu_, kPatience);
     }
     evaluating_ = true;
   }
-  const size_t num_known = known == nullptr ? 0 : known->accepted.num_bits();
-  auto set = std::make_shared<RowSet>(
-      known == nullptr ? RowSet{Bitmap(num_rows)}
-                       : RowSet{Bitmap(num_rows, known->accepted), known->count,
-                                known->num_payloads_read});
+  auto set = std::make_shared<RowSet>();
+  auto bits = std::make_shared<Bitmap>(num_rows);
+  size_t num_known = 0;
+  if (known != nullptr) {
+    *set = *known;
+    *bits = Bitmap(num_rows, *known->bits);
+    num_known = known->num_rows;
+  }
   const absl::Status status =
-      Evaluate(segment, num_known, num_rows, stop, set.get());
+      Evaluate(segment, num_known, num_rows, stop, bits.get(), set.get());
+  set->bits = std::move(bits);
+  set->num_rows = num_rows;
   MutexLock lock(mu_);
   evaluating_ = false;
   evaluated_.NotifyAll();
@@ -114,7 +128,39 @@ absl::StatusOr<std::shared_ptr<const RowSet>> RowFilter::RowsOf(
   return set;
 }
 
+absl::StatusOr<std::shared_ptr<const RowSet>> RowFilter::RowsOfPartition(
+    const Segment& segment, const StopCondition& stop) const {
+  const auto index = segment.keys().Find(partition_->field);
+  if (index == nullptr) return nullptr;
+  auto set = std::make_shared<RowSet>();
+  set->num_rows = segment.num_rows();
+  const size_t i = index->LowerBound(partition_->key);
+  if (i == index->num_keys() || index->key(i) != partition_->key) {
+    set->end = 0;
+    return set;
+  }
+  const std::span<const RowId> rows = index->rows(i);
+  if (!AreTogether(rows, segment)) return nullptr;
+  set->begin = rows.front();
+  set->end = rows.back() + 1;
+  set->count = set->end - set->begin;
+  if (partition_->rest == nullptr) return set;
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::shared_ptr<const RowSet> rest,
+      partition_->rest->RowsOf(segment, segment.num_rows(), stop));
+  set->bits = rest->bits;
+  set->end = std::min(set->end, rest->end);
+  set->begin = std::min(set->end, std::max(set->begin, rest->begin));
+  set->count = set->bits == nullptr ? set->end - set->begin
+                                    : set->bits->CountIn(set->begin, set->end);
+  set->num_payloads_read = rest->num_payloads_read;
+  return set;
+}
+
 void RowFilter::ForgetOthers(const View& view) {
+  if (partition_.has_value() && partition_->rest != nullptr) {
+    partition_->rest->ForgetOthers(view);
+  }
   MutexLock lock(mu_);
   if (view.version == view_version_) return;
   view_version_ = view.version;
@@ -128,8 +174,12 @@ void RowFilter::ForgetOthers(const View& view) {
 
 absl::Status RowFilter::Evaluate(const Segment& segment, size_t begin,
                                  size_t end, const StopCondition& stop,
-                                 RowSet* set) const {
+                                 Bitmap* bits, RowSet* set) const {
   VICINAL_RETURN_IF_ERROR(stop.Check());
+  const auto accept = [&](RowId row) {
+    bits->Set(row);
+    ++set->count;
+  };
   const auto is_dead = [&](RowId row) { return segment.IsDead(row); };
   if (!fields_.empty() && segment.has_columns()) {
     VICINAL_RETURN_IF_ERROR(segment.keys().GrowColumns(
@@ -142,7 +192,7 @@ absl::Status RowFilter::Evaluate(const Segment& segment, size_t begin,
   const RowBounds bounds =
       filter_.Bounds(end, KnownRows(segment, static_cast<RowId>(begin)));
   bounds.certain.ForEachIn(begin, end, [&](RowId row) {
-    if (!segment.IsDead(row)) Accept(row, set);
+    if (!segment.IsDead(row)) accept(row);
   });
   if (!bounds.possible.has_value()) return absl::OkStatus();
   Bitmap open = *bounds.possible;
@@ -155,7 +205,7 @@ absl::Status RowFilter::Evaluate(const Segment& segment, size_t begin,
   return VisitPayloads(store_, segment, rows, stop, is_dead,
                        [&](RowId row, absl::string_view payload) {
                          if (filter_.Matches(segment.IdOf(row), payload)) {
-                           Accept(row, set);
+                           accept(row);
                          }
                        });
 }
@@ -234,29 +284,89 @@ absl::Status VisitPayloads(
   return absl::OkStatus();
 }
 
+namespace {
+
+// Whether the filter says that the partition key has one value.
+bool IsOfPartition(const FilterNode& filter, const CollectionSchema& schema) {
+  return !schema.partition_key.empty() && filter.path == schema.partition_key &&
+         ((filter.kind == FilterNode::Kind::kCompare &&
+           filter.op == FilterNode::Op::kEqual) ||
+          (filter.kind == FilterNode::Kind::kIn &&
+           filter.literals.size() == 1));
+}
+
+// The node of `filter` that says so, of it and of what it joins by AND; null:
+// none does.
+const FilterNode* FindPartition(const FilterNode& filter,
+                                const CollectionSchema& schema) {
+  if (IsOfPartition(filter, schema)) return &filter;
+  if (filter.kind != FilterNode::Kind::kAnd) return nullptr;
+  const auto found = absl::c_find_if(
+      filter.children,
+      [&](const FilterNode& child) { return IsOfPartition(child, schema); });
+  return found == filter.children.end() ? nullptr : &*found;
+}
+
+// What an AND says without one of its children, which are two or more.
+FilterNode Without(const FilterNode& filter, const FilterNode* child) {
+  FilterNode rest;
+  rest.kind = FilterNode::Kind::kAnd;
+  for (const FilterNode& other : filter.children) {
+    if (&other != child) rest.children.push_back(other);
+  }
+  if (rest.children.size() > 1) return rest;
+  FilterNode only = std::move(rest.children[0]);
+  return only;
+}
+
+}  // namespace
+
 absl::StatusOr<std::shared_ptr<RowFilter>> RowFilterCache::Get(
     const FilterNode& filter, const CollectionSchema& schema,
     const CollectionStore& store) {
-  const auto make = [&]() -> absl::StatusOr<std::shared_ptr<RowFilter>> {
-    VICINAL_ASSIGN_OR_RETURN(BoundFilter bound, BindToSchema(filter, schema));
-    return std::make_shared<RowFilter>(std::move(bound), schema.payload_fields,
-                                       store);
-  };
   std::string text = FilterToText(filter);
-  if (text.size() > kMaxTextBytes) return make();
-  MutexLock lock(mu_);
-  const auto found =
-      std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-        return entry.text == text && entry.schema == &schema;
-      });
-  if (found != entries_.end()) {
-    entries_.splice(entries_.begin(), entries_, found);
-    return entries_.front().filter;
+  if (text.size() > kMaxTextBytes) return Make(filter, schema, store);
+  {
+    MutexLock lock(mu_);
+    const auto found =
+        std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) {
+          return entry.text == text && entry.schema == &schema;
+        });
+    if (found != entries_.end()) {
+      entries_.splice(entries_.begin(), entries_, found);
+      return entries_.front().filter;
+    }
   }
-  VICINAL_ASSIGN_OR_RETURN(std::shared_ptr<RowFilter> made, make());
+  VICINAL_ASSIGN_OR_RETURN(std::shared_ptr<RowFilter> made,
+                           Make(filter, schema, store));
+  MutexLock lock(mu_);
   entries_.push_front({std::move(text), &schema, made});
   if (entries_.size() > kMaxFilters) entries_.pop_back();
   return made;
+}
+
+absl::StatusOr<std::shared_ptr<RowFilter>> RowFilterCache::Make(
+    const FilterNode& filter, const CollectionSchema& schema,
+    const CollectionStore& store) {
+  VICINAL_ASSIGN_OR_RETURN(BoundFilter bound, BindToSchema(filter, schema));
+  std::optional<RowFilter::Partition> partition;
+  if (const FilterNode* node = FindPartition(filter, schema)) {
+    VICINAL_ASSIGN_OR_RETURN(const BoundFilter alone,
+                             BindToSchema(*node, schema));
+    std::optional<std::string> key = alone.OnlyKey();
+    const bool is_all = node == &filter || filter.children.size() == 1;
+    FilterNode rest;
+    if (!is_all) rest = Without(filter, node);
+    // What reads payloads reads those of the partition only.
+    if (key.has_value() && (is_all || UnindexedPaths(rest, schema).empty())) {
+      partition.emplace(*schema.FindPartitionKey(), *std::move(key), nullptr);
+      if (!is_all) {
+        VICINAL_ASSIGN_OR_RETURN(partition->rest, Get(rest, schema, store));
+      }
+    }
+  }
+  return std::make_shared<RowFilter>(std::move(bound), schema.payload_fields,
+                                     store, std::move(partition));
 }
 
 absl::StatusOr<BoundFilter> BindToSchema(const FilterNode& filter,

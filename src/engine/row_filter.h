@@ -1,10 +1,12 @@
 // Which rows of a collection's segments a filter accepts.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -29,9 +31,30 @@ namespace vicinal {
 
 // The accepted of a segment's first rows. Rows that died since are in it.
 struct RowSet {
-  Bitmap accepted;
-  size_t count = 0;  // of bits that are set
+  size_t num_rows = 0;  // that were looked at
+  // A bit for each of them; null: all of begin .. end are accepted.
+  std::shared_ptr<const Bitmap> bits;
+  // Others are not accepted.
+  RowId begin = 0;
+  RowId end = kInvalidRow;
+  size_t count = 0;
   size_t num_payloads_read = 0;
+
+  // Calls visit(row) for the accepted ones, ascending.
+  template <typename Visit>
+  void ForEach(const Visit& visit) const {
+    const size_t last = std::min<size_t>(end, num_rows);
+    if (bits != nullptr) {
+      bits->ForEachIn(begin, last, visit);
+    } else {
+      for (size_t row = begin; row < last; ++row) {
+        visit(static_cast<RowId>(row));
+      }
+    }
+  }
+  Filter AsFilter(const AtomicBitmap* deleted) const {
+    return {bits.get(), count, deleted, begin, end};
+  }
 };
 
 // Evaluates a segment when it is first asked about, by the indexes of declared
@@ -40,10 +63,22 @@ struct RowSet {
 // row's payload is never changes, a change makes another row. Thread-safe.
 class RowFilter {
  public:
+  // A filter of the form `partition key = value AND rest`, where rest needs no
+  // payloads.
+  struct Partition {
+    PayloadField field;
+    std::string key;
+    std::shared_ptr<RowFilter> rest;  // null: there is none
+  };
+
   // Borrows the store and the fields, those that the filter was bound to.
   RowFilter(BoundFilter filter, std::span<const PayloadField> fields,
-            const CollectionStore& store)
-      : filter_(std::move(filter)), fields_(fields), store_(store) {}
+            const CollectionStore& store,
+            std::optional<Partition> partition = std::nullopt)
+      : filter_(std::move(filter)),
+        fields_(fields),
+        store_(store),
+        partition_(std::move(partition)) {}
 
   // Of the rows below num_rows, which are published. A row that a commit is
   // just replacing is left out once it is dead: whoever reads the growing
@@ -54,13 +89,20 @@ class RowFilter {
   void ForgetOthers(const View& view);
 
  private:
-  // Sets the bits of the accepted rows begin .. end.
+  // The rows of the partition, by its index: where they lie together, and then
+  // in a time that does not depend on the segment's other rows. Null: they do
+  // not.
+  absl::StatusOr<std::shared_ptr<const RowSet>> RowsOfPartition(
+      const Segment& segment, const StopCondition& stop) const;
+  // Sets the bits of the accepted rows begin .. end, and counts them.
   absl::Status Evaluate(const Segment& segment, size_t begin, size_t end,
-                        const StopCondition& stop, RowSet* set) const;
+                        const StopCondition& stop, Bitmap* bits,
+                        RowSet* set) const;
 
   const BoundFilter filter_;
   const std::span<const PayloadField> fields_;
   const CollectionStore& store_;
+  const std::optional<Partition> partition_;
   Mutex mu_;
   CondVar evaluated_;
   // Somebody evaluates; whoever comes second waits.
@@ -107,6 +149,11 @@ class RowFilterCache {
                                                  const CollectionStore& store);
 
  private:
+  // The filter bound, and divided where it is one of a partition.
+  absl::StatusOr<std::shared_ptr<RowFilter>> Make(
+      const FilterNode& filter, const CollectionSchema& schema,
+      const CollectionStore& store);
+
   struct Entry {
     std::string text;                // FilterToText, which tells filters apart
     const CollectionSchema* schema;  // that it was bound to

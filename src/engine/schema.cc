@@ -27,7 +27,7 @@ namespace vicinal {
 namespace {
 
 // Version of the encoding below; a newer one is refused.
-constexpr uint8_t kSchemaFormat = 5;
+constexpr uint8_t kSchemaFormat = 6;
 
 bool IsNameCharacter(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' ||
@@ -167,6 +167,13 @@ std::optional<size_t> CollectionSchema::FindVector(
   return std::nullopt;
 }
 
+const PayloadField* CollectionSchema::FindPartitionKey() const {
+  const auto found = absl::c_find_if(
+      payload_fields,
+      [&](const PayloadField& field) { return field.path == partition_key; });
+  return found == payload_fields.end() ? nullptr : &*found;
+}
+
 absl::StatusOr<PayloadField> CollectionSchema::FindIndexedField(
     absl::string_view path) const {
   for (const PayloadField& field : payload_fields) {
@@ -187,8 +194,9 @@ absl::StatusOr<PayloadField> CollectionSchema::FindIndexedField(
 // automatic: the same, and then tier (u8) and budget (u64). Format 5, written
 // where payload fields are declared or filters restricted: the same, then flags
 // (u8; 1: indexed filters only), the number of payload fields (varint), and for
-// each its path (length-prefixed) and type (u8). What follows is ignored, so
-// that fields can be added.
+// each its path (length-prefixed) and type (u8). Format 6, written where there
+// is a partition key: the same, then its path (length-prefixed). What follows
+// is ignored, so that fields can be added.
 std::string CollectionSchema::Encode() const {
   std::string out;
   const bool has_codecs = absl::c_any_of(vectors, [](const VectorField& field) {
@@ -202,11 +210,13 @@ std::string CollectionSchema::Encode() const {
                             return field.index == IndexKind::kAuto;
                           });
   const bool has_fields = !payload_fields.empty() || indexed_filters_only;
-  PutFixed<uint8_t>(&out, has_fields   ? 5
-                          : has_memory ? 4
-                          : has_lists  ? 3
-                          : has_codecs ? 2
-                                       : 1);
+  const bool has_partitions = !partition_key.empty();  // then has_fields, too
+  PutFixed<uint8_t>(&out, has_partitions ? 6
+                          : has_fields   ? 5
+                          : has_memory   ? 4
+                          : has_lists    ? 3
+                          : has_codecs   ? 2
+                                         : 1);
   PutLengthPrefixed(&out, name);
   PutLengthPrefixed(&out, uuid);
   PutFixed<int64_t>(&out, created_unix_micros);
@@ -241,6 +251,7 @@ std::string CollectionSchema::Encode() const {
     PutLengthPrefixed(&out, field.path);
     PutFixed(&out, static_cast<uint8_t>(field.type));
   }
+  if (has_partitions) PutLengthPrefixed(&out, partition_key);
   return out;
 }
 
@@ -338,8 +349,52 @@ absl::StatusOr<CollectionSchema> CollectionSchema::Decode(
     schema.payload_fields.push_back(
         {std::string(path), static_cast<PayloadType>(type)});
   }
+  if (format < 6) return schema;
+  absl::string_view partition_key;
+  if (!ConsumeLengthPrefixed(&bytes, &partition_key)) return damaged;
+  schema.partition_key = std::string(partition_key);
+  if (schema.FindPartitionKey() == nullptr) return damaged;
   return schema;
 }
+
+namespace {
+
+void ValidatePartitions(const CollectionSchema& schema,
+                        std::vector<FieldViolation>* out) {
+  const PayloadField* field = schema.FindPartitionKey();
+  if (field == nullptr) {
+    out->push_back(
+        {"partition_key", absl::StrCat("\"", schema.partition_key,
+                                       "\" has no index; add it to the payload "
+                                       "indexes as keyword, i64 or uuid")});
+  } else if (field->type != PayloadType::kKeyword &&
+             field->type != PayloadType::kInt64 &&
+             field->type != PayloadType::kUuid) {
+    out->push_back(
+        {"partition_key",
+         absl::StrCat("\"", field->path, "\" is of type ",
+                      PayloadTypeName(field->type),
+                      "; points are divided by keyword, i64 or uuid")});
+  }
+  for (size_t i = 0; i < schema.vectors.size(); ++i) {
+    const VectorField& vector = schema.vectors[i];
+    const std::string path = absl::StrCat("vectors[", i, "].index");
+    if (vector.index == IndexKind::kHnsw || vector.index == IndexKind::kAuto) {
+      out->push_back({path,
+                      "is or may be a graph, which has no partitions; with a "
+                      "partition_key choose ivf or flat, or leave it out"});
+    }
+    if (vector.index == IndexKind::kIvf && vector.ivf.num_lists != 0) {
+      out->push_back(
+          {path + ".num_lists",
+           absl::StrCat("is ", vector.ivf.num_lists,
+                        "; with a partition_key every partition has lists of "
+                        "its own: leave it out")});
+    }
+  }
+}
+
+}  // namespace
 
 std::vector<FieldViolation> ValidateSchema(const CollectionSchema& schema,
                                            const Limits& limits) {
@@ -399,6 +454,7 @@ std::vector<FieldViolation> ValidateSchema(const CollectionSchema& schema,
                      "uuid or geo"});
     }
   }
+  if (!schema.partition_key.empty()) ValidatePartitions(schema, &out);
   return out;
 }
 

@@ -98,9 +98,16 @@ struct CollectionSchema {
   std::vector<PayloadField> payload_fields;
   // Whether filters over other fields are refused (else payloads are read).
   bool indexed_filters_only = false;
+  // Path of the payload field, one of keywords, integers or UUIDs, whose points
+  // lie together by value, so that a search of one value reads no others';
+  // empty: none. Never changes. A point with several values lies with the
+  // least.
+  std::string partition_key;
 
   // Index into vectors; nullopt when there is none of that name.
   std::optional<size_t> FindVector(absl::string_view name) const;
+  // The partition key; null: none.
+  const PayloadField* FindPartitionKey() const;
   // FailedPrecondition: no payload field of that path has an index.
   absl::StatusOr<PayloadField> FindIndexedField(absl::string_view path) const;
   std::string Encode() const;

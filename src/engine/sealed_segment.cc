@@ -232,9 +232,9 @@ absl::Status SealedSegment::LoadIndex(size_t f, uint8_t flags) {
   const Metric metric = layout_->fields[f].search_metric;
   const bool has_codes = (flags & segment_file::kHasCodes) != 0;
   const bool in_blocks = (flags & segment_file::kHasCodeBlocks) != 0;
-  field.has_lists = (flags & segment_file::kHasLists) != 0;
+  const bool has_lists = (flags & segment_file::kHasLists) != 0;
   // (Version 3 had records in lists: such files are made anew.)
-  if (in_blocks != (field.has_lists && has_codes)) {
+  if (in_blocks != (has_lists && has_codes)) {
     return Damaged(absl::StrCat("field ", f, " has codes in another form"));
   }
   std::span<const uint8_t> codes;
@@ -243,7 +243,7 @@ absl::Status SealedSegment::LoadIndex(size_t f, uint8_t flags) {
   }
   VICINAL_ASSIGN_OR_RETURN(
       absl::string_view structure,
-      index_file_->Section(SectionName(field.has_lists ? "L" : "G", f)));
+      index_file_->Section(SectionName(has_lists ? "L" : "G", f)));
 
   const size_t structure_bytes = (structure.size() + 63) / 64 * 64;
   field.code_bytes = codes.size();
@@ -262,10 +262,11 @@ absl::Status SealedSegment::LoadIndex(size_t f, uint8_t flags) {
     codes = {copied, codes.size()};
   }
 
-  if (field.has_lists) {
+  if (has_lists) {
     auto ivf = IvfIndex::Open(field.vectors, metric, structure);
     if (!ivf.ok()) return Damaged(ivf.status().message());
     (*ivf)->UseCodes(field.codec.get(), codes.data());
+    field.lists = ivf->get();
     field.index = *std::move(ivf);
   } else {
     VICINAL_ASSIGN_OR_RETURN(
@@ -275,20 +276,41 @@ absl::Status SealedSegment::LoadIndex(size_t f, uint8_t flags) {
   return LoadCalibration(f, flags);
 }
 
-absl::Status SealedSegment::LoadCalibration(size_t f, uint8_t flags) {
+std::vector<RecallPoint> SealedSegment::ReadTable(uint8_t flags, size_t count,
+                                                  absl::string_view* bytes) {
   const bool has_codes = (flags & segment_file::kHasCodes) != 0;
   const bool has_reach = (flags & segment_file::kHasReach) != 0;
+  std::vector<RecallPoint> table;
+  RecallPoint point;
+  while (table.size() < count && ConsumeFixed(bytes, &point.recall) &&
+         ConsumeFixed(bytes, &point.k) && ConsumeFixed(bytes, &point.ef) &&
+         (!has_codes || ConsumeFixed(bytes, &point.rerank)) &&
+         (!has_reach || ConsumeFixed(bytes, &point.reach))) {
+    table.push_back(point);
+  }
+  return table;
+}
+
+absl::Status SealedSegment::LoadCalibration(size_t f, uint8_t flags) {
   VICINAL_ASSIGN_OR_RETURN(absl::string_view table,
                            index_file_->Section(SectionName("C", f)));
-  std::vector<RecallPoint> calibration;
-  RecallPoint point;
-  while (ConsumeFixed(&table, &point.recall) &&
-         ConsumeFixed(&table, &point.k) && ConsumeFixed(&table, &point.ef) &&
-         (!has_codes || ConsumeFixed(&table, &point.rerank)) &&
-         (!has_reach || ConsumeFixed(&table, &point.reach))) {
-    calibration.push_back(point);
+  fields_[f].Calibrate(ReadTable(flags, SIZE_MAX, &table));
+  if ((flags & segment_file::kHasPartitions) == 0) return absl::OkStatus();
+  VICINAL_ASSIGN_OR_RETURN(absl::string_view tables,
+                           index_file_->Section(SectionName("T", f)));
+  std::vector<PartitionEfforts>& partitions = fields_[f].partitions;
+  PartitionEfforts next;
+  uint32_t count = 0;
+  while (ConsumeFixed(&tables, &next.max_lists) &&
+         ConsumeFixed(&tables, &count)) {
+    next.table = ReadTable(flags & ~segment_file::kHasReach, count, &tables);
+    if (next.table.size() != count || fields_[f].lists == nullptr ||
+        (!partitions.empty() &&
+         next.max_lists <= partitions.back().max_lists)) {
+      return Damaged(absl::StrCat("field ", f, " has tables of no partition"));
+    }
+    partitions.push_back(std::move(next));
   }
-  fields_[f].Calibrate(std::move(calibration));
   return absl::OkStatus();
 }
 
@@ -387,76 +409,117 @@ bool SealedSegment::IsExact(const SegmentQuery& query) const {
          (!field.EffortOf(query).has_value() && query.recall_target >= 1);
 }
 
+const std::vector<RecallPoint>& SealedSegment::Field::TableFor(
+    const Filter& filter) const {
+  if (!partitions.empty() && filter.HasRange()) {
+    const size_t num_lists = lists->NumListsOf(filter);
+    const auto found = std::find_if(partitions.begin(), partitions.end() - 1,
+                                    [&](const PartitionEfforts& efforts) {
+                                      return efforts.max_lists >= num_lists;
+                                    });
+    return found->table;
+  }
+  return *calibration.load(std::memory_order_acquire);
+}
+
+Filter SealedSegment::FilterOf(const Field& field, const RowSet* rows,
+                               std::optional<Bitmap>* bits) const {
+  if (rows == nullptr) return {.deleted = field.hidden.get()};
+  const size_t n = field.vectors.num_rows;
+  if (n == num_rows() && field.to_field.empty()) {
+    return rows->AsFilter(field.hidden.get());
+  }
+  Filter filter{.deleted = field.hidden.get(), .begin = kInvalidRow, .end = 0};
+  rows->ForEach([&](RowId row) {
+    const RowId field_row = FieldRow(field, row);
+    if (field_row == kInvalidRow) return;
+    filter.begin = std::min(filter.begin, field_row);
+    filter.end = std::max(filter.end, field_row + 1);
+    ++filter.num_allowed;
+  });
+  if (filter.num_allowed == 0) {
+    filter.begin = 0;
+  } else if (filter.end - filter.begin != filter.num_allowed) {
+    bits->emplace(n);
+    rows->ForEach([&](RowId row) {
+      const RowId field_row = FieldRow(field, row);
+      if (field_row != kInvalidRow) (*bits)->Set(field_row);
+    });
+    filter.allowed = &**bits;
+    // Only what lies together is worth a range of its own.
+    if (rows->end == kInvalidRow) {
+      filter.begin = 0;
+      filter.end = kInvalidRow;
+    }
+  }
+  return filter;
+}
+
+SearchParams SealedSegment::ParamsFor(const Field& field,
+                                      const SegmentQuery& query,
+                                      const Filter& filter) const {
+  const std::vector<RecallPoint>& table = field.TableFor(filter);
+  SearchParams params;
+  if (const std::optional<size_t> effort = field.EffortOf(query)) {
+    params.ef = *effort;
+    if (field.lists != nullptr) {
+      // The lists were chosen; the depth of reranking follows from what nearly
+      // exact searches need.
+      params.rerank = ParamsForRecall(table, query.k, kDeepRecall).rerank;
+    }
+  } else {
+    params = ParamsForRecall(table, query.k, query.recall_target);
+    if (filter.allowed != nullptr)
+      AddFilterEffort(field, query, filter, &params);
+  }
+  params.k = query.k;
+  params.force = query.force;
+  return params;
+}
+
+// The k nearest of those that pass are among as many more of all as are left
+// out, so lists are read, or a graph is walked, as for so many.
+void SealedSegment::AddFilterEffort(const Field& field,
+                                    const SegmentQuery& query,
+                                    const Filter& filter,
+                                    SearchParams* params) const {
+  const double share =
+      static_cast<double>(filter.num_allowed) /
+      static_cast<double>(filter.RangeRows(field.vectors.num_rows));
+  const auto deep = static_cast<size_t>(static_cast<double>(query.k) / share);
+  const SearchParams deeper = ParamsForRecall(
+      field.TableFor(filter), std::max(deep, query.k), query.recall_target);
+  if (field.lists != nullptr) {
+    params->filtered_ef = deeper.ef;
+    params->filtered_reach = deeper.reach;
+    return;
+  }
+  // Its pool holds only those that pass.
+  const auto passing =
+      static_cast<size_t>(std::ceil(static_cast<double>(deeper.ef) * share));
+  params->ef =
+      std::min(params->ef, std::max({passing, query.k, params->rerank}));
+}
+
 absl::Status SealedSegment::Search(const SegmentQuery& query,
                                    const StopCondition& stop, TopK* out,
                                    SearchStats* stats) const {
   const Field& field = fields_[query.field];
-  SearchParams params;
-  params.k = query.k;
-  params.force = query.force;
-  const Index* index = field.flat.get();
-  if (!IsExact(query)) {
-    const std::vector<RecallPoint>& calibration =
-        *field.calibration.load(std::memory_order_acquire);
-    if (const std::optional<size_t> effort = field.EffortOf(query)) {
-      params.ef = *effort;
-      if (field.has_lists) {
-        // The lists were chosen; the depth of reranking follows from what
-        // nearly exact searches need.
-        params.rerank =
-            ParamsForRecall(calibration, query.k, kDeepRecall).rerank;
-      }
-    } else {
-      params = ParamsForRecall(calibration, query.k, query.recall_target);
-      params.force = query.force;
-    }
-    index = field.index.get();
-  }
-  Filter filter{nullptr, 0, field.hidden.get()};
-  std::optional<Bitmap> by_field;
-  if (query.rows != nullptr) {
-    filter.allowed = &query.rows->accepted;
-    filter.num_allowed = query.rows->count;
-    if (field.vectors.num_rows < num_rows() || !field.to_field.empty()) {
-      by_field.emplace(field.vectors.num_rows);
-      filter.allowed = &*by_field;
-      filter.num_allowed = 0;
-      query.rows->accepted.ForEach([&](RowId row) {
-        const RowId field_row = FieldRow(field, row);
-        if (field_row == kInvalidRow) return;
-        by_field->Set(field_row);
-        ++filter.num_allowed;
-      });
-    }
-    if (filter.num_allowed == 0) return absl::OkStatus();
-    // The k nearest of those that pass are among as many more of all as are
-    // left out, so lists are read, or a graph is walked, as for so many.
-    if (index == field.index.get() && !field.EffortOf(query).has_value()) {
-      const double share = static_cast<double>(filter.num_allowed) /
-                           static_cast<double>(field.vectors.num_rows);
-      const auto deep =
-          static_cast<size_t>(static_cast<double>(query.k) / share);
-      const SearchParams deeper =
-          ParamsForRecall(*field.calibration.load(std::memory_order_acquire),
-                          std::max(deep, query.k), query.recall_target);
-      if (field.has_lists) {
-        params.filtered_ef = deeper.ef;
-        params.filtered_reach = deeper.reach;
-      } else {
-        // Its pool holds only those that pass.
-        const auto passing = static_cast<size_t>(
-            std::ceil(static_cast<double>(deeper.ef) * share));
-        params.ef =
-            std::min(params.ef, std::max({passing, query.k, params.rerank}));
-      }
-    }
-  }
+  std::optional<Bitmap> bits;
+  const Filter filter = FilterOf(field, query.rows, &bits);
+  if (query.rows != nullptr && filter.num_allowed == 0) return absl::OkStatus();
+  const bool is_exact = IsExact(query);
+  const Index& index =
+      is_exact ? static_cast<const Index&>(*field.flat) : *field.index;
+  const SearchParams params =
+      is_exact ? SearchParams{.k = query.k, .force = query.force}
+               : ParamsFor(field, query, filter);
   if (field.to_row.empty()) {
-    return index->Search(query.vector, params, filter, stop, out, stats);
+    return index.Search(query.vector, params, filter, stop, out, stats);
   }
   TopK by_field_row(query.k);
   const absl::Status status =
-      index->Search(query.vector, params, filter, stop, &by_field_row, stats);
+      index.Search(query.vector, params, filter, stop, &by_field_row, stats);
   for (const Neighbor& neighbor : by_field_row.TakeSorted()) {
     out->Push({neighbor.distance, field.to_row[neighbor.row]});
   }
@@ -480,9 +543,9 @@ SegmentStats SealedSegment::stats() const {
   stats.num_rows = num_rows();
   stats.num_deleted = num_deleted();
   for (const Field& field : fields_) {
-    stats.indexes.push_back(field.index == nullptr ? SegmentIndex::kNone
-                            : field.has_lists      ? SegmentIndex::kLists
-                                                   : SegmentIndex::kGraph);
+    stats.indexes.push_back(field.index == nullptr   ? SegmentIndex::kNone
+                            : field.lists != nullptr ? SegmentIndex::kLists
+                                                     : SegmentIndex::kGraph);
     stats.vector_bytes += field.vectors.num_rows * field.vectors.stride_bytes;
     if (field.index != nullptr) {
       stats.index_bytes += field.index->memory_bytes();

@@ -18,6 +18,7 @@
 #include "index/calibration.h"
 #include "index/flat.h"
 #include "index/index.h"
+#include "index/ivf.h"
 #include "quant/codec.h"
 #include "src/base/bitmap.h"
 #include "src/base/cancel.h"
@@ -108,15 +109,19 @@ class SealedSegment final : public Segment {
     // second. Empty: they are read from the file.
     MappedBuffer hot;
     std::unique_ptr<ApproximateIndex> index;  // null: scanned
-    bool has_lists = false;                   // whether it is an IVF
+    const IvfIndex* lists = nullptr;          // the same, where it is an IVF
+    // Of searches within one partition.
+    std::vector<PartitionEfforts> partitions;
     // The newest is in use; searches may still read the others.
     std::vector<std::unique_ptr<const std::vector<RecallPoint>>> calibrations;
     std::atomic<const std::vector<RecallPoint>*> calibration = nullptr;
 
     // What the query says about the kind of index that this is.
     std::optional<size_t> EffortOf(const SegmentQuery& query) const {
-      return has_lists ? query.nprobe : query.ef;
+      return lists != nullptr ? query.nprobe : query.ef;
     }
+    // What a search takes that the filter leaves these rows.
+    const std::vector<RecallPoint>& TableFor(const Filter& filter) const;
     void Calibrate(std::vector<RecallPoint> table) {
       calibrations.push_back(
           std::make_unique<const std::vector<RecallPoint>>(std::move(table)));
@@ -133,9 +138,21 @@ class SealedSegment final : public Segment {
   absl::StatusOr<std::span<const uint8_t>> LoadCodes(size_t f, bool in_blocks);
   absl::Status LoadIndex(size_t f, uint8_t flags);
   absl::Status LoadCalibration(size_t f, uint8_t flags);
+  // The next `count` points, or as many as there are.
+  static std::vector<RecallPoint> ReadTable(uint8_t flags, size_t count,
+                                            absl::string_view* bytes);
   void Pin();
   absl::Status Damaged(absl::string_view what) const;
   RowId FieldRow(const Field& field, RowId row) const;
+  // Those rows as the field's (null: all). *bits holds what the filter borrows
+  // where they are numbered otherwise.
+  Filter FilterOf(const Field& field, const RowSet* rows,
+                  std::optional<Bitmap>* bits) const;
+  // Of a search that is not exact.
+  SearchParams ParamsFor(const Field& field, const SegmentQuery& query,
+                         const Filter& filter) const;
+  void AddFilterEffort(const Field& field, const SegmentQuery& query,
+                       const Filter& filter, SearchParams* params) const;
   absl::string_view EncodedId(RowId row) const {
     return ids_.substr(id_offsets_[row],
                        id_offsets_[row + 1] - id_offsets_[row]);

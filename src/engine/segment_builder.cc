@@ -70,6 +70,8 @@ class SegmentBuild {
     bool has_maps = false;
     bool has_index = false;
     std::string lists;  // of those that may have some
+    // Of field rows; empty: there are no partitions.
+    std::vector<uint32_t> partition_ends;
     uint8_t flags = 0;  // what was written, of FieldMeta::flags
   };
   // What is searched instead of the vectors.
@@ -79,11 +81,16 @@ class SegmentBuild {
     std::unique_ptr<const Codec> codec;  // null: searched as it is
     std::vector<uint8_t> codes;
     std::vector<RecallPoint> calibration;
+    std::vector<PartitionEfforts> partitions;
     double mean_cost = 0;
   };
 
   void Gather();
   absl::Status OrderRows();
+  // Sorts rows of rows_ by their partition, those of one staying as they are.
+  void SortByPartition(std::vector<uint32_t>* rows) const;
+  // Moves the field's rows into the order of its lists or cells.
+  absl::Status OrderCells(size_t f);
   // Rows of rows_ that have field f, in its index's order when it gets one.
   absl::Status OrderField(size_t f);
   absl::Status WriteVectors();
@@ -129,6 +136,7 @@ class SegmentBuild {
   const std::vector<std::shared_ptr<Segment>>& sources_;
   const SegmentBuildOptions& options_;
   std::vector<RowRef> rows_;  // first as gathered, then in the new order
+  std::vector<uint32_t> partition_of_;  // of rows_ as gathered, or empty
   std::vector<Field> fields_;
   SegmentEntry entry_;
   BuiltSegment result_;
@@ -173,6 +181,9 @@ void SegmentBuild::Gather() {
         result_.dropped.push_back(sources_[s]->OrdinalOf(row));
       } else {
         rows_.push_back({s, row});
+        if (!options_.partitions.empty()) {
+          partition_of_.push_back(options_.partitions[s][row]);
+        }
       }
     }
   }
@@ -184,24 +195,24 @@ absl::Status SegmentBuild::OrderRows() {
   for (size_t f = 0; f < fields_.size(); ++f) {
     VICINAL_RETURN_IF_ERROR(OrderField(f));
   }
-  // The first field numbers the segment's rows; those without it follow.
-  std::vector<uint32_t> new_order = std::move(fields_[0].rows);
-  const size_t num_with_first = new_order.size();
-  std::vector<uint32_t> new_row(rows_.size(), kInvalidRow);
-  for (size_t i = 0; i < new_order.size(); ++i) new_row[new_order[i]] = i;
+  // The first field numbers the segment's rows; those without it follow, of
+  // each partition its own.
+  std::vector<uint32_t> new_order = fields_[0].rows;
+  std::vector<bool> is_placed(rows_.size());
+  for (const uint32_t old : new_order) is_placed[old] = true;
   for (uint32_t old = 0; old < rows_.size(); ++old) {
-    if (new_row[old] != kInvalidRow) continue;
-    new_row[old] = new_order.size();
-    new_order.push_back(old);
+    if (!is_placed[old]) new_order.push_back(old);
   }
+  SortByPartition(&new_order);
+  std::vector<uint32_t> new_row(rows_.size());
   std::vector<RowRef> reordered;
   reordered.reserve(rows_.size());
-  for (const uint32_t old : new_order) reordered.push_back(rows_[old]);
+  for (const uint32_t old : new_order) {
+    new_row[old] = static_cast<uint32_t>(reordered.size());
+    reordered.push_back(rows_[old]);
+  }
   rows_ = std::move(reordered);
-  fields_[0].rows.resize(num_with_first);
-  std::iota(fields_[0].rows.begin(), fields_[0].rows.end(), 0);
-  for (size_t f = 1; f < fields_.size(); ++f) {
-    Field& field = fields_[f];
+  for (Field& field : fields_) {
     for (uint32_t& row : field.rows) row = new_row[row];
     if (!field.has_index) std::sort(field.rows.begin(), field.rows.end());
     for (size_t i = 0; i < field.rows.size(); ++i) {
@@ -213,16 +224,35 @@ absl::Status SegmentBuild::OrderRows() {
 
 absl::Status SegmentBuild::OrderField(size_t f) {
   VICINAL_RETURN_IF_ERROR(CheckCancelled());
-  const FieldLayout& layout = layout_->fields[f];
   Field& field = fields_[f];
   for (uint32_t i = 0; i < rows_.size(); ++i) {
     if (VectorOf(f, rows_[i]) != nullptr) field.rows.push_back(i);
   }
-  const VectorField& schema = schema_.vectors[f];
-  if (!HasIndex(schema) || field.rows.size() < kMinIndexRows) {
+  SortByPartition(&field.rows);
+  if (!HasIndex(schema_.vectors[f]) || field.rows.size() < kMinIndexRows) {
     return absl::OkStatus();
   }
   field.has_index = true;
+  for (size_t i = 0; i < field.rows.size() && !partition_of_.empty(); ++i) {
+    const bool is_last =
+        i + 1 == field.rows.size() ||
+        partition_of_[field.rows[i + 1]] != partition_of_[field.rows[i]];
+    if (is_last) field.partition_ends.push_back(static_cast<uint32_t>(i + 1));
+  }
+  return OrderCells(f);
+}
+
+void SegmentBuild::SortByPartition(std::vector<uint32_t>* rows) const {
+  if (partition_of_.empty()) return;
+  std::stable_sort(rows->begin(), rows->end(), [&](uint32_t a, uint32_t b) {
+    return partition_of_[a] < partition_of_[b];
+  });
+}
+
+absl::Status SegmentBuild::OrderCells(size_t f) {
+  const FieldLayout& layout = layout_->fields[f];
+  const VectorField& schema = schema_.vectors[f];
+  Field& field = fields_[f];
   // The order needs the vectors side by side.
   const MappedBuffer scratch(field.rows.size() * layout.stride_bytes);
   for (size_t i = 0; i < field.rows.size(); ++i) {
@@ -237,8 +267,13 @@ absl::Status SegmentBuild::OrderField(size_t f) {
     // A flat scan of codes is that of one list.
     if (schema.index == IndexKind::kFlat) params.num_lists = 1;
     VICINAL_ASSIGN_OR_RETURN(
-        IvfLists lists, BuildIvfLists(vectors, layout.search_metric, params,
-                                      options_.num_threads, options_.cancel));
+        IvfLists lists,
+        field.partition_ends.empty()
+            ? BuildIvfLists(vectors, layout.search_metric, params,
+                            options_.num_threads, options_.cancel)
+            : BuildPartitionedLists(vectors, layout.search_metric, params,
+                                    field.partition_ends, options_.num_threads,
+                                    options_.cancel));
     order = std::move(lists.order);
     field.lists = std::move(lists.bytes);
   } else {
@@ -306,7 +341,9 @@ uint32_t SegmentBuild::FileVersion() const {
         ChooseCodec(schema_, *layout_, f, fields_[f].rows.size(), num_points())
             .has_value();
     const bool is_graph = schema_.vectors[f].index == IndexKind::kHnsw;
-    version = std::max(version, is_graph ? (has_codes ? 2u : 1u) : 5u);
+    version = std::max(version, is_graph ? has_codes ? 2u : 1u
+                                : fields_[f].partition_ends.empty() ? 5u
+                                                                    : 6u);
   }
   return version;
 }
@@ -389,16 +426,29 @@ absl::Status SegmentBuild::WriteField(const SectionFile& vectors_file, size_t f,
       std::any_of(index.calibration.begin(), index.calibration.end(),
                   [](const RecallPoint& point) { return point.reach > 0; });
   if (has_reach) field.flags |= segment_file::kHasReach;
+  const auto put = [&](const RecallPoint& point, std::string* out) {
+    PutFixed<float>(out, point.recall);
+    PutFixed<uint32_t>(out, point.k);
+    PutFixed<uint32_t>(out, point.ef);
+    if (index.codec != nullptr) PutFixed<uint32_t>(out, point.rerank);
+  };
   for (const RecallPoint& point : index.calibration) {
-    PutFixed<float>(&table, point.recall);
-    PutFixed<uint32_t>(&table, point.k);
-    PutFixed<uint32_t>(&table, point.ef);
-    if (index.codec != nullptr) PutFixed<uint32_t>(&table, point.rerank);
+    put(point, &table);
     if (has_reach) PutFixed<float>(&table, point.reach);
   }
   std::vector<std::pair<std::string, absl::string_view>> sections = {
       {SectionName(index.is_lists ? "L" : "G", f), index.structure},
       {SectionName("C", f), table}};
+  std::string partitions;
+  for (const PartitionEfforts& efforts : index.partitions) {
+    PutFixed<uint32_t>(&partitions, efforts.max_lists);
+    PutFixed(&partitions, static_cast<uint32_t>(efforts.table.size()));
+    for (const RecallPoint& point : efforts.table) put(point, &partitions);
+  }
+  if (!partitions.empty()) {
+    field.flags |= segment_file::kHasPartitions;
+    sections.emplace_back(SectionName("T", f), partitions);
+  }
   std::string model;
   if (index.codec != nullptr) {
     field.flags |= segment_file::kHasCodes |
@@ -461,6 +511,12 @@ absl::StatusOr<SegmentBuild::BuiltIndex> SegmentBuild::BuildLists(
   }
   index->UseCodes(out.codec.get(), out.codes.data());
   VICINAL_RETURN_IF_ERROR(Measure(*index, queries, &out));
+  if (!fields_[f].partition_ends.empty()) {
+    VICINAL_ASSIGN_OR_RETURN(
+        out.partitions,
+        index->CalibratePartitions(fields_[f].partition_ends,
+                                   options_.num_threads, options_.cancel));
+  }
   return out;
 }
 

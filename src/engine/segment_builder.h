@@ -30,6 +30,9 @@ struct SegmentBuildOptions {
   size_t num_points = 0;
   const CancelToken* cancel = nullptr;
   Progress* progress = nullptr;
+  // Where the collection has a partition key, of each source's rows the number
+  // of their partition (see RankPartitions); else empty.
+  std::vector<std::vector<uint32_t>> partitions;
   // Queries of a field of late, to train and calibrate with; empty: rows stand
   // for them.
   std::function<QuerySample(size_t field)> queries;
@@ -48,7 +51,8 @@ struct BuiltSegment {
 
 // Rows that die while it runs may be in the result or not; the caller applies
 // later tombstones. The sources must get no new rows. Numbers rows in the cell
-// order of the first field; every field with a graph has its own cell order.
+// order of the first field; every field with an index has its own cell order.
+// Partitions come one after the other in all of them.
 // ResourceExhausted: disk full. Cancelled: the token was set. On an error
 // nothing is left behind that the next build or open would not remove.
 absl::StatusOr<BuiltSegment> BuildSegment(

@@ -52,6 +52,10 @@ const KeyColumn* SegmentKeys::ColumnOf(const PayloadField& field) const {
   return nullptr;
 }
 
+KeyColumn* SegmentKeys::ColumnOf(const PayloadField& field) {
+  return const_cast<KeyColumn*>(std::as_const(*this).ColumnOf(field));
+}
+
 absl::Status SegmentKeys::GrowColumns(std::span<const PayloadField> fields,
                                       size_t num_rows, ReadPayloads read) {
   MutexLock lock(mu_);
@@ -82,9 +86,9 @@ absl::Status SegmentKeys::GrowColumns(std::span<const PayloadField> fields,
 
 bool SegmentKeys::AddRows(const PayloadField& field,
                           std::span<const KeyRange> ranges, RowId first,
-                          Bitmap* rows) const {
+                          Bitmap* rows) {
   MutexLock lock(mu_);
-  const KeyColumn* column = ColumnOf(field);
+  KeyColumn* column = ColumnOf(field);
   if (column == nullptr) return false;
   column->AddRows(ranges, first, rows);
   return true;

@@ -42,7 +42,7 @@ class SegmentKeys {
   // Sets bits of rows from `first` on as KeyColumn does; false: there is no
   // such column.
   bool AddRows(const PayloadField& field, std::span<const KeyRange> ranges,
-               RowId first, Bitmap* rows) const;
+               RowId first, Bitmap* rows);
   bool AddRowsIn(const PayloadField& field, const FilterNode& area, RowId first,
                  Bitmap* rows) const;
   // Calls visit(row, key) for the keys of rows below num_rows, rows ascending,
@@ -53,6 +53,8 @@ class SegmentKeys {
 
  private:
   const KeyColumn* ColumnOf(const PayloadField& field) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  KeyColumn* ColumnOf(const PayloadField& field)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   mutable Mutex mu_;

@@ -52,12 +52,6 @@ using Kind = FilterNode::Kind;
 using Op = FilterNode::Op;
 using NodePtr = std::unique_ptr<Node>;
 
-// The next key after `key`.
-std::string After(std::string key) {
-  key.push_back('\0');
-  return key;
-}
-
 bool Matches(const Node& node, const PointId& id, const Json& json) {
   const auto matches = [&](const auto& child) {
     return Matches(*child, id, json);
@@ -324,6 +318,12 @@ absl::StatusOr<PayloadType> Binder::TypeFor(const Literal& literal,
                                          : ": change the value or the field"));
   }
   return field->type;
+}
+
+// The next key after `key`.
+std::string After(std::string key) {
+  key.push_back('\0');
+  return key;
 }
 
 KeyRange RangeOfKey(Op op, std::string key) {
@@ -666,6 +666,14 @@ bool BoundFilter::accepts_none() const {
 
 RowBounds BoundFilter::Bounds(size_t num_rows, const FieldRows& fields) const {
   return BoundsOf(*root_, num_rows, fields);
+}
+
+std::optional<std::string> BoundFilter::OnlyKey() const {
+  if (root_->kind != Node::Kind::kKeys || root_->ranges.size() != 1 ||
+      !IsOneKey(root_->ranges[0])) {
+    return std::nullopt;
+  }
+  return root_->ranges[0].begin;
 }
 
 bool BoundFilter::needs_payload() const { return NeedsPayload(*root_); }

@@ -63,6 +63,8 @@ class BoundFilter {
   // Whether it is true of every point; of none.
   bool accepts_all() const;
   bool accepts_none() const;
+  // The key, where all that it says is that its field has this one.
+  std::optional<std::string> OnlyKey() const;
   // Whether it says something of payloads, not of ids alone.
   bool needs_payload() const;
   // `payload`: JSON text of an object, or empty.

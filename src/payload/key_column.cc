@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
+#include <string>
+#include <vector>
 
 namespace vicinal {
 
@@ -24,8 +26,30 @@ void KeyColumn::Scan(RowId first, const Accepts& accepts, Bitmap* rows) const {
   }
 }
 
+void KeyColumn::IndexKeys() {
+  const absl::string_view keys = keys_;
+  for (; num_indexed_ < rows_.size(); ++num_indexed_) {
+    const size_t begin = num_indexed_ == 0 ? 0 : ends_[num_indexed_ - 1];
+    by_key_[keys.substr(begin, ends_[num_indexed_] - begin)].push_back(
+        rows_[num_indexed_]);
+  }
+}
+
 void KeyColumn::AddRows(std::span<const KeyRange> ranges, RowId first,
-                        Bitmap* rows) const {
+                        Bitmap* rows) {
+  if (std::all_of(ranges.begin(), ranges.end(), IsOneKey)) {
+    IndexKeys();
+    for (const KeyRange& range : ranges) {
+      const auto found = by_key_.find(range.begin);
+      if (found == by_key_.end()) continue;
+      for (auto row = std::lower_bound(found->second.begin(),
+                                       found->second.end(), first);
+           row != found->second.end() && *row < rows->num_bits(); ++row) {
+        rows->Set(*row);
+      }
+    }
+    return;
+  }
   Scan(
       first, [&](absl::string_view key) { return IsInRanges(ranges, key); },
       rows);

@@ -1,6 +1,7 @@
 // The keys of one payload field over rows that still come: what a growing
-// segment has instead of a FieldIndex. Scanned, about a nanosecond per key of a
-// number and a few per keyword.
+// segment has instead of a FieldIndex. Ranges are scanned for, about a
+// nanosecond per key of a number and a few per keyword; single keys are looked
+// up, from the second time on in a time that does not depend on the rows.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 #include "src/base/bitmap.h"
 #include "src/base/types.h"
@@ -41,12 +43,13 @@ class KeyColumn {
     }
   }
   // Sets the bits of rows from `first` on that have a key in one of the ranges.
-  void AddRows(std::span<const KeyRange> ranges, RowId first,
-               Bitmap* rows) const;
+  void AddRows(std::span<const KeyRange> ranges, RowId first, Bitmap* rows);
   // Of those that have a place in an area as of IsInArea (kTrue: anywhere).
   void AddRowsIn(const FilterNode& area, RowId first, Bitmap* rows) const;
 
  private:
+  // Brings by_key_ up to date.
+  void IndexKeys();
   template <typename Accepts>
   void Scan(RowId first, const Accepts& accepts, Bitmap* rows) const;
 
@@ -55,6 +58,10 @@ class KeyColumn {
   std::string keys_;
   std::vector<uint64_t> ends_;  // of each key in keys_
   std::vector<RowId> rows_;     // of each key, ascending
+  // The rows of each of the first num_indexed_ keys, once somebody asked for
+  // one.
+  absl::flat_hash_map<std::string, std::vector<RowId>> by_key_;
+  size_t num_indexed_ = 0;
 };
 
 }  // namespace vicinal

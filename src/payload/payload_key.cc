@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -118,6 +119,11 @@ size_t KeyBytes(PayloadType type) {
     default:
       return 8;
   }
+}
+
+bool IsOneKey(const KeyRange& range) {
+  return range.end.has_value() && range.end->size() == range.begin.size() + 1 &&
+         range.end->back() == '\0' && absl::StartsWith(*range.end, range.begin);
 }
 
 KeyRange KeysWithPrefix(absl::string_view prefix) {

@@ -50,6 +50,8 @@ struct KeyRange {
   std::string begin;
   std::optional<std::string> end;
 };
+// Whether there is one key in it: its end is begin and a zero byte.
+bool IsOneKey(const KeyRange& range);
 
 // Of an integer, of a bool (0 or 1) and of microseconds since 1970; of a
 // number.

@@ -161,8 +161,8 @@ class Indexes final : public FieldRows {
   }
 
   std::vector<std::unique_ptr<const FieldIndex>> indexes;
-  std::vector<KeyColumn> columns;
-  size_t num_known = kFields.size();  // the first ones
+  mutable std::vector<KeyColumn> columns;  // which index keys when asked
+  size_t num_known = kFields.size();       // the first ones
 
  private:
   size_t Find(const PayloadField& field) const {
