@@ -269,16 +269,19 @@ void RecallCounter::AppendTo(RecallPoints* points) const {
     for (size_t i = 0; i < grids_[d].size(); ++i) {
       uint64_t found = 0;
       for (const Hits& of_worker : hits_) found += of_worker[d][i];
-      const float recall =
-          static_cast<float>(found) /
-          static_cast<float>(truth_.size() * kCalibratedDepths[d]);
-      (*points)[d].push_back({.recall = recall - kSampleShare * (1 - recall),
-                              .k = kCalibratedDepths[d],
-                              .ef = ef_,
-                              .rerank = reranks_ ? grids_[d][i] : 0,
-                              .reach = reach_});
+      (*points)[d].push_back(
+          {.recall = SafeRecall(found, truth_.size() * kCalibratedDepths[d]),
+           .k = kCalibratedDepths[d],
+           .ef = ef_,
+           .rerank = reranks_ ? grids_[d][i] : 0,
+           .reach = reach_});
     }
   }
+}
+
+float SafeRecall(size_t found, size_t wanted) {
+  const float recall = static_cast<float>(found) / static_cast<float>(wanted);
+  return recall - kSampleShare * (1 - recall);
 }
 
 bool AllFound(const RecallPoints& points, size_t num_neighbors) {

@@ -140,6 +140,9 @@ class RecallCounter {
   std::vector<Hits> hits_;
 };
 
+// found / wanted, a little less for safety: see RecallPoint.
+float SafeRecall(size_t found, size_t wanted);
+
 // Whether nothing is left to gain at any depth.
 bool AllFound(const RecallPoints& points, size_t num_neighbors);
 

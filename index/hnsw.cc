@@ -12,6 +12,7 @@
 #include "index/flat.h"
 #include "index/hnsw_graph.h"
 #include "index/hnsw_search.h"
+#include "index/ivf.h"
 #include "src/base/status_macros.h"
 #include "src/distance/code_kernels.h"
 #include "src/distance/distance.h"
@@ -84,36 +85,91 @@ HnswIndex::HnswIndex(VectorSetView vectors, Metric metric,
 
 HnswIndex::~HnswIndex() = default;
 
+void HnswIndex::UseCells(std::unique_ptr<const IvfIndex> cells) {
+  cells_ = std::move(cells);
+}
+
 size_t HnswIndex::memory_bytes() const { return state_->graph_bytes; }
+
+// Of those that do not pass fewer and fewer are met again: measured 1.4, 2.2
+// and 3.3 times as long at a half, a fifth and a tenth.
+double HnswIndex::WalkNs(const SearchParams& params, double share) const {
+  return cost().per_ef * static_cast<double>(std::max(params.ef, params.k)) /
+         std::sqrt(share);
+}
+
+HnswIndex::Way HnswIndex::WayFor(const SearchParams& params,
+                                 const Filter& filter) const {
+  if (params.force != ForcedPlan::kNone) {
+    return params.force == ForcedPlan::kScan ? Way::kScan : Way::kWalk;
+  }
+  const auto n = static_cast<double>(vectors_.num_rows);
+  const auto accepted =
+      static_cast<double>(filter.NumAccepted(vectors_.num_rows));
+  if (filter.allowed != nullptr && cells_ != nullptr && params.cells > 0) {
+    // Centroids need not be compared where nearly all pass anyway.
+    constexpr double kNearlyAll = 0.9;
+    if (accepted >= kNearlyAll * n) return Way::kWalk;
+    const double scan = cells_->ScanNs(filter);
+    return scan <= cells_->FilteredNs(params, filter) &&
+                   scan <= WalkNs(params, accepted / n)
+               ? Way::kScan
+               : Way::kCells;
+  }
+  // A walk meets accepted rows at the rate accepted / n, so it costs about
+  // kDistancesPerEf ef n / accepted distances; a scan costs `accepted`.
+  const double walked =
+      kDistancesPerEf * n * static_cast<double>(std::max(params.ef, params.k));
+  return accepted * accepted <=
+                 (state_->codes.codec == nullptr ? 1 : kWalkedPerScanned) *
+                     walked
+             ? Way::kScan
+             : Way::kWalk;
+}
 
 absl::Status HnswIndex::Search(const void* query, const SearchParams& params,
                                const Filter& filter, const StopCondition& stop,
                                TopK* out, SearchStats* stats) const {
+  // More of those near the query pass than a filter that is independent of it
+  // would let.
+  constexpr double kNearShare = 1.3;
   SearchStats work;
-  const size_t n = vectors_.num_rows;
-  const size_t accepted = filter.NumAccepted(n);
-  const size_t ef = std::max(params.ef, params.k);
-  // A walk meets accepted rows at the rate accepted / n, so it costs about
-  // kDistancesPerEf ef n / accepted distances; a scan costs `accepted`.
-  const double walked = kDistancesPerEf * ef * n;
-  const bool scan =
-      params.force == ForcedPlan::kNone
-          ? static_cast<double>(accepted) * accepted <=
-                (state_->codes.codec == nullptr ? 1 : kWalkedPerScanned) *
-                    walked
-          : params.force == ForcedPlan::kScan;
-  absl::Status status;
-  bool complete = false;
-  if (!scan) {
-    work.plan = SearchPlan::kGraph;
-    status = Walk(query, params, filter, accepted, stop, out, &work, &complete);
+  const double share =
+      static_cast<double>(filter.NumAccepted(vectors_.num_rows)) /
+      static_cast<double>(vectors_.num_rows);
+  Way way = WayFor(params, filter);
+  size_t ef = params.ef;
+  if (filter.allowed != nullptr && params.filtered_pool > 0) {
+    ef = params.filtered_pool;
   }
-  if (status.ok() && !complete) {
-    // The walk ended short, or a scan is cheaper. Rows found so far would be
-    // pushed twice: start over.
-    out->TakeSorted();
+  absl::Status status;
+  if (way == Way::kCells) {
+    const auto near = cells_->SearchFiltered(
+        query, params, filter,
+        [&](double near_share) { return WalkNs(params, near_share); }, stop,
+        out, &work);
+    status = near.status();
+    if (near.ok() && near->way != IvfIndex::Way::kLists) {
+      way = near->way == IvfIndex::Way::kWalk ? Way::kWalk : Way::kScan;
+      // Among rows that pass the pool fills as it does without a filter.
+      if (near->near_share > kNearShare * share) ef = params.ef;
+    }
+    work.plan = SearchPlan::kLists;
+  }
+  if (status.ok() && way == Way::kWalk) {
+    const auto complete = Walk(query, params, ef, filter, stop, out, &work);
+    status = complete.status();
+    work.plan = SearchPlan::kGraph;
+    if (complete.ok() && !*complete) {
+      // The walk ended short, or a scan is cheaper. Rows found so far would be
+      // pushed twice: start over.
+      out->TakeSorted();
+      status = Scan(query, params, filter, stop, out, &work);
+      work.plan = SearchPlan::kGraphThenScan;
+    }
+  }
+  if (status.ok() && way == Way::kScan) {
     status = Scan(query, params, filter, stop, out, &work);
-    if (!scan) work.plan = SearchPlan::kGraphThenScan;
   }
   if (stats != nullptr) {
     stats->distance_computations += work.distance_computations;
@@ -188,14 +244,16 @@ absl::Status HnswIndex::Scan(const void* query, const SearchParams& params,
   return absl::OkStatus();
 }
 
-absl::Status HnswIndex::Walk(const void* query, const SearchParams& params,
-                             const Filter& filter, size_t num_accepted,
-                             const StopCondition& stop, TopK* out,
-                             SearchStats* stats, bool* complete) const {
+absl::StatusOr<bool> HnswIndex::Walk(const void* query,
+                                     const SearchParams& params, size_t ef,
+                                     const Filter& filter,
+                                     const StopCondition& stop, TopK* out,
+                                     SearchStats* stats) const {
+  const size_t num_accepted = filter.NumAccepted(vectors_.num_rows);
   const HnswLevel& level0 = state_->graph.levels[0];
   const QueryScorer exact{state_->ops, vectors_, query};
   const CodedRows& codes = state_->codes;
-  const size_t ef = std::min(std::max(params.ef, params.k), vectors_.num_rows);
+  ef = std::min(std::max(ef, params.k), vectors_.num_rows);
   const size_t max_distances =
       params.force == ForcedPlan::kIndex
           ? SIZE_MAX
@@ -204,9 +262,10 @@ absl::Status HnswIndex::Walk(const void* query, const SearchParams& params,
   HnswScratch& scratch = *lease.get();
   scratch.Reserve(level0.num_nodes, level0.stride);
   absl::Status status;
+  bool complete = false;
   if (codes.codec == nullptr) {
     status = WalkWith(exact, ef, filter, max_distances, stop, &scratch, stats,
-                      complete);
+                      &complete);
     for (size_t i = 0; i < std::min(out->k(), scratch.pool.size()); ++i) {
       out->Push({scratch.pool.distance(i), scratch.pool.slot(i)});
     }
@@ -216,7 +275,7 @@ absl::Status HnswIndex::Walk(const void* query, const SearchParams& params,
     const CodeScorer score{&ActiveCodeKernels(), &codes.codec->layout(),
                            &scratch.query.code_query(), codes.records};
     status = WalkWith(score, ef, filter, max_distances, stop, &scratch, stats,
-                      complete);
+                      &complete);
     const size_t depth =
         params.rerank == 0 ? ef : std::max(params.rerank, params.k);
     const size_t n = ScoreExactly(exact, depth, &scratch);
@@ -225,8 +284,8 @@ absl::Status HnswIndex::Walk(const void* query, const SearchParams& params,
       out->Push({scratch.exact[i], scratch.reranked[i]});
     }
   }
-  *complete = *complete && out->size() >= std::min(out->k(), num_accepted);
-  return status;
+  VICINAL_RETURN_IF_ERROR(status);
+  return complete && out->size() >= std::min(out->k(), num_accepted);
 }
 
 template <typename Scorer>

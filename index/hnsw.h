@@ -51,6 +51,7 @@ absl::StatusOr<std::string> BuildHnswGraph(VectorSetView vectors, Metric metric,
 
 struct HnswState;
 struct HnswScratch;
+class IvfIndex;
 
 class HnswIndex final : public ApproximateIndex {
  public:
@@ -63,6 +64,11 @@ class HnswIndex final : public ApproximateIndex {
   static absl::StatusOr<std::unique_ptr<HnswIndex>> Open(
       VectorSetView vectors, Metric metric, absl::string_view graph,
       CodedRows codes = {});
+
+  // Lists over the same rows, in cells of which they lie: filtered searches
+  // that say how many to read may then read lists instead of walking, which
+  // takes as long whatever the share that passes. Before the first search.
+  void UseCells(std::unique_ptr<const IvfIndex> cells);
 
   absl::Status Search(const void* query, const SearchParams& params,
                       const Filter& filter, const StopCondition& stop,
@@ -84,16 +90,23 @@ class HnswIndex final : public ApproximateIndex {
   HnswIndex(VectorSetView vectors, Metric metric,
             std::unique_ptr<const HnswState> state);
 
+  enum class Way { kScan, kWalk, kCells };
+  // The cheapest where the filter is independent of the query; kCells: what
+  // passes near the query decides between that and kWalk.
+  Way WayFor(const SearchParams& params, const Filter& filter) const;
+  // Of a walk among rows of which a share passes.
+  double WalkNs(const SearchParams& params, double share) const;
   // Every accepted row: by codes, and the nearest of them exactly, where there
   // are codes; else exactly.
   absl::Status Scan(const void* query, const SearchParams& params,
                     const Filter& filter, const StopCondition& stop, TopK* out,
                     SearchStats* stats) const;
   // Walks by codes or by vectors, whichever there are.
-  absl::Status Walk(const void* query, const SearchParams& params,
-                    const Filter& filter, size_t num_accepted,
-                    const StopCondition& stop, TopK* out, SearchStats* stats,
-                    bool* complete) const;
+  // false: it was given up, or found too few.
+  absl::StatusOr<bool> Walk(const void* query, const SearchParams& params,
+                            size_t ef, const Filter& filter,
+                            const StopCondition& stop, TopK* out,
+                            SearchStats* stats) const;
   // The walk itself; leaves its finds in scratch->pool. *complete is false
   // when a filtered walk was given up because a scan is cheaper: after
   // max_distances.
@@ -106,6 +119,7 @@ class HnswIndex final : public ApproximateIndex {
   const VectorSetView vectors_;
   const Metric metric_;
   const std::unique_ptr<const HnswState> state_;
+  std::unique_ptr<const IvfIndex> cells_;  // null: there are none
 };
 
 }  // namespace vicinal

@@ -42,6 +42,12 @@ struct SearchParams {
   // reach are those for k. 0: they are the same.
   size_t filtered_ef = 0;
   float filtered_reach = 0;
+  // Of a graph, with a filter that is independent of the query: the pool, of
+  // rows that pass. 0: ef.
+  size_t filtered_pool = 0;
+  // Of a graph with cells, with a filter: lists to read where all rows pass;
+  // filtered_ef is then of lists, too. 0: it is walked, or scanned.
+  size_t cells = 0;
   ForcedPlan force = ForcedPlan::kNone;
 };
 

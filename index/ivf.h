@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -48,6 +49,12 @@ absl::StatusOr<IvfLists> BuildIvfLists(VectorSetView vectors, Metric metric,
                                        size_t num_threads,
                                        const CancelToken* cancel);
 
+// Lists by the cells of CellOrder, which are found with less care, and its
+// order.
+absl::StatusOr<IvfLists> BuildCellLists(VectorSetView vectors, Metric metric,
+                                        uint64_t seed, size_t num_threads,
+                                        const CancelToken* cancel);
+
 // The largest partition that is one list: read in some 10 us.
 inline constexpr size_t kOneListRows = 4'096;
 
@@ -70,6 +77,8 @@ size_t CodeBlocksBytes(const CodeLayout& layout, size_t num_rows);
 void PackCodeBlocks(const CodeLayout& layout, const uint8_t* records,
                     size_t num_rows, uint8_t* out);
 
+class IvfCollector;
+struct IvfScratch;
 struct IvfState;
 
 // The table of searches of one partition whose rows lie in at most max_lists
@@ -93,6 +102,9 @@ class IvfIndex final : public ApproximateIndex {
   // Searches then scan these codes, borrowed: all rows in blocks as of
   // PackCodeBlocks; and compare the nearest exactly. Before the first search.
   void UseCodes(const Codec* codec, const uint8_t* blocks);
+
+  // The same with codes as records, row by row, for SearchFiltered alone.
+  void UseRecords(const Codec* codec, const uint8_t* records);
 
   // params.ef: the lists to read, on average where params.reach says which;
   // more are read while k rows were not found.
@@ -118,11 +130,36 @@ class IvfIndex final : public ApproximateIndex {
   absl::StatusOr<std::vector<PartitionEfforts>> CalibratePartitions(
       std::span<const uint32_t> ends, size_t num_threads,
       const CancelToken* cancel) const;
+  // For a graph over the same rows: reads params.cells lists and more, as
+  // params.filtered_ef says, and of their rows what the filter accepts. It does
+  // not where a walk, of walk_ns(the share that passes near the query), or a
+  // scan of all that pass is cheaper.
+  enum class Way { kLists, kWalk, kScan };
+  struct Filtered {
+    Way way = Way::kLists;
+    double near_share = 0;  // that passes near the query
+  };
+  absl::StatusOr<Filtered> SearchFiltered(
+      const void* query, const SearchParams& params, const Filter& filter,
+      absl::FunctionRef<double(double)> walk_ns, const StopCondition& stop,
+      TopK* out, SearchStats* stats) const;
+  // What that takes where the filter is independent of the query, in
+  // nanoseconds; and a scan of all that it accepts.
+  double FilteredNs(const SearchParams& params, const Filter& filter) const;
+  double ScanNs(const Filter& filter) const;
+  // How many lists have the nearest rows, by their centroids alone: a grid of
+  // ef for each k, as of Calibrate.
+  absl::StatusOr<std::vector<RecallPoint>> CalibrateLists(
+      size_t num_threads, const CancelToken* cancel,
+      VectorSetView queries = {}) const;
   // Lists that have rows of the filter's range, in which there are some.
   size_t NumListsOf(const Filter& filter) const;
 
  private:
   explicit IvfIndex(std::unique_ptr<IvfState> state);
+  // Compares exactly what was collected by codes, and adds up the work.
+  void Finish(const void* query, IvfCollector* collector, IvfScratch* scratch,
+              TopK* out, SearchStats* stats) const;
   struct FilterCost;
   FilterCost CostOfFilter(const Filter& filter, size_t depth) const;
   // Of searches among so many rows in so many lists.

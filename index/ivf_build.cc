@@ -164,6 +164,15 @@ absl::StatusOr<IvfLists> BuildIvfLists(VectorSetView vectors, Metric metric,
   return ListsOf(std::move(cells), vectors.dim);
 }
 
+absl::StatusOr<IvfLists> BuildCellLists(VectorSetView vectors, Metric metric,
+                                        uint64_t seed, size_t num_threads,
+                                        const CancelToken* cancel) {
+  VICINAL_ASSIGN_OR_RETURN(
+      Cells cells,
+      FindCells(vectors, metric, {.seed = seed}, num_threads, cancel));
+  return ListsOf(std::move(cells), vectors.dim);
+}
+
 absl::StatusOr<IvfLists> BuildPartitionedLists(VectorSetView vectors,
                                                Metric metric,
                                                const IvfParams& params,

@@ -139,6 +139,9 @@ class Trials {
         scratches_(workers->size()) {}
 
   absl::StatusOr<std::vector<ListsOfQuery>> CompareCentroids();
+  // Of each query and each of its true neighbours, how many lists are nearer
+  // than the one that has it.
+  absl::StatusOr<std::vector<std::vector<size_t>>> RankLists();
   // Appends what `probes` lists find, or with a reach as many on average.
   absl::Status Run(uint32_t probes, float reach, const CancelToken* cancel,
                    RecallPoints* points);
@@ -176,6 +179,28 @@ absl::StatusOr<std::vector<ListsOfQuery>> Trials::CompareCentroids() {
     lists.emplace_back(collector.centroid_distances(), state_.offsets, nearest);
   }
   return lists;
+}
+
+absl::StatusOr<std::vector<std::vector<size_t>>> Trials::RankLists() {
+  std::vector<std::vector<size_t>> ranks(queries_.size());
+  const StopCondition never;
+  const Filter all;
+  TopK none(0);
+  for (size_t q = 0; q < queries_.size(); ++q) {
+    IvfCollector collector(state_, queries_[q], all, never, kPool,
+                           scratches_.data(), &none);
+    VICINAL_RETURN_IF_ERROR(collector.Start());
+    const std::span<const float> distances = collector.centroid_distances();
+    for (const Neighbor& neighbor : truth_[q]) {
+      const auto after = std::upper_bound(state_.offsets.begin(),
+                                          state_.offsets.end(), neighbor.row);
+      const float own = distances[after - state_.offsets.begin() - 1];
+      ranks[q].push_back(
+          std::count_if(distances.begin(), distances.end(),
+                        [&](float distance) { return distance < own; }));
+    }
+  }
+  return ranks;
 }
 
 absl::Status Trials::Search(size_t q, uint32_t probes, float reach,
@@ -283,6 +308,42 @@ absl::StatusOr<std::vector<RecallPoint>> IvfIndex::Calibrate(
   }
   RecallPoints points;
   VICINAL_RETURN_IF_ERROR(trials.RunAll(num_lists(), reaches, cancel, &points));
+  return Frontier(std::move(points), cost());
+}
+
+absl::StatusOr<std::vector<RecallPoint>> IvfIndex::CalibrateLists(
+    size_t num_threads, const CancelToken* cancel, VectorSetView given) const {
+  const VectorSetView& vectors = state_->vectors;
+  if (vectors.num_rows < 2) return std::vector<RecallPoint>();
+  Workers workers(num_threads);
+  const CalibrationQueries queries =
+      given.num_rows > 0 ? CalibrationQueries::Given(given)
+                         : CalibrationQueries::OwnRows(
+                               vectors, std::vector<bool>(vectors.num_rows));
+  const std::vector<std::vector<Neighbor>> truth =
+      ExactNeighbors(vectors, *state_->ops, queries, &workers);
+  if (cancel != nullptr && cancel->cancelled()) {
+    return absl::CancelledError("calibration cancelled");
+  }
+  Trials trials(*state_, queries, truth, &workers);
+  VICINAL_ASSIGN_OR_RETURN(const std::vector<std::vector<size_t>> ranks,
+                           trials.RankLists());
+  RecallPoints points;
+  for (const uint32_t probes : kProbes) {
+    for (size_t d = 0; d < kCalibratedDepths.size(); ++d) {
+      const uint32_t k = kCalibratedDepths[d];
+      if (k > truth[0].size()) continue;
+      size_t found = 0;
+      for (const std::vector<size_t>& of_query : ranks) {
+        found += std::count_if(of_query.begin(), of_query.begin() + k,
+                               [&](size_t rank) { return rank < probes; });
+      }
+      points[d].push_back({.recall = SafeRecall(found, ranks.size() * k),
+                           .k = k,
+                           .ef = std::min<uint32_t>(probes, num_lists())});
+    }
+    if (probes >= num_lists() || AllFound(points, truth[0].size())) break;
+  }
   return Frontier(std::move(points), cost());
 }
 

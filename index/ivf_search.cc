@@ -56,9 +56,20 @@ IvfState::ListRange IvfState::ListsOf(const Filter& filter) const {
 }
 
 absl::Status IvfCollector::Start() {
+  CompareCentroids();
+  return Prepare();
+}
+
+absl::Status IvfCollector::Prepare() {
+  if (state_.codec == nullptr) return absl::OkStatus();
+  return state_.codec->Prepare(query_, state_.vectors.type, &scratch_.query);
+}
+
+void IvfCollector::CompareCentroids() {
   const size_t num_lists = range_.count;
   const size_t dim = state_.vectors.dim;
   scratch_.pool.clear();
+  scratch_.waiting.clear();
   scratch_.floats.resize(dim);
   LoadFloats(query_, state_.vectors.type, dim, scratch_.floats.data());
   if (state_.metric == Metric::kCosine) {
@@ -74,8 +85,6 @@ absl::Status IvfCollector::Start() {
                          static_cast<RowId>(range_.first + i)};
   }
   work_.distance_computations += num_lists;
-  if (state_.codec == nullptr) return absl::OkStatus();
-  return state_.codec->Prepare(query_, state_.vectors.type, &scratch_.query);
 }
 
 size_t IvfCollector::ListsWithin(float reach, size_t mean_lists) const {
@@ -86,15 +95,30 @@ size_t IvfCollector::ListsWithin(float reach, size_t mean_lists) const {
   return std::clamp<size_t>(within, 1, kMostOfMean * mean_lists);
 }
 
+void IvfCollector::SortLists(size_t probes) {
+  if (probes <= num_sorted_) return;
+  const auto begin = scratch_.lists.begin();
+  std::partial_sort(begin + static_cast<ptrdiff_t>(num_sorted_),
+                    begin + static_cast<ptrdiff_t>(probes),
+                    scratch_.lists.end());
+  num_sorted_ = probes;
+}
+
+IvfCollector::Share IvfCollector::ShareIn(size_t probes) {
+  SortLists(probes);
+  Share share;
+  for (size_t i = 0; i < probes; ++i) {
+    const size_t begin = state_.offsets[scratch_.lists[i].row];
+    const size_t end = state_.offsets[scratch_.lists[i].row + 1];
+    share.num_rows += end - begin;
+    share.num_accepted += filter_.allowed->CountIn(begin, end);
+  }
+  return share;
+}
+
 absl::Status IvfCollector::ReadUpTo(size_t probes) {
   probes = std::min(probes, range_.count);
-  const auto begin = scratch_.lists.begin();
-  if (probes > num_sorted_) {
-    std::partial_sort(begin + static_cast<ptrdiff_t>(num_sorted_),
-                      begin + static_cast<ptrdiff_t>(probes),
-                      scratch_.lists.end());
-    num_sorted_ = probes;
-  }
+  SortLists(probes);
   while (num_read_ < probes) {
     VICINAL_RETURN_IF_ERROR(stop_.Check());
     const size_t accepted = num_accepted_;
@@ -102,6 +126,7 @@ absl::Status IvfCollector::ReadUpTo(size_t probes) {
     num_fruitful_ += num_accepted_ > accepted ? 1 : 0;
     ++work_.expanded_nodes;
   }
+  if (!scratch_.waiting.empty()) ScoreRecords();
   return absl::OkStatus();
 }
 
@@ -159,6 +184,10 @@ absl::Status IvfCollector::ReadList(const Neighbor& list) {
     num_accepted_ = work_.distance_computations - range_.count;
     return status;
   }
+  if (state_.records != nullptr) {
+    AddRecords(begin, end);
+    return absl::OkStatus();
+  }
   float distance = state_.centroid_ops->one(
       scratch_.floats.data(), state_.centroids.row(list.row).data(),
       state_.vectors.dim);
@@ -206,6 +235,32 @@ void IvfCollector::ScanCodes(const CodeQuery& query, size_t begin, size_t end) {
     if (scratch_.pool.size() >= 2 * depth_ + kMinTrim) Trim();
     first += (count + kCodeBlockRows - 1) / kCodeBlockRows * kCodeBlockRows;
   }
+}
+
+void IvfCollector::AddRecords(size_t begin, size_t end) {
+  filter_.allowed->ForEachIn(begin, end, [&](RowId row) {
+    ++num_accepted_;
+    if (filter_.deleted != nullptr && filter_.deleted->Test(row)) return;
+    scratch_.waiting.push_back(row);
+  });
+  // A list alone may have too few to read them ahead.
+  if (scratch_.waiting.size() >= kScanRows) ScoreRecords();
+}
+
+void IvfCollector::ScoreRecords() {
+  const CodeScorer score{&ActiveCodeKernels(), &state_.codec->layout(),
+                         &scratch_.query.code_query(), state_.records};
+  const std::vector<RowId>& rows = scratch_.waiting;
+  scratch_.exact.resize(std::max(scratch_.exact.size(), rows.size()));
+  score(rows.data(), rows.size(), scratch_.exact.data());
+  work_.distance_computations += rows.size();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (scratch_.exact[i] > limit_) continue;
+    scratch_.pool.push_back({scratch_.exact[i], rows[i]});
+    ++num_found_;
+  }
+  if (scratch_.pool.size() >= 2 * depth_ + kMinTrim) Trim();
+  scratch_.waiting.clear();
 }
 
 size_t IvfCollector::NextRun(size_t* first, size_t end) {

@@ -1,6 +1,7 @@
 // What an IVF holds and how it reads lists for one query; of index/ivf*.cc.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -28,6 +29,7 @@ struct IvfScratch {
   std::vector<Neighbor> lists;   // nearest first as far as they were sorted
   std::vector<Neighbor> pool;    // candidates by their estimates
   std::vector<RowId> rows;
+  std::vector<RowId> waiting;  // accepted rows of lists, not scored yet
   std::vector<float> exact;
 };
 
@@ -55,6 +57,7 @@ struct IvfState {
   size_t bytes = 0;
   const Codec* codec = nullptr;  // null: rows are compared
   const uint8_t* blocks = nullptr;
+  const uint8_t* records = nullptr;  // instead of blocks
   mutable ScratchPool<IvfScratch> scratches;
 
   size_t num_lists() const { return centroids.num_rows; }
@@ -97,7 +100,10 @@ class IvfCollector {
         out_(out) {}
 
   // Compares the centroids. Before anything else.
+  void CompareCentroids();
+  // The same, and prepares the query for codes. Before lists are read.
   absl::Status Start();
+  absl::Status Prepare();
   // The lists that a reach takes in: those up to d + reach * (mean - d), of the
   // distances of all centroids, d being the least; at least one, and at most
   // kMostOfMean times `mean_lists`.
@@ -120,6 +126,19 @@ class IvfCollector {
   absl::Status ReadFiltered(size_t lists, size_t filtered, double share,
                             size_t enough, size_t max_lists);
   bool is_done() const { return is_done_; }
+  // Of the nearest `probes` lists: how many rows they have, and how many of
+  // them the filter's bitmap has.
+  struct Share {
+    size_t num_rows = 0;
+    size_t num_accepted = 0;
+
+    // As if one passed at least.
+    double share() const {
+      return static_cast<double>(std::max<size_t>(num_accepted, 1)) /
+             static_cast<double>(std::max<size_t>(num_rows, 1));
+    }
+  };
+  Share ShareIn(size_t probes);
   size_t num_read() const { return num_read_; }
   size_t num_found() const { return num_found_; }
   // The best `depth` candidates, in no order.
@@ -127,7 +146,12 @@ class IvfCollector {
   const SearchStats& work() const { return work_; }
 
  private:
+  // The nearest `probes` lists come first.
+  void SortLists(size_t probes);
   absl::Status ReadList(const Neighbor& list);
+  // Scores the accepted rows of begin .. end, or leaves them for later.
+  void AddRecords(size_t begin, size_t end);
+  void ScoreRecords();
   void ScanCodes(const CodeQuery& query, size_t begin, size_t end);
   // Moves *first to the next block before `end` that has an accepted row, and
   // returns how many rows follow in blocks that do; 0: there is none.

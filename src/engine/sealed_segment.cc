@@ -270,10 +270,29 @@ absl::Status SealedSegment::LoadIndex(size_t f, uint8_t flags) {
     field.index = *std::move(ivf);
   } else {
     VICINAL_ASSIGN_OR_RETURN(
-        field.index, HnswIndex::Open(field.vectors, metric, structure,
-                                     {field.codec.get(), codes.data()}));
+        auto graph, HnswIndex::Open(field.vectors, metric, structure,
+                                    {field.codec.get(), codes.data()}));
+    VICINAL_ASSIGN_OR_RETURN(auto cells, LoadCells(f, flags, codes.data()));
+    graph->UseCells(std::move(cells));
+    field.index = std::move(graph);
   }
   return LoadCalibration(f, flags);
+}
+
+absl::StatusOr<std::unique_ptr<const IvfIndex>> SealedSegment::LoadCells(
+    size_t f, uint8_t flags, const uint8_t* codes) {
+  if ((flags & segment_file::kHasCells) == 0) return nullptr;
+  Field& field = fields_[f];
+  VICINAL_ASSIGN_OR_RETURN(const absl::string_view lists,
+                           index_file_->Section(SectionName("L", f)));
+  VICINAL_ASSIGN_OR_RETURN(absl::string_view table,
+                           index_file_->Section(SectionName("D", f)));
+  field.cells = ReadTable(/*flags=*/0, SIZE_MAX, &table);
+  auto cells =
+      IvfIndex::Open(field.vectors, layout_->fields[f].search_metric, lists);
+  if (!cells.ok()) return Damaged(cells.status().message());
+  if (field.codec != nullptr) (*cells)->UseRecords(field.codec.get(), codes);
+  return *std::move(cells);
 }
 
 std::vector<RecallPoint> SealedSegment::ReadTable(uint8_t flags, size_t count,
@@ -494,10 +513,18 @@ void SealedSegment::AddFilterEffort(const Field& field,
     params->filtered_reach = deeper.reach;
     return;
   }
+  if (!field.cells.empty()) {
+    // Codes miss some of what the lists have.
+    constexpr double kOfMisses = 0.7;
+    const double target = 1 - kOfMisses * (1 - query.recall_target);
+    params->cells = ParamsForRecall(field.cells, query.k, target).ef;
+    params->filtered_ef =
+        ParamsForRecall(field.cells, std::max(deep, query.k), target).ef;
+  }
   // Its pool holds only those that pass.
   const auto passing =
       static_cast<size_t>(std::ceil(static_cast<double>(deeper.ef) * share));
-  params->ef =
+  params->filtered_pool =
       std::min(params->ef, std::max({passing, query.k, params->rerank}));
 }
 

@@ -112,6 +112,8 @@ class SealedSegment final : public Segment {
     const IvfIndex* lists = nullptr;          // the same, where it is an IVF
     // Of searches within one partition.
     std::vector<PartitionEfforts> partitions;
+    // Of lists beside a graph, which filtered searches may read.
+    std::vector<RecallPoint> cells;
     // The newest is in use; searches may still read the others.
     std::vector<std::unique_ptr<const std::vector<RecallPoint>>> calibrations;
     std::atomic<const std::vector<RecallPoint>*> calibration = nullptr;
@@ -137,6 +139,9 @@ class SealedSegment final : public Segment {
   // Reads the codec and finds the codes in the file.
   absl::StatusOr<std::span<const uint8_t>> LoadCodes(size_t f, bool in_blocks);
   absl::Status LoadIndex(size_t f, uint8_t flags);
+  // The graph's cells, where there are any.
+  absl::StatusOr<std::unique_ptr<const IvfIndex>> LoadCells(
+      size_t f, uint8_t flags, const uint8_t* codes);
   absl::Status LoadCalibration(size_t f, uint8_t flags);
   // The next `count` points, or as many as there are.
   static std::vector<RecallPoint> ReadTable(uint8_t flags, size_t count,

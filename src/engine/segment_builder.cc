@@ -69,7 +69,7 @@ class SegmentBuild {
         rows;  // of field row i: its gathered (later: new) row
     bool has_maps = false;
     bool has_index = false;
-    std::string lists;  // of those that may have some
+    std::string lists;  // or cells; of those that have an index
     // Of field rows; empty: there are no partitions.
     std::vector<uint32_t> partition_ends;
     uint8_t flags = 0;  // what was written, of FieldMeta::flags
@@ -82,6 +82,7 @@ class SegmentBuild {
     std::vector<uint8_t> codes;
     std::vector<RecallPoint> calibration;
     std::vector<PartitionEfforts> partitions;
+    std::vector<RecallPoint> cells;  // of a graph
     double mean_cost = 0;
   };
 
@@ -278,8 +279,11 @@ absl::Status SegmentBuild::OrderCells(size_t f) {
     field.lists = std::move(lists.bytes);
   } else {
     VICINAL_ASSIGN_OR_RETURN(
-        order, CellOrder(vectors, layout.search_metric, schema.hnsw.seed,
-                         options_.num_threads, options_.cancel));
+        IvfLists cells,
+        BuildCellLists(vectors, layout.search_metric, schema.hnsw.seed,
+                       options_.num_threads, options_.cancel));
+    order = std::move(cells.order);
+    field.lists = std::move(cells.bytes);
   }
   VICINAL_CHECK_EQ(order.size(), field.rows.size());
   std::vector<uint32_t> ordered;
@@ -337,13 +341,10 @@ uint32_t SegmentBuild::FileVersion() const {
   uint32_t version = 1;
   for (size_t f = 0; f < fields_.size(); ++f) {
     if (!fields_[f].has_index) continue;
-    const bool has_codes =
-        ChooseCodec(schema_, *layout_, f, fields_[f].rows.size(), num_points())
-            .has_value();
-    const bool is_graph = schema_.vectors[f].index == IndexKind::kHnsw;
-    version = std::max(version, is_graph ? has_codes ? 2u : 1u
-                                : fields_[f].partition_ends.empty() ? 5u
-                                                                    : 6u);
+    const IndexKind kind = schema_.vectors[f].index;
+    const bool has_cells = kind == IndexKind::kHnsw || kind == IndexKind::kAuto;
+    version = std::max(
+        version, has_cells || !fields_[f].partition_ends.empty() ? 6u : 5u);
   }
   return version;
 }
@@ -445,6 +446,17 @@ absl::Status SegmentBuild::WriteField(const SectionFile& vectors_file, size_t f,
     PutFixed(&partitions, static_cast<uint32_t>(efforts.table.size()));
     for (const RecallPoint& point : efforts.table) put(point, &partitions);
   }
+  std::string cells;
+  for (const RecallPoint& point : index.cells) {
+    PutFixed<float>(&cells, point.recall);
+    PutFixed<uint32_t>(&cells, point.k);
+    PutFixed<uint32_t>(&cells, point.ef);
+  }
+  if (!cells.empty()) {
+    field.flags |= segment_file::kHasCells;
+    sections.emplace_back(SectionName("L", f), field.lists);
+    sections.emplace_back(SectionName("D", f), cells);
+  }
   if (!partitions.empty()) {
     field.flags |= segment_file::kHasPartitions;
     sections.emplace_back(SectionName("T", f), partitions);
@@ -497,7 +509,7 @@ absl::StatusOr<SegmentBuild::BuiltIndex> SegmentBuild::BuildIndexOf(
 absl::StatusOr<SegmentBuild::BuiltIndex> SegmentBuild::BuildLists(
     size_t f, VectorSetView vectors, VectorSetView queries) {
   BuiltIndex out{.is_lists = true};
-  out.structure = std::move(fields_[f].lists);
+  out.structure = fields_[f].lists;
   VICINAL_ASSIGN_OR_RETURN(
       const auto index,
       IvfIndex::Open(vectors, layout_->fields[f].search_metric, out.structure));
@@ -535,6 +547,13 @@ absl::StatusOr<SegmentBuild::BuiltIndex> SegmentBuild::BuildGraph(
       const auto index, HnswIndex::Open(vectors, metric, out.structure,
                                         {out.codec.get(), out.codes.data()}));
   VICINAL_RETURN_IF_ERROR(Measure(*index, queries, &out));
+  VICINAL_ASSIGN_OR_RETURN(const auto cells,
+                           IvfIndex::Open(vectors, metric, fields_[f].lists));
+  VICINAL_ASSIGN_OR_RETURN(
+      out.cells,
+      cells->CalibrateLists(
+          options_.num_threads, options_.cancel,
+          queries.num_rows < kMinQueries ? VectorSetView{} : queries));
   return out;
 }
 

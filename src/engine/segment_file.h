@@ -7,13 +7,13 @@
 //             own order. Unit vectors for f32 cosine fields.
 //
 // NUMBER.seg, kind "SEGM", version 6 (1 had no codes, 2 no lists, 3 no
-// codes of lists, 4 no reach, 5 no partitions; the lowest that will do is
-// written): everything else
+// codes of lists, 4 no reach, 5 no partitions nor cells; the lowest that will
+// do is written): everything else
 //   META      number (u64), num_rows (u64), num_fields (u64), then per field:
 //             dim, stride_bytes, num_rows (u64 each), metric, type (u8 each),
 //             flags (u8: 1 = has row maps, 2 = has a graph, 4 = has codes, 8 =
 //             has lists, 16 = codes in blocks, 32 = has reaches, 64 = has
-//             partitions), 5 zero bytes
+//             partitions, 128 = has cells), 5 zero bytes
 //   ORDINALS  u64 per row
 //   BYORD     u32 per row: the rows in the order of their ordinals
 //   IDS       the encoded ids, one after the other
@@ -23,12 +23,16 @@
 //             without, field row i is row i)
 //   I<f>      u32 per row: its field row, or 0xFFFFFFFF (with flag 1 only)
 //   G<f>      the graph, see index/hnsw_graph.h (with flag 2 only)
-//   L<f>      the lists of an IVF, see index/ivf.cc (with flag 8 only)
+//   L<f>      the lists of an IVF, see index/ivf.cc (with flag 8 only); or,
+//   with
+//             flag 128, those that filtered searches of a graph may read
 //   C<f>      calibration: recall (f32), k (u32), ef (u32), with codes
 //             rerank (u32), with flag 32 reach (f32), per point (flag 2 or 8)
 //   T<f>      calibrations of searches within partitions (with flag 64 only):
 //             the most lists of these (u32), ascending, the number of points
 //             (u32), and the points as in C<f> without reach
+//   D<f>      how many of these have which share of the nearest rows (with flag
+//             128 only): recall (f32), k (u32), lists (u32), per point
 //   M<f>      the codec, see quant/codec.h (with flag 4 only)
 //   K<f>      a code record per field row (with flag 4 only); with flag 16,
 //             which lists have, in blocks as of PackCodeBlocks in index/ivf.h
@@ -50,7 +54,7 @@ inline constexpr absl::string_view kVectorsKind = "VECS";
 inline constexpr absl::string_view kIndexKind = "SEGM";
 inline constexpr uint32_t kVectorsVersion = 1;
 inline constexpr uint32_t kIndexVersion = 6;
-inline constexpr size_t kMaxSections = 118;  // 6 + 7 for each of 16 fields
+inline constexpr size_t kMaxSections = 134;  // 6 + 8 for each of 16 fields
 
 struct FieldMeta {
   uint64_t dim = 0;
@@ -69,6 +73,7 @@ inline constexpr uint8_t kHasLists = 8;
 inline constexpr uint8_t kHasCodeBlocks = 16;
 inline constexpr uint8_t kHasReach = 32;
 inline constexpr uint8_t kHasPartitions = 64;
+inline constexpr uint8_t kHasCells = 128;
 
 inline std::string SectionName(absl::string_view prefix, size_t field) {
   return absl::StrCat(prefix, field);
