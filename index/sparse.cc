@@ -1,0 +1,252 @@
+#include "index/sparse.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "index/sparse_state.h"
+#include "src/base/half.h"
+#include "src/base/status_macros.h"
+#include "src/base/types.h"
+#include "src/distance/sparse_kernels.h"
+
+namespace vicinal {
+namespace {
+
+constexpr size_t kAlignment = 64;
+constexpr size_t kLineBytes = 64;
+
+absl::Status Damaged(absl::string_view what) {
+  return absl::DataLossError(absl::StrCat("a sparse index ", what));
+}
+
+// Takes arrays off the front of the bytes.
+class Parts {
+ public:
+  explicit Parts(absl::string_view bytes) : bytes_(bytes) {}
+
+  template <typename T>
+  bool Take(uint64_t count, std::span<const T>* out) {
+    if (count > bytes_.size() / sizeof(T)) return false;
+    *out = {reinterpret_cast<const T*>(bytes_.data()), count};
+    const size_t padded =
+        (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+    if (padded > bytes_.size()) return false;
+    bytes_.remove_prefix(padded);
+    return true;
+  }
+  bool empty() const { return bytes_.empty(); }
+
+ private:
+  absl::string_view bytes_;
+};
+
+template <typename T>
+bool Ascends(std::span<const T> values, T last) {
+  return values.front() == 0 && values.back() == last &&
+         std::is_sorted(values.begin(), values.end());
+}
+
+absl::Status CheckPairs(const SparseState& state) {
+  const SparseHeader& header = state.header;
+  if (!Ascends<uint32_t>(state.pair_begin,
+                         static_cast<uint32_t>(header.num_pairs)) ||
+      !Ascends<uint32_t>(state.begins,
+                         static_cast<uint32_t>(header.num_entries))) {
+    return Damaged("has pairs that do not follow one another");
+  }
+  for (size_t pair = 0; pair < header.num_pairs; ++pair) {
+    if (state.windows[pair] >= state.num_windows() ||
+        state.kept[pair] > state.begins[pair + 1] - state.begins[pair]) {
+      return Damaged("has a pair of no window");
+    }
+    const size_t rows = std::min<size_t>(
+        kSparseWindowRows,
+        header.num_rows - state.windows[pair] * kSparseWindowRows);
+    for (size_t i = state.begins[pair]; i < state.begins[pair + 1]; ++i) {
+      if (state.ids[i] >= rows) return Damaged("has a posting of no row");
+    }
+  }
+  return absl::OkStatus();
+}
+
+template <typename Term>
+absl::Status CheckTerms(const SparseState& state) {
+  const Term* terms = reinterpret_cast<const Term*>(state.terms);
+  for (size_t i = 0; i < state.header.num_entries; ++i) {
+    if (terms[i] >= state.header.num_terms) {
+      return Damaged("has an entry of no term");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckNumbers(const SparseState& state) {
+  for (const SparseScale& scale : state.scales) {
+    if (!std::isfinite(scale.least) || !std::isfinite(scale.step)) {
+      return Damaged("has a scale that is not finite");
+    }
+  }
+  for (size_t i = 1; i < state.dims.size(); ++i) {
+    if (state.dims[i] <= state.dims[i - 1]) {
+      return Damaged("has dimensions that do not ascend");
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+float SparseDot(SparseRow row, SparseRow query, bool* overlap) {
+  std::array<float, 16> sums = {};
+  *overlap = false;
+  size_t j = 0;
+  for (size_t i = 0; i < row.dims.size(); ++i) {
+    while (j < query.dims.size() && query.dims[j] < row.dims[i]) ++j;
+    if (j == query.dims.size()) break;
+    if (query.dims[j] != row.dims[i] || query.weights[j] == 0) continue;
+    *overlap = true;
+    sums[i % 16] = std::fma(query.weights[j], row.weights[i], sums[i % 16]);
+  }
+  for (size_t half = 8; half > 0; half /= 2) {
+    for (size_t i = 0; i < half; ++i) sums[i] += sums[i + half];
+  }
+  return sums[0];
+}
+
+float SparseState::Score(size_t position, const float* query) const {
+  const SparseKernels& kernels = ActiveSparseKernels();
+  const uint64_t begin = entry_begin[position];
+  const size_t n = entry_begin[position + 1] - begin;
+  const auto* narrow = reinterpret_cast<const uint16_t*>(terms) + begin;
+  const auto* wide = reinterpret_cast<const uint32_t*>(terms) + begin;
+  if (header.weight_type == static_cast<uint32_t>(SparseWeight::kFloat16)) {
+    const auto* halves = reinterpret_cast<const uint16_t*>(weights) + begin;
+    return is_wide() ? kernels.wide_dot_f16(wide, halves, n, query)
+                     : kernels.dot_f16(narrow, halves, n, query);
+  }
+  const auto* floats = reinterpret_cast<const float*>(weights) + begin;
+  return is_wide() ? kernels.wide_dot_f32(wide, floats, n, query)
+                   : kernels.dot_f32(narrow, floats, n, query);
+}
+
+void SparseState::Prefetch(size_t position) const {
+  const uint64_t begin = entry_begin[position];
+  const size_t n = entry_begin[position + 1] - begin;
+  const size_t term_bytes = is_wide() ? 4 : 2;
+  const size_t weight_bytes =
+      header.weight_type == static_cast<uint32_t>(SparseWeight::kFloat16) ? 2
+                                                                          : 4;
+  for (size_t at = 0; at < n * term_bytes; at += kLineBytes) {
+    __builtin_prefetch(terms + begin * term_bytes + at);
+  }
+  for (size_t at = 0; at < n * weight_bytes; at += kLineBytes) {
+    __builtin_prefetch(weights + begin * weight_bytes + at);
+  }
+}
+
+bool SparseState::Overlaps(size_t position, const float* query) const {
+  for (uint64_t i = entry_begin[position]; i < entry_begin[position + 1]; ++i) {
+    const uint32_t term = is_wide()
+                              ? reinterpret_cast<const uint32_t*>(terms)[i]
+                              : reinterpret_cast<const uint16_t*>(terms)[i];
+    if (query[term] != 0) return true;
+  }
+  return false;
+}
+
+SparseIndex::SparseIndex(std::unique_ptr<SparseState> state)
+    : state_(std::move(state)) {}
+
+SparseIndex::~SparseIndex() = default;
+
+size_t SparseIndex::num_rows() const { return state_->header.num_rows; }
+
+size_t SparseIndex::num_entries() const { return state_->header.num_entries; }
+
+absl::StatusOr<std::unique_ptr<SparseIndex>> SparseIndex::Open(
+    absl::string_view bytes) {
+  auto state = std::make_unique<SparseState>();
+  SparseHeader& header = state->header;
+  if (bytes.size() < sizeof(header) ||
+      reinterpret_cast<uintptr_t>(bytes.data()) % alignof(uint64_t) != 0) {
+    return Damaged("is cut short");
+  }
+  std::memcpy(&header, bytes.data(), sizeof(header));
+  const bool is_half =
+      header.weight_type == static_cast<uint32_t>(SparseWeight::kFloat16);
+  if (header.magic != kSparseMagic || header.num_rows >= kInvalidRow ||
+      (!is_half &&
+       header.weight_type != static_cast<uint32_t>(SparseWeight::kFloat32)) ||
+      header.num_terms > header.num_entries ||
+      header.num_pairs > header.num_entries ||
+      header.num_entries > UINT32_MAX ||
+      header.num_blocked > header.num_pairs) {
+    return Damaged("has a header that says nothing sensible");
+  }
+  bytes.remove_prefix(sizeof(header));
+  Parts parts(bytes);
+  std::span<const uint16_t> narrow, halves;
+  std::span<const uint32_t> wide;
+  std::span<const float> floats;
+  const uint64_t n = header.num_entries;
+  if (!parts.Take(header.num_terms, &state->dims) ||
+      !parts.Take(header.num_terms, &state->scales) ||
+      !parts.Take(header.num_terms + 1, &state->pair_begin) ||
+      !parts.Take(header.num_pairs + 1, &state->begins) ||
+      !parts.Take(header.num_pairs, &state->kept) ||
+      !parts.Take(header.num_pairs, &state->windows) ||
+      !parts.Take(header.num_pairs, &state->tops) ||
+      !parts.Take(n, &state->ids) || !parts.Take(n, &state->impacts) ||
+      !parts.Take(header.num_blocked * kSparseBlocks, &state->blocks) ||
+      !parts.Take(header.num_rows, &state->rows) ||
+      !parts.Take(header.num_rows + 1, &state->entry_begin) ||
+      !parts.Take(state->is_wide() ? 0 : n, &narrow) ||
+      !parts.Take(state->is_wide() ? n : 0, &wide) ||
+      !parts.Take(is_half ? 0 : n, &floats) ||
+      !parts.Take(is_half ? n : 0, &halves) || !parts.empty()) {
+    return Damaged("has another size than its header says");
+  }
+  state->terms = state->is_wide()
+                     ? reinterpret_cast<const std::byte*>(wide.data())
+                     : reinterpret_cast<const std::byte*>(narrow.data());
+  state->weights = is_half ? reinterpret_cast<const std::byte*>(halves.data())
+                           : reinterpret_cast<const std::byte*>(floats.data());
+  VICINAL_RETURN_IF_ERROR(CheckNumbers(*state));
+  if (!Ascends<uint64_t>(state->entry_begin, n)) {
+    return Damaged("has rows that do not follow one another");
+  }
+  VICINAL_RETURN_IF_ERROR(CheckPairs(*state));
+  VICINAL_RETURN_IF_ERROR(state->is_wide() ? CheckTerms<uint32_t>(*state)
+                                           : CheckTerms<uint16_t>(*state));
+  state->positions.assign(header.num_rows, kInvalidRow);
+  for (size_t i = 0; i < header.num_rows; ++i) {
+    const uint32_t row = state->rows[i];
+    if (row >= header.num_rows || state->positions[row] != kInvalidRow) {
+      return Damaged("has a row twice");
+    }
+    state->positions[row] = static_cast<uint32_t>(i);
+  }
+  uint32_t blocked = 0;
+  state->blocked.assign(header.num_pairs, SparseState::kNoBlocks);
+  for (size_t pair = 0; pair < header.num_pairs; ++pair) {
+    if (state->begins[pair + 1] - state->begins[pair] >= kMinBlockedPostings) {
+      state->blocked[pair] = blocked++;
+    }
+  }
+  if (blocked != header.num_blocked) return Damaged("has too few blocks");
+  return std::unique_ptr<SparseIndex>(new SparseIndex(std::move(state)));
+}
+
+}  // namespace vicinal
