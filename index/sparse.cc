@@ -82,12 +82,23 @@ absl::Status CheckPairs(const SparseState& state) {
 }
 
 template <typename Term>
-absl::Status CheckTerms(const SparseState& state) {
-  const Term* terms = reinterpret_cast<const Term*>(state.terms);
-  for (size_t i = 0; i < state.header.num_entries; ++i) {
-    if (terms[i] >= state.header.num_terms) {
+absl::Status CheckTerms(std::span<const Term> terms,
+                        const SparseHeader& header) {
+  for (const Term term : terms) {
+    if (term >= header.num_terms) return Damaged("has an entry of no term");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckCounts(const SparseState& state,
+                         std::span<const uint32_t> entries) {
+  for (const uint32_t entry : entries) {
+    if (entry >> 8 >= state.header.num_terms || (entry & 0xFF) == 0) {
       return Damaged("has an entry of no term");
     }
+  }
+  if (!std::is_sorted(state.edges.begin(), state.edges.end())) {
+    return Damaged("has classes of lengths that do not ascend");
   }
   return absl::OkStatus();
 }
@@ -125,10 +136,36 @@ float SparseDot(SparseRow row, SparseRow query, bool* overlap) {
   return sums[0];
 }
 
-float SparseState::Score(size_t position, const float* query) const {
+float Bm25::NormOf(uint64_t length) const {
+  // Above 0, so that what has no count adds nothing.
+  constexpr float kLeast = 1e-9f;
+  const double norm =
+      k1 * (1.0 - b + b * static_cast<double>(length) / mean_length);
+  return std::max(kLeast, static_cast<float>(norm));
+}
+
+float Bm25Score(SparseRow row, SparseRow query, const Bm25& bm25,
+                bool* overlap) {
+  uint64_t length = 0;
+  for (const float count : row.weights) length += static_cast<uint64_t>(count);
+  const float norm = bm25.NormOf(length);
+  std::vector<float> shares;
+  for (const float count : row.weights) {
+    const float tf = std::min(count, static_cast<float>(kMaxCount));
+    shares.push_back(tf / (tf + norm));
+  }
+  return SparseDot({row.dims, shares}, query, overlap);
+}
+
+float SparseState::Score(size_t position, const Bm25& bm25,
+                         const float* query) const {
   const SparseKernels& kernels = ActiveSparseKernels();
   const uint64_t begin = entry_begin[position];
   const size_t n = entry_begin[position + 1] - begin;
+  if (has_counts()) {
+    return kernels.bm25(reinterpret_cast<const uint32_t*>(terms) + begin, n,
+                        bm25.NormOf(lengths[position]), query);
+  }
   const auto* narrow = reinterpret_cast<const uint16_t*>(terms) + begin;
   const auto* wide = reinterpret_cast<const uint32_t*>(terms) + begin;
   if (header.weight_type == static_cast<uint32_t>(SparseWeight::kFloat16)) {
@@ -144,10 +181,11 @@ float SparseState::Score(size_t position, const float* query) const {
 void SparseState::Prefetch(size_t position) const {
   const uint64_t begin = entry_begin[position];
   const size_t n = entry_begin[position + 1] - begin;
-  const size_t term_bytes = is_wide() ? 4 : 2;
+  const size_t term_bytes = is_wide() || has_counts() ? 4 : 2;
   const size_t weight_bytes =
-      header.weight_type == static_cast<uint32_t>(SparseWeight::kFloat16) ? 2
-                                                                          : 4;
+      has_counts()                                                          ? 0
+      : header.weight_type == static_cast<uint32_t>(SparseWeight::kFloat16) ? 2
+                                                                            : 4;
   for (size_t at = 0; at < n * term_bytes; at += kLineBytes) {
     __builtin_prefetch(terms + begin * term_bytes + at);
   }
@@ -158,9 +196,10 @@ void SparseState::Prefetch(size_t position) const {
 
 bool SparseState::Overlaps(size_t position, const float* query) const {
   for (uint64_t i = entry_begin[position]; i < entry_begin[position + 1]; ++i) {
-    const uint32_t term = is_wide()
-                              ? reinterpret_cast<const uint32_t*>(terms)[i]
-                              : reinterpret_cast<const uint16_t*>(terms)[i];
+    const uint32_t term =
+        has_counts() ? reinterpret_cast<const uint32_t*>(terms)[i] >> 8
+        : is_wide()  ? reinterpret_cast<const uint32_t*>(terms)[i]
+                     : reinterpret_cast<const uint16_t*>(terms)[i];
     if (query[term] != 0) return true;
   }
   return false;
@@ -186,8 +225,9 @@ absl::StatusOr<std::unique_ptr<SparseIndex>> SparseIndex::Open(
   std::memcpy(&header, bytes.data(), sizeof(header));
   const bool is_half =
       header.weight_type == static_cast<uint32_t>(SparseWeight::kFloat16);
+  const bool has_counts = state->has_counts();
   if (header.magic != kSparseMagic || header.num_rows >= kInvalidRow ||
-      (!is_half &&
+      (!is_half && !has_counts &&
        header.weight_type != static_cast<uint32_t>(SparseWeight::kFloat32)) ||
       header.num_terms > header.num_entries ||
       header.num_pairs > header.num_entries ||
@@ -198,7 +238,7 @@ absl::StatusOr<std::unique_ptr<SparseIndex>> SparseIndex::Open(
   bytes.remove_prefix(sizeof(header));
   Parts parts(bytes);
   std::span<const uint16_t> narrow, halves;
-  std::span<const uint32_t> wide;
+  std::span<const uint32_t> wide, entries;
   std::span<const float> floats;
   const uint64_t n = header.num_entries;
   if (!parts.Take(header.num_terms, &state->dims) ||
@@ -212,24 +252,34 @@ absl::StatusOr<std::unique_ptr<SparseIndex>> SparseIndex::Open(
       !parts.Take(header.num_blocked * kSparseBlocks, &state->blocks) ||
       !parts.Take(header.num_rows, &state->rows) ||
       !parts.Take(header.num_rows + 1, &state->entry_begin) ||
-      !parts.Take(state->is_wide() ? 0 : n, &narrow) ||
-      !parts.Take(state->is_wide() ? n : 0, &wide) ||
-      !parts.Take(is_half ? 0 : n, &floats) ||
+      !parts.Take(has_counts ? header.num_rows : 0, &state->lengths) ||
+      !parts.Take(has_counts ? kLengthClasses : 0, &state->edges) ||
+      !parts.Take(has_counts ? n : 0, &entries) ||
+      !parts.Take(state->is_wide() || has_counts ? 0 : n, &narrow) ||
+      !parts.Take(state->is_wide() && !has_counts ? n : 0, &wide) ||
+      !parts.Take(is_half || has_counts ? 0 : n, &floats) ||
       !parts.Take(is_half ? n : 0, &halves) || !parts.empty()) {
     return Damaged("has another size than its header says");
   }
-  state->terms = state->is_wide()
-                     ? reinterpret_cast<const std::byte*>(wide.data())
-                     : reinterpret_cast<const std::byte*>(narrow.data());
-  state->weights = is_half ? reinterpret_cast<const std::byte*>(halves.data())
-                           : reinterpret_cast<const std::byte*>(floats.data());
+  const auto at = [](const auto& values) {
+    return reinterpret_cast<const std::byte*>(values.data());
+  };
+  state->terms = has_counts         ? at(entries)
+                 : state->is_wide() ? at(wide)
+                                    : at(narrow);
+  state->weights = has_counts ? nullptr : is_half ? at(halves) : at(floats);
+  if (has_counts) {
+    VICINAL_RETURN_IF_ERROR(CheckCounts(*state, entries));
+  } else {
+    VICINAL_RETURN_IF_ERROR(state->is_wide()
+                                ? CheckTerms<uint32_t>(wide, header)
+                                : CheckTerms<uint16_t>(narrow, header));
+  }
   VICINAL_RETURN_IF_ERROR(CheckNumbers(*state));
   if (!Ascends<uint64_t>(state->entry_begin, n)) {
     return Damaged("has rows that do not follow one another");
   }
   VICINAL_RETURN_IF_ERROR(CheckPairs(*state));
-  VICINAL_RETURN_IF_ERROR(state->is_wide() ? CheckTerms<uint32_t>(*state)
-                                           : CheckTerms<uint16_t>(*state));
   state->positions.assign(header.num_rows, kInvalidRow);
   for (size_t i = 0; i < header.num_rows; ++i) {
     const uint32_t row = state->rows[i];

@@ -27,7 +27,13 @@
 namespace vicinal {
 
 // How weights are stored.
-enum class SparseWeight : uint8_t { kFloat32 = 1, kFloat16 = 2 };
+enum class SparseWeight : uint8_t {
+  kFloat32 = 1,
+  kFloat16 = 2,
+  // Of text: how often a term stands in the row, scored by BM25. More than 255
+  // times count as so many; the length of a row is the sum of all.
+  kCount = 3,
+};
 
 // Entries by ascending dimension, none twice; weights are finite.
 struct SparseRow {
@@ -53,8 +59,23 @@ struct SparseMatrixView {
 // sum i mod 16, see kernels_sparse.h. *overlap: whether they share a dimension.
 float SparseDot(SparseRow row, SparseRow query, bool* overlap);
 
+// Okapi BM25 as Lucene has it: the sum over the query's dimensions of their
+// weight, which is an idf, times tf / (tf + k1 (1 - b + b length / mean)).
+struct Bm25 {
+  float k1 = 1.2f;         // >= 0; how soon more of a term adds little
+  float b = 0.75f;         // [0, 1]; how much long rows are held back
+  double mean_length = 1;  // > 0, of all rows that are searched
+
+  // What tf is added to, in a row of that length.
+  float NormOf(uint64_t length) const;
+};
+// The same of one row; *overlap as above.
+float Bm25Score(SparseRow row, SparseRow query, const Bm25& bm25,
+                bool* overlap);
+
 // The index as one block of bytes, laid out as documented in sparse.cc. Weights
-// are rounded to the type. InvalidArgument: too many rows or entries.
+// are rounded to the type. InvalidArgument: too many rows or entries, or
+// dimensions of text, of which there may be 2^24.
 // Cancelled: the token was set; it may be null.
 absl::StatusOr<std::string> BuildSparseIndex(SparseMatrixView rows,
                                              SparseWeight type,
@@ -69,6 +90,7 @@ struct SparseParams {
   size_t candidates = 10'000;
   // Rows are all scored, whatever it costs.
   bool scan = false;
+  Bm25 bm25;  // of kCount
 };
 
 struct SparseState;

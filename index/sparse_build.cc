@@ -59,17 +59,27 @@ class SparseBuild {
                ? absl::CancelledError("the index build was cancelled")
                : absl::OkStatus();
   }
+  bool has_counts() const { return type_ == SparseWeight::kCount; }
   float Stored(float weight) const {
     return type_ == SparseWeight::kFloat16 ? HalfToFloat(FloatToHalf(weight))
-                                           : weight;
+           : has_counts() ? std::min(weight, static_cast<float>(kMaxCount))
+                          : weight;
+  }
+  // What an entry counts for beside others of its row.
+  float ShareOf(uint64_t entry) const {
+    return has_counts() ? idfs_[terms_[entry]] * (rows_.weights[entry] /
+                                                  (rows_.weights[entry] + 1))
+                        : std::abs(rows_.weights[entry]);
   }
   void FindTerms();
   void FindScales();
+  void FindLengths();
   void OrderRows();
   // Appends the pairs of one window, and its rows.
   void AddWindow(size_t window);
-  void MarkHeavy(std::span<const float> weights, std::vector<bool>* heavy);
-  uint8_t ImpactOf(uint32_t term, float weight) const;
+  void MarkHeavy(uint64_t first, size_t count, std::vector<bool>* heavy);
+  uint8_t ImpactOf(uint32_t term, float weight, uint32_t length) const;
+  void PutEntry(uint32_t term, float weight);
   void SortPairs();
   std::string Serialize() const;
 
@@ -80,6 +90,11 @@ class SparseBuild {
   std::vector<uint32_t> terms_;  // of rows_'s entries
   std::vector<SparseScale> scales_;
   std::vector<uint32_t> order_;  // rows by position
+  // Of counts.
+  std::vector<float> idfs_;          // of terms
+  std::vector<uint32_t> length_of_;  // of rows
+  std::vector<uint32_t> lengths_;    // of positions
+  std::vector<uint32_t> edges_;
 
   // Of pairs as they come, window by window.
   std::vector<uint32_t> pair_terms_;
@@ -141,7 +156,40 @@ void SparseBuild::FindScales() {
   }
 }
 
-uint8_t SparseBuild::ImpactOf(uint32_t term, float weight) const {
+void SparseBuild::FindLengths() {
+  if (!has_counts()) return;
+  std::vector<uint32_t> df(dims_.size());
+  for (const uint32_t term : terms_) ++df[term];
+  const auto n = static_cast<float>(rows_.num_rows());
+  for (const uint32_t count : df) {
+    const auto with = static_cast<float>(count);
+    idfs_.push_back(std::log1p((n - with + 0.5f) / (with + 0.5f)));
+  }
+  for (size_t row = 0; row < rows_.num_rows(); ++row) {
+    double length = 0;
+    for (const float count : rows_.row(row).weights) length += count;
+    length_of_.push_back(static_cast<uint32_t>(std::min(length, 4e9)));
+  }
+  // As many rows in each class as in the others.
+  std::vector<uint32_t> sorted = length_of_;
+  std::sort(sorted.begin(), sorted.end());
+  for (size_t i = 0; i < kLengthClasses; ++i) {
+    edges_.push_back(
+        sorted.empty() ? 0 : sorted[i * sorted.size() / kLengthClasses]);
+  }
+}
+
+uint8_t SparseBuild::ImpactOf(uint32_t term, float weight,
+                              uint32_t length) const {
+  if (has_counts()) {
+    const auto count = static_cast<uint32_t>(weight);
+    const auto high =
+        std::upper_bound(kCountEdges.begin(), kCountEdges.end(), count) -
+        kCountEdges.begin() - 1;
+    const auto low = std::upper_bound(edges_.begin(), edges_.end(), length) -
+                     edges_.begin() - 1;
+    return static_cast<uint8_t>(16 * high + (kLengthClasses - 1) - low);
+  }
   const SparseScale& scale = scales_[term];
   if (!(scale.step > 0)) return 0;
   return static_cast<uint8_t>(std::clamp(
@@ -159,7 +207,7 @@ void SparseBuild::OrderRows() {
     best.fill(-std::numeric_limits<float>::infinity());
     keys[row].fill(std::numeric_limits<uint32_t>::max());
     for (uint64_t i = rows_.offsets[row]; i < rows_.offsets[row + 1]; ++i) {
-      float weight = rows_.weights[i];
+      float weight = has_counts() ? ShareOf(i) : rows_.weights[i];
       uint32_t term = terms_[i];
       for (size_t j = 0; j < kKeys; ++j) {
         if (weight <= best[j]) continue;
@@ -174,23 +222,40 @@ void SparseBuild::OrderRows() {
                    [&](uint32_t a, uint32_t b) { return keys[a] < keys[b]; });
 }
 
-void SparseBuild::MarkHeavy(std::span<const float> weights,
+void SparseBuild::MarkHeavy(uint64_t first, size_t count,
                             std::vector<bool>* heavy) {
   float sum = 0;
-  by_weight_.resize(weights.size());
-  for (size_t i = 0; i < weights.size(); ++i) {
-    sum += std::abs(weights[i]);
+  by_weight_.resize(count);
+  for (size_t i = 0; i < count; ++i) {
+    sum += ShareOf(first + i);
     by_weight_[i] = i;
   }
   std::sort(by_weight_.begin(), by_weight_.end(), [&](size_t a, size_t b) {
-    return std::abs(weights[a]) > std::abs(weights[b]);
+    return ShareOf(first + a) > ShareOf(first + b);
   });
-  heavy->assign(weights.size(), false);
+  heavy->assign(count, false);
   float kept = 0;
   for (const size_t i : by_weight_) {
     if (kept >= kKeptMass * sum) break;
-    kept += std::abs(weights[i]);
+    kept += ShareOf(first + i);
     (*heavy)[i] = true;
+  }
+}
+
+void SparseBuild::PutEntry(uint32_t term, float weight) {
+  if (has_counts()) {
+    wide_terms_.push_back(term << 8 | static_cast<uint32_t>(Stored(weight)));
+    return;
+  }
+  if (dims_.size() > 65'536) {
+    wide_terms_.push_back(term);
+  } else {
+    narrow_terms_.push_back(static_cast<uint16_t>(term));
+  }
+  if (type_ == SparseWeight::kFloat16) {
+    halves_.push_back(FloatToHalf(weight));
+  } else {
+    floats_.push_back(weight);
   }
 }
 
@@ -203,22 +268,15 @@ void SparseBuild::AddWindow(size_t window) {
     const size_t row = order_[position];
     const uint64_t first = rows_.offsets[row];
     const size_t count = rows_.offsets[row + 1] - first;
-    MarkHeavy(rows_.weights.subspan(first, count), &heavy);
+    const uint32_t length = has_counts() ? length_of_[row] : 0;
+    if (has_counts()) lengths_.push_back(length);
+    MarkHeavy(first, count, &heavy);
     for (size_t i = 0; i < count; ++i) {
       const uint32_t term = terms_[first + i];
       const float weight = rows_.weights[first + i];
       postings_.push_back({term, static_cast<uint16_t>(position - begin),
-                           ImpactOf(term, Stored(weight)), heavy[i]});
-      if (dims_.size() > 65'536) {
-        wide_terms_.push_back(term);
-      } else {
-        narrow_terms_.push_back(static_cast<uint16_t>(term));
-      }
-      if (type_ == SparseWeight::kFloat16) {
-        halves_.push_back(FloatToHalf(weight));
-      } else {
-        floats_.push_back(weight);
-      }
+                           ImpactOf(term, Stored(weight), length), heavy[i]});
+      PutEntry(term, weight);
     }
     entry_begin_.push_back(entry_begin_.back() + count);
   }
@@ -266,7 +324,11 @@ void SparseBuild::SortPairs() {
     begins_.push_back(static_cast<uint32_t>(to + count));
     windows.push_back(windows_[pair]);
     kept.push_back(kept_[pair]);
-    tops_.push_back(*std::max_element(&impacts[to], &impacts[to] + count));
+    uint8_t top = 0;
+    for (size_t i = to; i < to + count; ++i) {
+      top = LargerImpact(top, impacts[i], has_counts());
+    }
+    tops_.push_back(top);
     ++pair_begin_[pair_terms_[pair] + 1];
     if (count < kMinBlockedPostings) continue;
     ++num_blocked_;
@@ -274,7 +336,7 @@ void SparseBuild::SortPairs() {
     uint8_t* blocks = &blocks_[blocks_.size() - kSparseBlocks];
     for (size_t i = to; i < to + count; ++i) {
       uint8_t& block = blocks[ids[i] / kSparseBlockRows];
-      block = std::max(block, impacts[i]);
+      block = LargerImpact(block, impacts[i], has_counts());
     }
   }
   std::partial_sum(pair_begin_.begin(), pair_begin_.end(), pair_begin_.begin());
@@ -306,6 +368,8 @@ std::string SparseBuild::Serialize() const {
   Append(blocks_, &out);
   Append(order_, &out);
   Append(entry_begin_, &out);
+  Append(lengths_, &out);
+  Append(edges_, &out);
   Append(narrow_terms_, &out);
   Append(wide_terms_, &out);
   Append(floats_, &out);
@@ -323,7 +387,15 @@ absl::StatusOr<std::string> SparseBuild::Run() {
         " entries do not fit one sparse index; at most 2^32 of each do"));
   }
   FindTerms();
+  constexpr size_t kMaxTextTerms = size_t{1} << 24;
+  if (has_counts() && dims_.size() > kMaxTextTerms) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(dims_.size(),
+                     " terms do not fit one index of text; at "
+                     "most 2^24 do"));
+  }
   FindScales();
+  FindLengths();
   VICINAL_RETURN_IF_ERROR(CheckCancelled());
   OrderRows();
   for (size_t window = 0; window * kSparseWindowRows < num_rows; ++window) {

@@ -70,6 +70,7 @@ class SparseSearch {
 
   void FindTerms(SparseRow query);
   bool MakeUnits();
+  void MakeUnitsOfCounts(Term* term) const;
   double ScanNs() const;
   absl::Status ScanRows();
   absl::Status SearchExactly();
@@ -87,8 +88,7 @@ class SparseSearch {
   // Candidates of the window among those whose sums may be enough.
   void SelectByThreshold(const Window& window, int32_t threshold,
                          const std::array<int32_t, kSparseBlocks>& rest);
-  // The same while the k best are not known: those that may be among the k
-  // best of the window.
+  // The same while the k best are not known: some are scored first.
   void SelectBest(const Window& window, size_t num_lists);
   void AddCandidate(size_t position, int32_t bound);
   absl::Status ScoreCandidates();
@@ -121,8 +121,11 @@ void SparseSearch::FindTerms(SparseRow query) {
     term.weight = query.weights[i];
     const SparseScale& scale = state_.scales[term.number];
     const float largest = scale.least + 255 * scale.step;
+    // Counts add less than their weight.
     term.most = std::abs(term.weight) *
-                std::max(std::abs(scale.least), std::abs(largest));
+                (state_.has_counts()
+                     ? 1
+                     : std::max(std::abs(scale.least), std::abs(largest)));
     term.postings = state_.begins[state_.pair_begin[term.number + 1]] -
                     state_.begins[state_.pair_begin[term.number]];
     scratch_.query[term.number] = term.weight;
@@ -137,6 +140,11 @@ bool SparseSearch::MakeUnits() {
   if (!std::isfinite(sum) || !(unit_ > 0)) return false;
   double error = 0;
   for (Term& term : terms_) {
+    if (state_.has_counts()) {
+      if (term.weight < 0) return false;
+      MakeUnitsOfCounts(&term);
+      continue;
+    }
     const SparseScale& scale = state_.scales[term.number];
     const double least = scale.least, step = scale.step, weight = term.weight;
     error += std::abs(weight) * step / 2 / unit_ + 1.01;
@@ -152,6 +160,22 @@ bool SparseSearch::MakeUnits() {
   }
   error_ = static_cast<int32_t>(std::ceil(error));
   return true;
+}
+
+// Of the most that any row of the classes may have, rounded up: so sums in
+// units are never too small, and have no error that matters.
+void SparseSearch::MakeUnitsOfCounts(Term* term) const {
+  for (size_t low = 0; low < kLengthClasses; ++low) {
+    const double norm =
+        params_.bm25.NormOf(state_.edges[kLengthClasses - 1 - low]);
+    for (size_t high = 0; high < kCountEdges.size(); ++high) {
+      const double count =
+          high + 1 < kCountEdges.size() ? kCountEdges[high + 1] - 1 : kMaxCount;
+      const double share = count / (count + norm);
+      term->units[16 * high + low] = static_cast<int16_t>(
+          std::max(1.0, std::ceil(term->weight * share / unit_)));
+    }
+  }
 }
 
 int64_t SparseSearch::Threshold() const {
@@ -210,7 +234,8 @@ absl::Status SparseSearch::ScanRows() {
 }
 
 void SparseSearch::Score(size_t position) {
-  const float score = state_.Score(position, scratch_.query.data());
+  const float score =
+      state_.Score(position, params_.bm25, scratch_.query.data());
   ++stats_.distance_computations;
   if (score == 0 && !state_.Overlaps(position, scratch_.query.data())) return;
   out_.Push({-score, state_.rows[position]});
@@ -379,13 +404,19 @@ void SparseSearch::SelectBest(const Window& window, size_t num_lists) {
       if (touched[at]) AddCandidate(first + at, scratch_.sums[at]);
     }
   }
+  // The first few make a threshold for the others.
   std::vector<Neighbor>& candidates = scratch_.candidates;
-  if (candidates.size() <= out_.k()) return;
-  const auto kth = candidates.begin() + static_cast<ptrdiff_t>(out_.k()) - 1;
-  std::nth_element(candidates.begin(), kth, candidates.end());
-  const float limit = kth->distance + 2 * static_cast<float>(error_) + 1;
+  const size_t first_few = 2 * out_.k() + 64;
+  if (candidates.size() <= 2 * first_few) return;
+  const auto last = candidates.begin() + static_cast<ptrdiff_t>(first_few);
+  std::nth_element(candidates.begin(), last, candidates.end());
+  for (auto candidate = candidates.begin(); candidate != last; ++candidate) {
+    Score(candidate->row);
+  }
+  const auto threshold = static_cast<float>(Threshold());
+  candidates.erase(candidates.begin(), last);
   std::erase_if(candidates, [&](const Neighbor& candidate) {
-    return candidate.distance > limit;
+    return -candidate.distance + static_cast<float>(error_) < threshold;
   });
 }
 

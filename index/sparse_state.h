@@ -15,14 +15,24 @@
 //               impact of each block of kBlockRows positions
 //   rows        u32 per position: its row
 //   entry_begin u64 per position and one more: its entries
+//   then of weights
 //   terms       u16 per entry, ascending; u32 with more than 2^16 terms
 //   weights     f32 or f16 per entry
+//   or of counts
+//   lengths     u32 per position
+//   edges       u32 x 16: the least length of each class, ascending
+//   entries     u32 per entry, ascending: the term, times 256, and its count
+//
+// The impact of a count has its class in its upper half (kCountEdges), and in
+// the lower one 15 less the class of the row's length; of several the maximum
+// of each half counts.
 //
 // A pair is what a term has in a window. Positions are rows in another order,
 // in which rows of the same heavy dimensions lie together. Parts begin at
 // multiples of 64 bytes.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -39,6 +49,20 @@ inline constexpr size_t kSparseBlockRows = 512;
 inline constexpr size_t kSparseBlocks = kSparseWindowRows / kSparseBlockRows;
 inline constexpr size_t kMinBlockedPostings = 256;
 inline constexpr uint32_t kSparseMagic = 0x31535056;  // "VPS1"
+
+inline constexpr size_t kLengthClasses = 16;
+inline constexpr uint32_t kMaxCount = 255;
+// The least count of each class.
+inline constexpr std::array<uint32_t, 16> kCountEdges = {
+    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 64, 128, 255};
+
+// What bounds both impacts.
+inline uint8_t LargerImpact(uint8_t a, uint8_t b, bool are_counts) {
+  if (!are_counts) return a > b ? a : b;
+  const int high = a / 16 > b / 16 ? a / 16 : b / 16;
+  const int low = a % 16 > b % 16 ? a % 16 : b % 16;
+  return static_cast<uint8_t>(16 * high + low);
+}
 
 struct SparseHeader {
   uint32_t magic = kSparseMagic;
@@ -87,8 +111,10 @@ struct SparseState {
   std::span<const uint8_t> blocks;
   std::span<const uint32_t> rows;
   std::span<const uint64_t> entry_begin;
-  const std::byte* terms = nullptr;
-  const std::byte* weights = nullptr;
+  const std::byte* terms = nullptr;    // or entries of counts
+  const std::byte* weights = nullptr;  // null: of counts
+  std::span<const uint32_t> lengths;
+  std::span<const uint32_t> edges;
   // Of each pair which blocks are its own; kNoBlocks: none.
   std::vector<uint32_t> blocked;
   std::vector<uint32_t> positions;  // of rows
@@ -96,12 +122,15 @@ struct SparseState {
 
   static constexpr uint32_t kNoBlocks = 0xFFFFFFFF;
 
+  bool has_counts() const {
+    return header.weight_type == static_cast<uint32_t>(SparseWeight::kCount);
+  }
   bool is_wide() const { return header.num_terms > 65'536; }
   size_t num_windows() const {
     return (header.num_rows + kSparseWindowRows - 1) / kSparseWindowRows;
   }
   // The score of a position; query has an element per term.
-  float Score(size_t position, const float* query) const;
+  float Score(size_t position, const Bm25& bm25, const float* query) const;
   void Prefetch(size_t position) const;
   // Whether the position has an entry of a term that the query has.
   bool Overlaps(size_t position, const float* query) const;

@@ -23,6 +23,10 @@ struct SparseKernels {
                         const float* query);
   float (*wide_dot_f16)(const uint32_t* terms, const uint16_t* weights,
                         size_t n, const float* query);
+  // BM25 of a row: entry i has the term entries[i] >> 8 and the frequency tf in
+  // the low byte, and adds the query's element times tf / (tf + norm).
+  float (*bm25)(const uint32_t* entries, size_t n, float norm,
+                const float* query);
   // The i < n with sums[i] >= limit, ascending; returns how many. out has room
   // for n + 32.
   size_t (*select_at_least)(const int16_t* sums, size_t n, int16_t limit,

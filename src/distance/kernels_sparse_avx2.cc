@@ -20,6 +20,45 @@ inline __m256 Weights(const uint16_t* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
 
+// By halves.
+inline float Sum(__m256 low, __m256 high) {
+  const __m256 eight = _mm256_add_ps(low, high);
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight),
+                           _mm256_extractf128_ps(eight, 1));
+  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  four = _mm_add_ss(four, _mm_movehdup_ps(four));
+  return _mm_cvtss_f32(four);
+}
+
+inline __m256 AddBm25(const uint32_t* entries, __m256 norm, const float* query,
+                      __m256 sums) {
+  const __m256i eight = Terms(entries);
+  const __m256 tf =
+      _mm256_cvtepi32_ps(_mm256_and_si256(eight, _mm256_set1_epi32(0xFF)));
+  return _mm256_fmadd_ps(
+      _mm256_i32gather_ps(query, _mm256_srli_epi32(eight, 8), 4),
+      _mm256_div_ps(tf, _mm256_add_ps(tf, norm)), sums);
+}
+
+float Bm25(const uint32_t* entries, size_t n, float norm, const float* query) {
+  __m256 low = _mm256_setzero_ps();
+  __m256 high = _mm256_setzero_ps();
+  const __m256 norms = _mm256_set1_ps(norm);
+  size_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    low = AddBm25(entries + i, norms, query, low);
+    high = AddBm25(entries + i + 8, norms, query, high);
+  }
+  if (i < n) {
+    // A frequency of 0 adds 0, as a norm is above it.
+    uint32_t last[16] = {};
+    for (size_t j = i; j < n; ++j) last[j - i] = entries[j];
+    low = AddBm25(last, norms, query, low);
+    high = AddBm25(last + 8, norms, query, high);
+  }
+  return Sum(low, high);
+}
+
 template <typename Term, typename Weight>
 float Dot(const Term* terms, const Weight* weights, size_t n,
           const float* query) {
@@ -46,12 +85,7 @@ float Dot(const Term* terms, const Weight* weights, size_t n,
     high = _mm256_fmadd_ps(_mm256_i32gather_ps(query, Terms(last_terms + 8), 4),
                            Weights(last_weights + 8), high);
   }
-  const __m256 eight = _mm256_add_ps(low, high);
-  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight),
-                           _mm256_extractf128_ps(eight, 1));
-  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  four = _mm_add_ss(four, _mm_movehdup_ps(four));
-  return _mm_cvtss_f32(four);
+  return Sum(low, high);
 }
 
 size_t SelectAtLeast(const int16_t* sums, size_t n, int16_t limit,
@@ -85,6 +119,7 @@ const SparseKernels kAvx2Sparse = {"avx2",
                                    Dot<uint16_t, uint16_t>,
                                    Dot<uint32_t, float>,
                                    Dot<uint32_t, uint16_t>,
+                                   Bm25,
                                    SelectAtLeast};
 
 }  // namespace vicinal::kernels

@@ -21,6 +21,35 @@ inline __m512 Weights(const uint16_t* p, __mmask16 mask) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, p));
 }
 
+// By halves.
+inline float Sum(__m512 sums) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(sums),
+                                     _mm512_extractf32x8_ps(sums, 1));
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight),
+                           _mm256_extractf128_ps(eight, 1));
+  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  four = _mm_add_ss(four, _mm_movehdup_ps(four));
+  return _mm_cvtss_f32(four);
+}
+
+float Bm25(const uint32_t* entries, size_t n, float norm, const float* query) {
+  __m512 sums = _mm512_setzero_ps();
+  for (size_t i = 0; i < n; i += 16) {
+    const __mmask16 mask = n - i >= 16
+                               ? static_cast<__mmask16>(0xFFFF)
+                               : static_cast<__mmask16>((1u << (n - i)) - 1);
+    const __m512i sixteen = Terms(entries + i, mask);
+    const __m512 tf =
+        _mm512_cvtepi32_ps(_mm512_and_si512(sixteen, _mm512_set1_epi32(0xFF)));
+    const __m512 share =
+        _mm512_div_ps(tf, _mm512_add_ps(tf, _mm512_set1_ps(norm)));
+    const __m512 elements = _mm512_mask_i32gather_ps(
+        _mm512_setzero_ps(), mask, _mm512_srli_epi32(sixteen, 8), query, 4);
+    sums = _mm512_mask3_fmadd_ps(elements, share, sums, mask);
+  }
+  return Sum(sums);
+}
+
 template <typename Term, typename Weight>
 float Dot(const Term* terms, const Weight* weights, size_t n,
           const float* query) {
@@ -34,13 +63,7 @@ float Dot(const Term* terms, const Weight* weights, size_t n,
     sums =
         _mm512_mask3_fmadd_ps(elements, Weights(weights + i, mask), sums, mask);
   }
-  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(sums),
-                                     _mm512_extractf32x8_ps(sums, 1));
-  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight),
-                           _mm256_extractf128_ps(eight, 1));
-  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  four = _mm_add_ss(four, _mm_movehdup_ps(four));
-  return _mm_cvtss_f32(four);
+  return Sum(sums);
 }
 
 size_t SelectAtLeast(const int16_t* sums, size_t n, int16_t limit,
@@ -67,6 +90,7 @@ const SparseKernels kAvx512Sparse = {"avx512",
                                      Dot<uint16_t, uint16_t>,
                                      Dot<uint32_t, float>,
                                      Dot<uint32_t, uint16_t>,
+                                     Bm25,
                                      SelectAtLeast};
 
 }  // namespace vicinal::kernels

@@ -45,6 +45,19 @@ float Dot(const Term* terms, const Weight* weights, size_t n,
   return sums[0];
 }
 
+float Bm25(const uint32_t* entries, size_t n, float norm, const float* query) {
+  float sums[kNumSums] = {};
+  for (size_t i = 0; i < n; ++i) {
+    const auto tf = static_cast<float>(entries[i] & 0xFF);
+    sums[i % kNumSums] = __builtin_fmaf(query[entries[i] >> 8],
+                                        tf / (tf + norm), sums[i % kNumSums]);
+  }
+  for (size_t half = kNumSums / 2; half > 0; half /= 2) {
+    for (size_t i = 0; i < half; ++i) sums[i] += sums[i + half];
+  }
+  return sums[0];
+}
+
 size_t SelectAtLeast(const int16_t* sums, size_t n, int16_t limit,
                      uint16_t* out) {
   size_t count = 0;
@@ -62,6 +75,7 @@ const SparseKernels kScalarSparse = {"scalar",
                                      Dot<uint16_t, uint16_t>,
                                      Dot<uint32_t, float>,
                                      Dot<uint32_t, uint16_t>,
+                                     Bm25,
                                      SelectAtLeast};
 
 }  // namespace vicinal::kernels

@@ -50,6 +50,12 @@ TEST_P(SparseKernelsTest, EqualTheScalarOnes) {
               scalar.wide_dot_f32(wide.data(), floats.data(), n, q));
     EXPECT_EQ(kernels->wide_dot_f16(wide.data(), halves.data(), n, q),
               scalar.wide_dot_f16(wide.data(), halves.data(), n, q));
+    std::vector<uint32_t> entries;
+    for (const uint32_t term : wide) {
+      entries.push_back(term << 8 | static_cast<uint32_t>(random.Uniform(256)));
+    }
+    EXPECT_EQ(kernels->bm25(entries.data(), n, 1.3f, q),
+              scalar.bm25(entries.data(), n, 1.3f, q));
     for (const int limit : {-32'768, -1, 0, 1, 9'000, 32'767}) {
       std::vector<uint16_t> a(n + 32), b(n + 32);
       const auto least = static_cast<int16_t>(limit);

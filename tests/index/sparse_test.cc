@@ -177,6 +177,62 @@ TEST(SparseIndexTest, PassesOverWhatCannotBeAmongTheBest) {
   }
 }
 
+Entries RandomCounts(size_t count, uint32_t num_dims, Random& random) {
+  Entries counts = RandomEntries(Kind::kIntegers, count, num_dims, random);
+  for (auto& [dim, weight] : counts) {
+    if (random.Uniform(5) == 0) {
+      weight = static_cast<float>(1 + random.Uniform(400));
+    }
+  }
+  return counts;
+}
+
+TEST(SparseIndexTest, ScoresTextByBm25) {
+  Random random(9);
+  for (const size_t num_rows : {3'000, 140'000}) {
+    Rows rows;
+    double length = 0;
+    for (size_t i = 0; i < num_rows; ++i) {
+      rows.Add(RandomCounts(random.Uniform(20), 2'000, random));
+    }
+    for (const float count : rows.weights) length += count;
+    const Aligned bytes(
+        *BuildSparseIndex(rows.view(), SparseWeight::kCount, nullptr));
+    const auto opened = SparseIndex::Open(bytes.view());
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    const SparseIndex& index = **opened;
+    Bitmap allowed(num_rows);
+    for (RowId row = 0; row < num_rows; row += 3) allowed.Set(row);
+    const Filter filters[] = {
+        {}, {.allowed = &allowed, .num_allowed = allowed.Count()}};
+    for (size_t q = 0; q < 10; ++q) {
+      Rows query;
+      query.Add(RandomEntries(Kind::kPositive, 1 + q, 2'000, random));
+      const SparseRow row = query.view().row(0);
+      SparseParams params;
+      params.bm25 = {.k1 = q % 3 == 0 ? 0.0f : 1.2f,
+                     .b = q % 2 == 0 ? 0.75f : 1.0f,
+                     .mean_length = length / static_cast<double>(num_rows)};
+      for (const Filter& filter : filters) {
+        TopK top(10);
+        for (RowId r = 0; r < num_rows; ++r) {
+          if (!filter.Accepts(r)) continue;
+          bool overlap = false;
+          const float score =
+              Bm25Score(rows.view().row(r), row, params.bm25, &overlap);
+          if (overlap) top.Push({-score, r});
+        }
+        const auto truth = top.TakeSorted();
+        SearchStats stats;
+        EXPECT_EQ(Search(index, row, params, filter, &stats), truth);
+        params.scan = true;
+        EXPECT_EQ(Search(index, row, params, filter), truth);
+        params.scan = false;
+      }
+    }
+  }
+}
+
 TEST(SparseIndexTest, KnowsTheEdges) {
   Rows rows;
   for (int i = 0; i < 300; ++i) {
@@ -275,25 +331,27 @@ TEST(SparseIndexTest, DoesNotDependOnTheOrderOfRows) {
 
 TEST(SparseIndexTest, DamagedBytesAreRefusedOrHarmless) {
   Random random(7);
-  const Rows rows = RandomRows(Kind::kPositive, 700, 300, random);
-  const std::string bytes =
-      *BuildSparseIndex(rows.view(), SparseWeight::kFloat16, nullptr);
-  Rows query;
-  query.Add(RandomEntries(Kind::kPositive, 20, 300, random));
-  for (size_t size = 0; size < bytes.size(); size += 97) {
-    const Aligned cut(bytes.substr(0, size));
-    EXPECT_TRUE(absl::IsDataLoss(SparseIndex::Open(cut.view()).status()));
-  }
-  for (int trial = 0; trial < 3'000; ++trial) {
-    std::string damaged = bytes;
-    const size_t at =
-        trial < 500 ? random.Uniform(64 + 512) : random.Uniform(bytes.size());
-    damaged[at] = static_cast<char>(random.Uniform(256));
-    const Aligned aligned(damaged);
-    const auto index = SparseIndex::Open(aligned.view());
-    if (!index.ok()) continue;
-    Search(**index, query.view().row(0), {.k = 10});
-    Search(**index, query.view().row(0), {.k = 10, .query_mass = 0.5});
+  for (const SparseWeight type :
+       {SparseWeight::kFloat16, SparseWeight::kCount}) {
+    const Rows rows = RandomRows(Kind::kIntegers, 700, 300, random);
+    const std::string bytes = *BuildSparseIndex(rows.view(), type, nullptr);
+    Rows query;
+    query.Add(RandomEntries(Kind::kPositive, 20, 300, random));
+    for (size_t size = 0; size < bytes.size(); size += 97) {
+      const Aligned cut(bytes.substr(0, size));
+      EXPECT_TRUE(absl::IsDataLoss(SparseIndex::Open(cut.view()).status()));
+    }
+    for (int trial = 0; trial < 3'000; ++trial) {
+      std::string damaged = bytes;
+      const size_t at =
+          trial < 500 ? random.Uniform(64 + 512) : random.Uniform(bytes.size());
+      damaged[at] = static_cast<char>(random.Uniform(256));
+      const Aligned aligned(damaged);
+      const auto index = SparseIndex::Open(aligned.view());
+      if (!index.ok()) continue;
+      Search(**index, query.view().row(0), {.k = 10});
+      Search(**index, query.view().row(0), {.k = 10, .query_mass = 0.5});
+    }
   }
 }
 
