@@ -178,7 +178,7 @@ float SparseState::Score(size_t position, const Bm25& bm25,
                    : kernels.dot_f32(narrow, floats, n, query);
 }
 
-void SparseState::Prefetch(size_t position) const {
+void SparseState::PrefetchEntries(size_t position) const {
   const uint64_t begin = entry_begin[position];
   const size_t n = entry_begin[position + 1] - begin;
   const size_t term_bytes = is_wide() || has_counts() ? 4 : 2;

@@ -31,9 +31,11 @@ constexpr int32_t kMaxUnits = std::numeric_limits<int16_t>::max();
 constexpr double kPosting = 0.35, kRow = 30, kEntry = 0.3;
 // Of the threshold, what lists that are not added may bound in sum. More: fewer
 // postings to add, more rows to score. Measured.
-constexpr double kSkippedShare = 0.4;
+constexpr double kSkippedShare = 0.5;
+// With fewer the sums are looked up, not looked through.
+constexpr size_t kFewPostings = 8'192;
 // Rows scored ahead of which memory is asked for.
-constexpr size_t kAhead = 4;
+constexpr size_t kAhead = 8;
 
 class SparseSearch {
  public:
@@ -85,13 +87,38 @@ class SparseSearch {
   size_t SkipLists(const Window& window, int32_t threshold,
                    std::array<int32_t, kSparseBlocks>* rest);
   void AddList(const SparseList& list, size_t count);
-  // Candidates of the window among those whose sums may be enough.
+  // Candidates of the window among those whose sums may be enough; leaves no
+  // sum behind.
+  void SelectTouched(const Window& window, size_t num_lists, int32_t threshold,
+                     const std::array<int32_t, kSparseBlocks>& rest);
+  // The same, by a look at all sums.
   void SelectByThreshold(const Window& window, int32_t threshold,
                          const std::array<int32_t, kSparseBlocks>& rest);
-  // The same while the k best are not known: some are scored first.
-  void SelectBest(const Window& window, size_t num_lists);
+  // All that any list has.
+  void SelectAll(const Window& window, size_t num_lists);
+  void ScoreSome(const Window& window);
   void AddCandidate(size_t position, int32_t bound);
   absl::Status ScoreCandidates();
+  // Asks for what scoring candidates reads, in two steps: where their entries
+  // are, and these.
+  void PrefetchFirst() const {
+    for (size_t i = 0; i < std::min(2 * kAhead, scratch_.candidates.size());
+         ++i) {
+      state_.PrefetchPlace(scratch_.candidates[i].row);
+    }
+    for (size_t i = 0; i < std::min(kAhead, scratch_.candidates.size()); ++i) {
+      state_.PrefetchEntries(scratch_.candidates[i].row);
+    }
+  }
+  void PrefetchAfter(size_t i) const {
+    const std::vector<Neighbor>& candidates = scratch_.candidates;
+    if (i + 2 * kAhead < candidates.size()) {
+      state_.PrefetchPlace(candidates[i + 2 * kAhead].row);
+    }
+    if (i + kAhead < candidates.size()) {
+      state_.PrefetchEntries(candidates[i + kAhead].row);
+    }
+  }
   void Score(size_t position);
   // Of the k-th best, rounded down; nothing is smaller while there are fewer.
   int64_t Threshold() const;
@@ -107,6 +134,7 @@ class SparseSearch {
   double unit_ = 1;
   int32_t error_ = 0;
   bool has_negative_ = false;
+  const bool accepts_all_ = filter_.AcceptsAll();
 };
 
 void SparseSearch::FindTerms(SparseRow query) {
@@ -180,10 +208,11 @@ void SparseSearch::MakeUnitsOfCounts(Term* term) const {
 
 int64_t SparseSearch::Threshold() const {
   const double score = -static_cast<double>(out_.threshold());
-  if (out_.size() < out_.k()) return std::numeric_limits<int32_t>::min();
+  constexpr int64_t kNone = -(int64_t{1} << 24);  // below any sum
+  if (out_.size() < out_.k()) return kNone;
   // Sums of f32 differ from true ones by less than a unit of 2^-15 of all.
   return static_cast<int64_t>(
-             std::floor(std::clamp(score / unit_, -1e9, 1e9))) -
+             std::floor(std::clamp(score / unit_, -1e7, 1e7))) -
          1;
 }
 
@@ -292,7 +321,6 @@ absl::Status SparseSearch::SearchExactly() {
 }
 
 absl::Status SparseSearch::SearchWindow(const Window& window) {
-  std::fill(scratch_.sums.begin(), scratch_.sums.end(), int16_t{0});
   scratch_.candidates.clear();
   ++stats_.expanded_nodes;
   std::array<int32_t, kSparseBlocks> rest = {};
@@ -303,16 +331,42 @@ absl::Status SparseSearch::SearchWindow(const Window& window) {
   if (is_known && !has_negative_) {
     num_lists = SkipLists(window, static_cast<int32_t>(threshold), &rest);
   }
+  size_t num_postings = 0;
   for (size_t i = 0; i < num_lists; ++i) {
     const SparseList& list = scratch_.lists[window.begin + i];
     AddList(list, list.count);
+    num_postings += list.count;
   }
-  if (is_known) {
-    SelectByThreshold(window, static_cast<int32_t>(threshold), rest);
+  if (is_known && !has_negative_ && num_postings < kFewPostings) {
+    SelectTouched(window, num_lists, static_cast<int32_t>(threshold), rest);
+    return ScoreCandidates();
+  }
+  if (!is_known && has_negative_) {
+    SelectAll(window, num_lists);
   } else {
-    SelectBest(window, num_lists);
+    if (!is_known) ScoreSome(window);
+    SelectByThreshold(window, static_cast<int32_t>(Threshold()), rest);
   }
+  std::fill(scratch_.sums.begin(), scratch_.sums.end(), int16_t{0});
   return ScoreCandidates();
+}
+
+void SparseSearch::SelectTouched(
+    const Window& window, size_t num_lists, int32_t threshold,
+    const std::array<int32_t, kSparseBlocks>& rest) {
+  const size_t first = window.number * kSparseWindowRows;
+  for (size_t i = 0; i < num_lists; ++i) {
+    const SparseList& list = scratch_.lists[window.begin + i];
+    const uint16_t* ids = &state_.ids[state_.begins[list.pair]];
+    for (size_t j = 0; j < list.count; ++j) {
+      // Each once: the sum is then 0, as the next window wants it.
+      const int32_t sum = std::exchange(scratch_.sums[ids[j]], int16_t{0});
+      const int32_t bound = sum + rest[ids[j] / kSparseBlockRows];
+      if (sum > 0 && bound + error_ >= threshold) {
+        AddCandidate(first + ids[j], bound);
+      }
+    }
+  }
 }
 
 size_t SparseSearch::SkipLists(const Window& window, int32_t threshold,
@@ -354,7 +408,7 @@ void SparseSearch::AddList(const SparseList& list, size_t count) {
 }
 
 void SparseSearch::AddCandidate(size_t position, int32_t bound) {
-  if (!filter_.Accepts(state_.rows[position])) return;
+  if (!accepts_all_ && !filter_.Accepts(state_.rows[position])) return;
   scratch_.candidates.push_back(
       {-static_cast<float>(bound), static_cast<RowId>(position)});
 }
@@ -367,8 +421,10 @@ void SparseSearch::SelectByThreshold(
   const size_t rows =
       std::min(kSparseWindowRows, state_.header.num_rows - first);
   for (size_t b = 0; b * kSparseBlockRows < rows; ++b) {
-    const int32_t limit = threshold - error_ - rest[b];
+    int32_t limit = threshold - error_ - rest[b];
     if (limit > kMaxUnits) continue;
+    // (Where there are negative ones the threshold is above the error.)
+    limit = std::max(limit, 1);
     const int16_t* sums = &scratch_.sums[b * kSparseBlockRows];
     const size_t n = kernels.select_at_least(
         sums, std::min(kSparseBlockRows, rows - b * kSparseBlockRows),
@@ -380,44 +436,53 @@ void SparseSearch::SelectByThreshold(
   }
 }
 
-void SparseSearch::SelectBest(const Window& window, size_t num_lists) {
+// The k best are not known yet: some of the rows with the largest sums are
+// scored, and make a threshold for the others.
+void SparseSearch::ScoreSome(const Window& window) {
+  const size_t wanted = 2 * out_.k() + 64;
   const size_t first = window.number * kSparseWindowRows;
   const size_t rows =
       std::min(kSparseWindowRows, state_.header.num_rows - first);
-  if (!has_negative_) {
+  std::vector<Neighbor>& candidates = scratch_.candidates;
+  for (int32_t limit = std::max(1, window.bound / 2);; limit = limit / 2) {
+    limit = std::clamp(limit, 1, kMaxUnits);
+    candidates.clear();
     const size_t n = ActiveSparseKernels().select_at_least(
-        scratch_.sums.data(), rows, 1, scratch_.selected.data());
+        scratch_.sums.data(), rows, static_cast<int16_t>(limit),
+        scratch_.selected.data());
     for (size_t i = 0; i < n; ++i) {
       const size_t at = scratch_.selected[i];
       AddCandidate(first + at, scratch_.sums[at]);
     }
-  } else {
-    std::vector<bool> touched(rows);
-    for (size_t i = 0; i < num_lists; ++i) {
-      const SparseList& list = scratch_.lists[window.begin + i];
-      const uint32_t begin = state_.begins[list.pair];
-      for (size_t j = begin; j < begin + list.count; ++j) {
-        touched[state_.ids[j]] = true;
-      }
-    }
-    for (size_t at = 0; at < rows; ++at) {
-      if (touched[at]) AddCandidate(first + at, scratch_.sums[at]);
+    if (candidates.size() >= wanted || limit == 1) break;
+  }
+  if (candidates.size() > wanted) {
+    const auto last = candidates.begin() + static_cast<ptrdiff_t>(wanted);
+    std::nth_element(candidates.begin(), last, candidates.end());
+    candidates.resize(wanted);
+  }
+  for (const Neighbor& candidate : candidates) {
+    Score(candidate.row);
+    scratch_.sums[candidate.row - first] = 0;  // not once more
+  }
+  candidates.clear();
+}
+
+void SparseSearch::SelectAll(const Window& window, size_t num_lists) {
+  const size_t first = window.number * kSparseWindowRows;
+  const size_t rows =
+      std::min(kSparseWindowRows, state_.header.num_rows - first);
+  std::vector<bool> touched(rows);
+  for (size_t i = 0; i < num_lists; ++i) {
+    const SparseList& list = scratch_.lists[window.begin + i];
+    const uint32_t begin = state_.begins[list.pair];
+    for (size_t j = begin; j < begin + list.count; ++j) {
+      touched[state_.ids[j]] = true;
     }
   }
-  // The first few make a threshold for the others.
-  std::vector<Neighbor>& candidates = scratch_.candidates;
-  const size_t first_few = 2 * out_.k() + 64;
-  if (candidates.size() <= 2 * first_few) return;
-  const auto last = candidates.begin() + static_cast<ptrdiff_t>(first_few);
-  std::nth_element(candidates.begin(), last, candidates.end());
-  for (auto candidate = candidates.begin(); candidate != last; ++candidate) {
-    Score(candidate->row);
+  for (size_t at = 0; at < rows; ++at) {
+    if (touched[at]) AddCandidate(first + at, scratch_.sums[at]);
   }
-  const auto threshold = static_cast<float>(Threshold());
-  candidates.erase(candidates.begin(), last);
-  std::erase_if(candidates, [&](const Neighbor& candidate) {
-    return -candidate.distance + static_cast<float>(error_) < threshold;
-  });
 }
 
 absl::Status SparseSearch::ScoreCandidates() {
@@ -425,14 +490,10 @@ absl::Status SparseSearch::ScoreCandidates() {
   constexpr size_t kWorthSorting = 16;
   const bool is_sorted = candidates.size() > kWorthSorting;
   if (is_sorted) std::sort(candidates.begin(), candidates.end());
-  for (size_t i = 0; i < std::min(kAhead, candidates.size()); ++i) {
-    state_.Prefetch(candidates[i].row);
-  }
+  PrefetchFirst();
   for (size_t i = 0; i < candidates.size(); ++i) {
     if (i % 1'024 == 1'023) VICINAL_RETURN_IF_ERROR(stop_.Check());
-    if (i + kAhead < candidates.size()) {
-      state_.Prefetch(candidates[i + kAhead].row);
-    }
+    PrefetchAfter(i);
     if (-candidates[i].distance + static_cast<float>(error_) <
         static_cast<float>(Threshold())) {
       if (is_sorted) break;
@@ -463,7 +524,6 @@ absl::Status SparseSearch::SearchApproximately() {
   for (const Window& window : windows) {
     VICINAL_RETURN_IF_ERROR(stop_.Check());
     if (window.begin == window.end) continue;
-    std::fill(scratch_.sums.begin(), scratch_.sums.end(), int16_t{0});
     ++stats_.expanded_nodes;
     for (size_t i = window.begin; i < window.end; ++i) {
       const SparseList& list = scratch_.lists[i];
@@ -480,6 +540,7 @@ absl::Status SparseSearch::SearchApproximately() {
       const size_t at = scratch_.selected[i];
       AddCandidate(first + at, scratch_.sums[at]);
     }
+    std::fill(scratch_.sums.begin(), scratch_.sums.end(), int16_t{0});
     if (candidates.size() <= wanted) continue;
     const auto last = candidates.begin() + static_cast<ptrdiff_t>(wanted) - 1;
     std::nth_element(candidates.begin(), last, candidates.end());
@@ -489,11 +550,10 @@ absl::Status SparseSearch::SearchApproximately() {
   // In the order of memory.
   std::sort(candidates.begin(), candidates.end(),
             [](const Neighbor& a, const Neighbor& b) { return a.row < b.row; });
+  PrefetchFirst();
   for (size_t i = 0; i < candidates.size(); ++i) {
     if (i % 1'024 == 1'023) VICINAL_RETURN_IF_ERROR(stop_.Check());
-    if (i + kAhead < candidates.size()) {
-      state_.Prefetch(candidates[i + kAhead].row);
-    }
+    PrefetchAfter(i);
     Score(candidates[i].row);
   }
   return absl::OkStatus();

@@ -131,7 +131,13 @@ struct SparseState {
   }
   // The score of a position; query has an element per term.
   float Score(size_t position, const Bm25& bm25, const float* query) const;
-  void Prefetch(size_t position) const;
+  // Where its entries are; the entries, once that is known.
+  void PrefetchPlace(size_t position) const {
+    __builtin_prefetch(&entry_begin[position]);
+    __builtin_prefetch(&rows[position]);
+    if (has_counts()) __builtin_prefetch(&lengths[position]);
+  }
+  void PrefetchEntries(size_t position) const;
   // Whether the position has an entry of a term that the query has.
   bool Overlaps(size_t position, const float* query) const;
 };
