@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <span>
@@ -164,6 +165,14 @@ absl::StatusOr<std::unique_ptr<const FieldIndex>> FieldIndex::Open(
   if (std::any_of(index->rows_.begin(), index->rows_.end(),
                   [&](RowId row) { return row >= num_rows; })) {
     return damaged("ROWS has a row that the segment does not have");
+  }
+  for (size_t i = 0; i < meta.num_keys; ++i) {
+    const std::span<const RowId> rows = index->rows(i);
+    if (rows.empty() ||
+        std::adjacent_find(rows.begin(), rows.end(),
+                           std::greater_equal<RowId>()) != rows.end()) {
+      return damaged("ROWS does not ascend within a key");
+    }
   }
   for (size_t i = 1; i < meta.num_keys; ++i) {
     if (!(index->key(i - 1) < index->key(i))) {

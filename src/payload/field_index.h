@@ -78,7 +78,7 @@ class FieldIndex {
   size_t LowerBound(absl::string_view wanted) const {
     return LowerBound(wanted, 0, num_keys());
   }
-  // The rows of key i, ascending.
+  // The rows of key i, ascending; never none.
   std::span<const RowId> rows(size_t i) const {
     return rows_.subspan(starts_[i], starts_[i + 1] - starts_[i]);
   }

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <span>
-#include <string>
-#include <vector>
+
+#include "absl/hash/hash.h"
 
 namespace vicinal {
 
@@ -26,12 +27,17 @@ void KeyColumn::Scan(RowId first, const Accepts& accepts, Bitmap* rows) const {
   }
 }
 
+absl::string_view KeyColumn::KeyOf(size_t entry) const {
+  const size_t begin = entry == 0 ? 0 : ends_[entry - 1];
+  return absl::string_view(keys_).substr(begin, ends_[entry] - begin);
+}
+
 void KeyColumn::IndexKeys() {
-  const absl::string_view keys = keys_;
-  for (; num_indexed_ < rows_.size(); ++num_indexed_) {
-    const size_t begin = num_indexed_ == 0 ? 0 : ends_[num_indexed_ - 1];
-    by_key_[keys.substr(begin, ends_[num_indexed_] - begin)].push_back(
-        rows_[num_indexed_]);
+  while (previous_.size() < rows_.size()) {
+    const size_t entry = previous_.size();
+    uint32_t& last = last_of_hash_[absl::HashOf(KeyOf(entry))];
+    previous_.push_back(last);
+    last = static_cast<uint32_t>(entry + 1);
   }
 }
 
@@ -40,12 +46,13 @@ void KeyColumn::AddRows(std::span<const KeyRange> ranges, RowId first,
   if (std::all_of(ranges.begin(), ranges.end(), IsOneKey)) {
     IndexKeys();
     for (const KeyRange& range : ranges) {
-      const auto found = by_key_.find(range.begin);
-      if (found == by_key_.end()) continue;
-      for (auto row = std::lower_bound(found->second.begin(),
-                                       found->second.end(), first);
-           row != found->second.end() && *row < rows->num_bits(); ++row) {
-        rows->Set(*row);
+      const absl::string_view key = range.begin;
+      const auto found = last_of_hash_.find(absl::HashOf(key));
+      uint32_t next = found == last_of_hash_.end() ? 0 : found->second;
+      // From the newest row back.
+      for (; next > 0 && rows_[next - 1] >= first; next = previous_[next - 1]) {
+        const RowId row = rows_[next - 1];
+        if (row < rows->num_bits() && KeyOf(next - 1) == key) rows->Set(row);
       }
     }
     return;

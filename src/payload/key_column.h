@@ -48,7 +48,8 @@ class KeyColumn {
   void AddRowsIn(const FilterNode& area, RowId first, Bitmap* rows) const;
 
  private:
-  // Brings by_key_ up to date.
+  absl::string_view KeyOf(size_t entry) const;
+  // Brings last_of_hash_ up to date.
   void IndexKeys();
   template <typename Accepts>
   void Scan(RowId first, const Accepts& accepts, Bitmap* rows) const;
@@ -58,10 +59,12 @@ class KeyColumn {
   std::string keys_;
   std::vector<uint64_t> ends_;  // of each key in keys_
   std::vector<RowId> rows_;     // of each key, ascending
-  // The rows of each of the first num_indexed_ keys, once somebody asked for
-  // one.
-  absl::flat_hash_map<std::string, std::vector<RowId>> by_key_;
-  size_t num_indexed_ = 0;
+  // Once somebody asked for a single key: by the hash of a key one more than
+  // the last entry that has it, and of each entry the same of the one before it
+  // (0: none). Some 30 bytes per entry; rows listed by key took five times that
+  // where every row has a key of its own.
+  absl::flat_hash_map<size_t, uint32_t> last_of_hash_;
+  std::vector<uint32_t> previous_;
 };
 
 }  // namespace vicinal

@@ -19,7 +19,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "gtest/gtest.h"
+#include "src/base/coding.h"
 #include "src/base/random.h"
+#include "src/base/section_file.h"
 #include "src/payload/bound_filter.h"
 #include "src/payload/filter_text.h"
 #include "src/payload/key_column.h"
@@ -352,6 +354,43 @@ TEST(FieldIndexTest, EveryFlippedByteIsFound) {
       FieldIndex::Open(folder.File(), kFields[0], 1, 20).status()));
 }
 
+// Checksums hold of what a faulty writer wrote, too.
+TEST(FieldIndexTest, RowsThatDoNotAscendAreRefused) {
+  Folder folder;
+  const auto open = [&](const std::vector<uint32_t>& starts,
+                        const std::vector<RowId>& rows) {
+    std::string meta;
+    for (const uint64_t value :
+         {uint64_t{1}, uint64_t{10}, uint64_t{2}, uint64_t{rows.size()},
+          static_cast<uint64_t>(kFields[1].type)}) {
+      PutFixed(&meta, value);
+    }
+    meta += kFields[1].path;
+    const auto bytes = [](const auto& values) {
+      return absl::string_view(reinterpret_cast<const char*>(values.data()),
+                               values.size() * sizeof(values[0]));
+    };
+    const std::string keys = KeyOfInteger(5) + KeyOfInteger(6);
+    auto writer = *SectionFileWriter::Create(folder.File(), "FIDX", 1, 5);
+    for (const auto& [name, section] :
+         std::vector<std::pair<absl::string_view, absl::string_view>>{
+             {"META", meta},
+             {"KEYS", keys},
+             {"STARTS", bytes(starts)},
+             {"ROWS", bytes(rows)}}) {
+      EXPECT_TRUE(writer->BeginSection(name).ok());
+      EXPECT_TRUE(writer->Append(section).ok());
+    }
+    EXPECT_TRUE(writer->Finish().ok());
+    return FieldIndex::Open(folder.File(), kFields[1], 1, 10).status();
+  };
+  EXPECT_TRUE(open({0, 2, 4}, {3, 7, 1, 2}).ok());
+  EXPECT_TRUE(absl::IsDataLoss(open({0, 2, 4}, {7, 3, 1, 2})));
+  EXPECT_TRUE(absl::IsDataLoss(open({0, 2, 4}, {3, 7, 2, 2})));
+  EXPECT_TRUE(
+      absl::IsDataLoss(open({0, 4, 4}, {1, 2, 3, 7})));  // a key of none
+}
+
 TEST(KeyColumnTest, BeginsWhereItIsTold) {
   KeyColumn column(kFields[0]);
   for (RowId row = 0; row < 100; ++row) {
@@ -365,6 +404,42 @@ TEST(KeyColumnTest, BeginsWhereItIsTold) {
   column.AddRows(just_b, 50, &rows);
   for (RowId row = 0; row < 80; ++row) {
     EXPECT_EQ(rows.Test(row), row >= 50 && row % 3 == 0) << row;
+  }
+}
+
+// Single keys are looked up, others scanned for.
+TEST(KeyColumnTest, FindsSingleKeysWhileItGrows) {
+  const auto single = [](const std::string& key) {
+    return KeyRange{key, key + '\0'};
+  };
+  Random random(5);
+  KeyColumn column(kFields[0]);
+  std::vector<std::vector<std::string>> keys;
+  for (int part = 0; part < 5; ++part) {
+    for (int i = 0; i < 300; ++i) {
+      const auto row = static_cast<RowId>(keys.size());
+      keys.emplace_back();
+      for (uint64_t n = random.Uniform(3); n > 0; --n) {
+        keys.back().push_back(absl::StrCat("k", random.Uniform(40)));
+        column.Add(row, keys.back().back());
+      }
+    }
+    column.set_num_rows(keys.size());
+    for (const size_t end : {keys.size(), keys.size() / 2}) {
+      const auto first = static_cast<RowId>(random.Uniform(end));
+      for (const char* a : {"k3", "k", "k399", "k39"}) {
+        const std::vector<KeyRange> ranges = {single(a), single("k7")};
+        Bitmap rows(end);
+        column.AddRows(ranges, first, &rows);
+        for (RowId row = 0; row < end; ++row) {
+          const bool has = std::find(keys[row].begin(), keys[row].end(), a) !=
+                               keys[row].end() ||
+                           std::find(keys[row].begin(), keys[row].end(),
+                                     "k7") != keys[row].end();
+          EXPECT_EQ(rows.Test(row), row >= first && has) << a << " " << row;
+        }
+      }
+    }
   }
 }
 
