@@ -55,7 +55,8 @@ absl::StatusOr<IvfLists> BuildCellLists(VectorSetView vectors, Metric metric,
                                         uint64_t seed, size_t num_threads,
                                         const CancelToken* cancel);
 
-// The largest partition that is one list: read in some 10 us.
+// The largest partition that is one list: read in some 10 us. (Of more than 33
+// million rows: one of an 8,192nd of them.)
 inline constexpr size_t kOneListRows = 4'096;
 
 // Lists for rows in partitions that lie one after the other, such that searches

@@ -40,6 +40,9 @@ constexpr size_t kIterations = 12;
 constexpr size_t kSharedListRows = 256;
 // Of the lists that an index may have, so that all partitions find room.
 constexpr size_t kMaxPartitionedLists = kMaxIvfLists / 2;
+// With lists of their own: each has one or more, and before each the list of
+// the small ones ends, so that there are at most half as many again.
+constexpr size_t kMaxLargePartitions = kMaxIvfLists / 8;
 
 absl::StatusOr<Cells> FindLists(VectorSetView vectors, Metric metric,
                                 const IvfParams& params, size_t num_threads,
@@ -184,13 +187,15 @@ absl::StatusOr<IvfLists> BuildPartitionedLists(VectorSetView vectors,
     lists.AddWhole(0, vectors.num_rows);
     return ListsOf(lists.Finish(), vectors.dim);
   }
+  const size_t one_list_rows =
+      std::max(kOneListRows, vectors.num_rows / kMaxLargePartitions);
   size_t begin = 0;
   for (const uint32_t end : ends) {
     VICINAL_CHECK_LE(begin, end);
     if (cancel != nullptr && cancel->cancelled()) {
       return absl::CancelledError("the lists were cancelled");
     }
-    if (end - begin <= kOneListRows) {
+    if (end - begin <= one_list_rows) {
       lists.AddWhole(begin, end);
     } else {
       VICINAL_RETURN_IF_ERROR(lists.AddCells(begin, end, num_threads, cancel));

@@ -295,28 +295,22 @@ bool IsOfPartition(const FilterNode& filter, const CollectionSchema& schema) {
            filter.literals.size() == 1));
 }
 
-// The node of `filter` that says so, of it and of what it joins by AND; null:
-// none does.
-const FilterNode* FindPartition(const FilterNode& filter,
-                                const CollectionSchema& schema) {
-  if (IsOfPartition(filter, schema)) return &filter;
-  if (filter.kind != FilterNode::Kind::kAnd) return nullptr;
-  const auto found = absl::c_find_if(
-      filter.children,
-      [&](const FilterNode& child) { return IsOfPartition(child, schema); });
-  return found == filter.children.end() ? nullptr : &*found;
+// What a filter joins by AND, however nested; else itself.
+void CollectJoined(const FilterNode& filter,
+                   std::vector<const FilterNode*>* out) {
+  if (filter.kind != FilterNode::Kind::kAnd) {
+    out->push_back(&filter);
+    return;
+  }
+  for (const FilterNode& child : filter.children) CollectJoined(child, out);
 }
 
-// What an AND says without one of its children, which are two or more.
-FilterNode Without(const FilterNode& filter, const FilterNode* child) {
-  FilterNode rest;
-  rest.kind = FilterNode::Kind::kAnd;
-  for (const FilterNode& other : filter.children) {
-    if (&other != child) rest.children.push_back(other);
-  }
-  if (rest.children.size() > 1) return rest;
-  FilterNode only = std::move(rest.children[0]);
-  return only;
+FilterNode Join(const std::vector<const FilterNode*>& nodes) {
+  if (nodes.size() == 1) return *nodes[0];
+  FilterNode joined;
+  joined.kind = FilterNode::Kind::kAnd;
+  for (const FilterNode* node : nodes) joined.children.push_back(*node);
+  return joined;
 }
 
 }  // namespace
@@ -350,17 +344,21 @@ absl::StatusOr<std::shared_ptr<RowFilter>> RowFilterCache::Make(
     const CollectionStore& store) {
   VICINAL_ASSIGN_OR_RETURN(BoundFilter bound, BindToSchema(filter, schema));
   std::optional<RowFilter::Partition> partition;
-  if (const FilterNode* node = FindPartition(filter, schema)) {
+  std::vector<const FilterNode*> joined;
+  CollectJoined(filter, &joined);
+  const auto node = absl::c_find_if(joined, [&](const FilterNode* condition) {
+    return IsOfPartition(*condition, schema);
+  });
+  if (node != joined.end()) {
     VICINAL_ASSIGN_OR_RETURN(const BoundFilter alone,
-                             BindToSchema(*node, schema));
+                             BindToSchema(**node, schema));
     std::optional<std::string> key = alone.OnlyKey();
-    const bool is_all = node == &filter || filter.children.size() == 1;
-    FilterNode rest;
-    if (!is_all) rest = Without(filter, node);
+    joined.erase(node);
+    const FilterNode rest = Join(joined);
     // What reads payloads reads those of the partition only.
-    if (key.has_value() && (is_all || UnindexedPaths(rest, schema).empty())) {
+    if (key.has_value() && UnindexedPaths(rest, schema).empty()) {
       partition.emplace(*schema.FindPartitionKey(), *std::move(key), nullptr);
-      if (!is_all) {
+      if (!joined.empty()) {
         VICINAL_ASSIGN_OR_RETURN(partition->rest, Get(rest, schema, store));
       }
     }

@@ -386,7 +386,7 @@ void ValidatePartitions(const CollectionSchema& schema,
     }
     if (vector.index == IndexKind::kIvf && vector.ivf.num_lists != 0) {
       out->push_back(
-          {path + ".num_lists",
+          {path + ".ivf.num_lists",
            absl::StrCat("is ", vector.ivf.num_lists,
                         "; with a partition_key every partition has lists of "
                         "its own: leave it out")});

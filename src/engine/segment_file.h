@@ -23,9 +23,9 @@
 //             without, field row i is row i)
 //   I<f>      u32 per row: its field row, or 0xFFFFFFFF (with flag 1 only)
 //   G<f>      the graph, see index/hnsw_graph.h (with flag 2 only)
-//   L<f>      the lists of an IVF, see index/ivf.cc (with flag 8 only); or,
-//   with
-//             flag 128, those that filtered searches of a graph may read
+//   L<f>      the lists of an IVF, see index/ivf_build.cc (with flag 8 only);
+//             or, with flag 128, those that filtered searches of a graph may
+//             read
 //   C<f>      calibration: recall (f32), k (u32), ef (u32), with codes
 //             rerank (u32), with flag 32 reach (f32), per point (flag 2 or 8)
 //   T<f>      calibrations of searches within partitions (with flag 64 only):

@@ -228,6 +228,7 @@ TEST_F(PartitionTest, ReadsNoRowsOfOthers) {
   };
   for (const size_t f : {0, 1}) {
     EXPECT_LE(work("tenant = 't3'", f), 30u + 30u);
+    EXPECT_LE(work("(price < 90 AND tenant = 't3') AND price >= 0", f), 60u);
     EXPECT_EQ(work("tenant = 'nobody'", f), 0u);
     // Its one list, and candidates that are compared exactly.
     EXPECT_LE(work("tenant = 'middle'", f), 1'700u + 320u);
@@ -289,7 +290,7 @@ TEST(PartitionSchemaTest, SaysWhatIsWrong) {
   EXPECT_EQ(problems(), "");
   schema.vectors[0].ivf.num_lists = 7;
   EXPECT_EQ(problems(),
-            "vectors[0].index.num_lists is 7; with a partition_key every "
+            "vectors[0].index.ivf.num_lists is 7; with a partition_key every "
             "partition has lists of its own: leave it out\n");
   schema.vectors[0].index = IndexKind::kAuto;
   EXPECT_EQ(problems(),
