@@ -149,33 +149,32 @@ std::string VectorName(const std::string& name) {
 
 void Print(const v1::Collection& collection) {
   const v1::CollectionStats& stats = collection.stats();
-  absl::PrintF(
-      "%s", FormatPairs(
-                {{"name", collection.name()},
-                 {"uuid", collection.uuid()},
-                 {"points", WithCommas(stats.num_points())},
-                 {"indexed", WithCommas(stats.num_indexed_points())},
-                 {"raw vectors", HumanBytes(stats.vector_bytes())},
-                 {"indexes", HumanBytes(stats.index_bytes())},
-                 {"codes", HumanBytes(stats.code_bytes())},
-                 {"memory tier",
-                  absl::StrCat(
-                      TierName(collection.memory().tier()),
-                      collection.memory().budget_bytes() > 0
-                          ? absl::StrCat(
-                                ", at most ",
-                                HumanBytes(collection.memory().budget_bytes()))
-                          : "")},
-                 {"in memory", HumanBytes(stats.ram_bytes())},
-                 {"mapped files",
-                  absl::StrCat(HumanBytes(stats.file_bytes()), ", ",
-                               HumanBytes(stats.resident_file_bytes()),
-                               " of them in memory")},
-                 {"searches waited for disk",
-                  WithCommas(stats.search_major_faults())},
-                 {"last commit", WithCommas(stats.sequence())},
-                 {"state", stats.degraded() ? "an index is being rebuilt"
-                                            : "healthy"}}));
+  std::vector<std::pair<std::string, std::string>> pairs = {
+      {"name", collection.name()},
+      {"uuid", collection.uuid()},
+      {"points", WithCommas(stats.num_points())},
+      {"indexed", WithCommas(stats.num_indexed_points())},
+      {"raw vectors", HumanBytes(stats.vector_bytes())},
+      {"indexes", HumanBytes(stats.index_bytes())},
+      {"codes", HumanBytes(stats.code_bytes())},
+      {"memory tier",
+       absl::StrCat(
+           TierName(collection.memory().tier()),
+           collection.memory().budget_bytes() > 0
+               ? absl::StrCat(", at most ",
+                              HumanBytes(collection.memory().budget_bytes()))
+               : "")},
+      {"in memory", HumanBytes(stats.ram_bytes())},
+      {"mapped files", absl::StrCat(HumanBytes(stats.file_bytes()), ", ",
+                                    HumanBytes(stats.resident_file_bytes()),
+                                    " of them in memory")},
+      {"searches waited for disk", WithCommas(stats.search_major_faults())},
+      {"last commit", WithCommas(stats.sequence())},
+      {"state", stats.degraded() ? "an index is being rebuilt" : "healthy"}};
+  if (!collection.partition_key().empty()) {
+    pairs.emplace_back("divided by", collection.partition_key());
+  }
+  absl::PrintF("%s", FormatPairs(pairs));
   Table vectors({{"vector"},
                  {"dim", Align::kRight},
                  {"metric"},
@@ -301,7 +300,12 @@ void Print(const v1::ResourceEstimate& estimate, uint64_t num_points) {
   }
 }
 
-int Create(const Globals& globals, const CreateOptions& options) {
+int Create(const Globals& globals, CreateOptions options) {
+  // Graphs have no partitions: "auto" may choose lists only.
+  if (!options.partition_key.empty() && options.vector.index == "auto" &&
+      options.vector.m == 0 && options.vector.ef_construction == 0) {
+    options.vector.index = "ivf";
+  }
   v1::Collection collection;
   collection.set_name(options.name);
   for (const std::string& spec : options.specs) {
