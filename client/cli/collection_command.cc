@@ -300,12 +300,7 @@ void Print(const v1::ResourceEstimate& estimate, uint64_t num_points) {
   }
 }
 
-int Create(const Globals& globals, CreateOptions options) {
-  // Graphs have no partitions: "auto" may choose lists only.
-  if (!options.partition_key.empty() && options.vector.index == "auto" &&
-      options.vector.m == 0 && options.vector.ef_construction == 0) {
-    options.vector.index = "ivf";
-  }
+int Create(const Globals& globals, const CreateOptions& options) {
   v1::Collection collection;
   collection.set_name(options.name);
   for (const std::string& spec : options.specs) {

@@ -351,5 +351,45 @@ TEST_F(CliSearchTest, ExitsWithTheCodeThatSaysWhy) {
   EXPECT_THAT(down.err, HasSubstr("No Vicinal server answers at 127.0.0.1:"));
 }
 
+TEST_F(CliSearchTest, DividesACollectionByItsTenants) {
+  const Outcome created = Run({"collection", "create", "shop", "--dim", "16",
+                               "--metric", "l2", "--partition-key", "tenant"});
+  ASSERT_EQ(created.code, 0) << created.err;
+  std::string lines;
+  for (int i = 0; i < 60; ++i) {
+    lines += R"({"id": )" + std::to_string(i) + R"(, "vector": [)" +
+             std::to_string(i) + ",0,0,0,0,0,0,0,0,0,0,0,0,0,0,0" +
+             R"(], "payload": {"tenant": "t)" + std::to_string(i % 3) +
+             R"("}})" + "\n";
+  }
+  const Outcome imported =
+      Run({"import", "shop", folder_.Write("shop.jsonl", lines), "--quiet"});
+  ASSERT_EQ(imported.code, 0) << imported.err;
+  const auto collection = Json({"collection", "show", "shop", "--json"});
+  EXPECT_EQ(collection["partition_key"], "tenant");
+  EXPECT_EQ(collection["vectors"][0]["index"], "ivf");
+  EXPECT_EQ(collection["payload_indexes"][0]["type"], "keyword");
+  EXPECT_THAT(Run({"collection", "show", "shop"}).out,
+              HasSubstr("divided by                tenant"));
+  const auto hits = Json({"search", "shop", "--id", "30", "-k", "3", "--filter",
+                          "tenant = 't1'", "--json"})["hits"];
+  ASSERT_EQ(hits.size(), 3u);
+  for (const auto& hit : hits) EXPECT_EQ(hit["id"].get<int>() % 3, 1);
+
+  const auto create = [&](std::vector<std::string> options) {
+    std::vector<std::string> words = {
+        "collection", "create",   "other", "--dim",
+        "16",         "--metric", "l2",    "--partition-key"};
+    words.insert(words.end(), options.begin(), options.end());
+    return Run(words);
+  };
+  EXPECT_THAT(create({"tenant", "--m", "16"}).err, HasSubstr("a graph"));
+  EXPECT_THAT(create({"tenant:f64"}).err, HasSubstr("keyword, i64 or uuid"));
+  EXPECT_EQ(create({"tenant:colour"}).code, 2);
+  EXPECT_EQ(create({"tenant:i64", "--index", "flat"}).code, 0);
+  EXPECT_THAT(Run({"index", "drop", "shop", "tenant"}).err,
+              HasSubstr("stays as long as the collection"));
+}
+
 }  // namespace
 }  // namespace vicinal::e2e

@@ -202,5 +202,119 @@ TEST_F(PayloadIndexServiceTest, RefusesWhatIsNoField) {
   EXPECT_THAT(fields("g", 1), ElementsAre("index"));
 }
 
+// A collection "points" of one vector that is divided by "tenant".
+v1::CreateCollectionRequest DividedPoints() {
+  v1::CreateCollectionRequest request;
+  v1::Collection* collection = request.mutable_collection();
+  collection->set_name("points");
+  v1::VectorConfig* vector = collection->add_vectors();
+  vector->set_dim(4);
+  vector->set_metric(v1::METRIC_L2);
+  v1::PayloadIndex* index = collection->add_payload_indexes();
+  index->set_path("tenant");
+  index->set_type(v1::PAYLOAD_TYPE_KEYWORD);
+  collection->set_partition_key("tenant");
+  return request;
+}
+
+class PartitionKeyServiceTest : public PayloadIndexServiceTest {
+ protected:
+  grpc::Status Create(const v1::CreateCollectionRequest& request) {
+    v1::CreateCollectionResponse reply;
+    Call call;
+    return collections_->CreateCollection(&call, request, &reply);
+  }
+  // That the request is refused because of one field.
+  void ExpectRefused(const v1::CreateCollectionRequest& request,
+                     const std::string& field, const std::string& message) {
+    const grpc::Status status = Create(request);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_EQ(DetailsOf(status).reason, "INVALID_FIELD");
+    EXPECT_THAT(DetailsOf(status).fields, ElementsAre(field));
+    EXPECT_THAT(status.error_message(), HasSubstr(message));
+  }
+  grpc::Status Update(const v1::Collection& change, const char* path) {
+    v1::UpdateCollectionRequest request;
+    *request.mutable_collection() = change;
+    request.mutable_collection()->set_name("points");
+    request.mutable_update_mask()->add_paths(path);
+    v1::UpdateCollectionResponse reply;
+    Call call;
+    return collections_->UpdateCollection(&call, request, &reply);
+  }
+};
+
+TEST_F(PartitionKeyServiceTest, IsPartOfANewCollectionWithLists) {
+  v1::CreateCollectionRequest request = DividedPoints();
+  // The automatic choice, which is the default, leaves graphs out.
+  request.mutable_collection()
+      ->mutable_vectors(0)
+      ->mutable_index()
+      ->mutable_automatic();
+  ASSERT_TRUE(Create(request).ok());
+  EXPECT_EQ(Points().partition_key(), "tenant");
+  EXPECT_TRUE(Points().vectors(0).index().has_ivf());
+  Restart();
+  EXPECT_EQ(Points().partition_key(), "tenant");
+}
+
+TEST_F(PartitionKeyServiceTest, RefusesWhatHasNoPartitions) {
+  v1::CreateCollectionRequest request = DividedPoints();
+  request.mutable_collection()->clear_payload_indexes();
+  ExpectRefused(request, "collection.partition_key",
+                "partition_key: \"tenant\" has no index; add it to the payload "
+                "indexes as keyword, i64 or uuid");
+  request = DividedPoints();
+  request.mutable_collection()->set_partition_key("Tenant");
+  ExpectRefused(request, "collection.partition_key", "has no index");
+  for (const v1::PayloadType type :
+       {v1::PAYLOAD_TYPE_FLOAT64, v1::PAYLOAD_TYPE_BOOL,
+        v1::PAYLOAD_TYPE_DATETIME, v1::PAYLOAD_TYPE_GEO}) {
+    request = DividedPoints();
+    request.mutable_collection()->mutable_payload_indexes(0)->set_type(type);
+    ExpectRefused(request, "collection.partition_key",
+                  "points are divided by keyword, i64 or uuid");
+  }
+  request = DividedPoints();
+  v1::VectorConfig* vector = request.mutable_collection()->mutable_vectors(0);
+  vector->mutable_index()->mutable_hnsw();
+  ExpectRefused(request, "collection.vectors[0].index",
+                "is or may be a graph, which has no partitions; with a "
+                "partition_key choose ivf or flat, or leave it out");
+  vector->mutable_index()->mutable_ivf()->set_num_lists(100);
+  ExpectRefused(request, "collection.vectors[0].index.ivf.num_lists",
+                "is 100; with a partition_key every partition has lists of its "
+                "own: leave it out");
+  vector->mutable_index()->mutable_flat();
+  EXPECT_TRUE(Create(request).ok());
+}
+
+TEST_F(PartitionKeyServiceTest, StaysAsItIs) {
+  ASSERT_TRUE(Create(DividedPoints()).ok());
+  v1::Collection change;
+  change.set_partition_key("other");
+  const grpc::Status status = Update(change, "partition_key");
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(DetailsOf(status).fields, ElementsAre("update_mask"));
+  EXPECT_THAT(status.error_message(), HasSubstr("\"partition_key\""));
+  // What the mask does not name is not looked at.
+  EXPECT_TRUE(Update(change, "indexed_filters_only").ok());
+  EXPECT_EQ(Points().partition_key(), "tenant");
+  change.add_vectors()->mutable_index()->mutable_ivf()->set_num_lists(9);
+  EXPECT_THAT(DetailsOf(Update(change, "vectors.index")).fields,
+              ElementsAre("collection.vectors[0].index.ivf.num_lists"));
+
+  const grpc::Status dropped = DropIndex("tenant");
+  EXPECT_EQ(dropped.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(DetailsOf(dropped).reason, "PRECONDITION_FAILED");
+  EXPECT_THAT(dropped.error_message(),
+              HasSubstr("payload field \"tenant\" divides collection "
+                        "\"points\" into partitions; its index stays as long "
+                        "as the collection"));
+  EXPECT_EQ(DetailsOf(CreateIndex("tenant", v1::PAYLOAD_TYPE_INT64)).reason,
+            "PAYLOAD_INDEX_EXISTS");
+  ASSERT_EQ(Points().payload_indexes_size(), 1);
+}
+
 }  // namespace
 }  // namespace vicinal::testing
