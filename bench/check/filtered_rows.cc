@@ -1,10 +1,8 @@
 #include "bench/check/filtered_rows.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <map>
 #include <memory>
 #include <optional>
@@ -473,13 +471,6 @@ std::string Measurement::Details() const {
 }
 
 }  // namespace
-
-void TellProgress(const std::string& what) {
-  static const auto start = std::chrono::steady_clock::now();
-  const std::chrono::duration<double> since =
-      std::chrono::steady_clock::now() - start;
-  std::fprintf(stderr, "%6.1f s  %s\n", since.count(), what.c_str());
-}
 
 void MeasureFiltered(const FilteredSet& set, const FilteredOptions& options,
                      CheckReport* report, std::string* details) {

@@ -34,7 +34,4 @@ struct FilteredOptions {
 void MeasureFiltered(const FilteredSet& set, const FilteredOptions& options,
                      CheckReport* report, std::string* details);
 
-// Tells on stderr what a long run does, with the seconds since the start.
-void TellProgress(const std::string& what);
-
 }  // namespace vicinal::bench

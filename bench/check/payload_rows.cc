@@ -14,7 +14,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
-#include "bench/check/filtered_rows.h"
 #include "bench/curve.h"
 #include "bench/dataset.h"
 #include "bench/engine_fixture.h"

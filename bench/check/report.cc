@@ -1,7 +1,9 @@
 #include "bench/check/report.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -61,6 +63,13 @@ nlohmann::json CheckReport::Json() const {
     rows.push_back(std::move(out));
   }
   return rows;
+}
+
+void TellProgress(const std::string& what) {
+  static const auto start = std::chrono::steady_clock::now();
+  const std::chrono::duration<double> since =
+      std::chrono::steady_clock::now() - start;
+  std::fprintf(stderr, "%6.1f s  %s\n", since.count(), what.c_str());
 }
 
 }  // namespace vicinal::bench

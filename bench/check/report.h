@@ -46,4 +46,7 @@ class CheckReport {
   std::vector<CheckRow> rows_;
 };
 
+// Tells on stderr what a long run does, with the seconds since the start.
+void TellProgress(const std::string& what);
+
 }  // namespace vicinal::bench
