@@ -29,12 +29,15 @@ constexpr size_t kChunkRows = 512;
 constexpr std::chrono::milliseconds kPatience{10};
 // Longer than any commit takes from storage to memory.
 constexpr std::chrono::seconds kMaxApply{5};
+// What evaluating a filter of a few rows costs, in rows of a whole segment.
+constexpr size_t kWithinRows = 8'192;
 
-// What a segment's indexes or columns know of rows from `first` on.
+// What a segment's indexes or columns know of rows from `first` on; bit 0
+// stands for row `base`, which is 0 for columns.
 class KnownRows final : public FieldRows {
  public:
-  KnownRows(const Segment& segment, RowId first)
-      : segment_(segment), first_(first) {}
+  KnownRows(const Segment& segment, RowId first, RowId base)
+      : segment_(segment), first_(first), base_(base) {}
 
   bool AddRows(const PayloadField& field, std::span<const KeyRange> ranges,
                Bitmap* rows) const override {
@@ -42,7 +45,7 @@ class KnownRows final : public FieldRows {
       return segment_.keys().AddRows(field, ranges, first_, rows);
     }
     const auto index = segment_.keys().Find(field);
-    if (index != nullptr) index->AddRows(ranges, rows);
+    if (index != nullptr) index->AddRows(ranges, base_, rows);
     return index != nullptr;
   }
   bool AddRowsIn(const PayloadField& field, const FilterNode& area,
@@ -51,7 +54,7 @@ class KnownRows final : public FieldRows {
       return segment_.keys().AddRowsIn(field, area, first_, rows);
     }
     const auto index = segment_.keys().Find(field);
-    if (index != nullptr) index->AddRowsIn(area, rows);
+    if (index != nullptr) index->AddRowsIn(area, base_, rows);
     return index != nullptr;
   }
   bool AddRowsOf(const absl::flat_hash_set<PointId>& ids,
@@ -65,7 +68,9 @@ class KnownRows final : public FieldRows {
     }
     for (const PointId& id : ids) {
       const std::optional<RowId> row = segment_.FindId(id, HashPointId(id));
-      if (row.has_value()) rows->Set(*row);
+      if (row.has_value() && *row - base_ < rows->num_bits()) {
+        rows->Set(*row - base_);
+      }
     }
     return true;
   }
@@ -73,6 +78,7 @@ class KnownRows final : public FieldRows {
  private:
   const Segment& segment_;
   const RowId first_;
+  const RowId base_;
 };
 
 // Whether every row between the first and the last of `rows`, ascending ones,
@@ -147,13 +153,37 @@ absl::StatusOr<std::shared_ptr<const RowSet>> RowFilter::RowsOfPartition(
   if (partition_->rest == nullptr) return set;
   VICINAL_ASSIGN_OR_RETURN(
       const std::shared_ptr<const RowSet> rest,
-      partition_->rest->RowsOf(segment, segment.num_rows(), stop));
+      partition_->rest->RowsWithin(segment, set->begin, set->end, stop));
   set->bits = rest->bits;
   set->end = std::min(set->end, rest->end);
   set->begin = std::min(set->end, std::max(set->begin, rest->begin));
   set->count = set->bits == nullptr ? set->end - set->begin
                                     : set->bits->CountIn(set->begin, set->end);
   set->num_payloads_read = rest->num_payloads_read;
+  return set;
+}
+
+absl::StatusOr<std::shared_ptr<const RowSet>> RowFilter::RowsWithin(
+    const Segment& segment, RowId begin, RowId end, const StopCondition& stop) {
+  const size_t num_rows = segment.num_rows();
+  bool is_within = false;
+  {
+    MutexLock lock(mu_);
+    const auto found = known_.find(segment.serial());
+    if (found != known_.end()) return found->second;
+    size_t& done = done_within_[segment.serial()];
+    done += end - begin + kWithinRows;
+    is_within = done <= num_rows;
+  }
+  if (!is_within) return RowsOf(segment, num_rows, stop);
+  auto set = std::make_shared<RowSet>();
+  auto bits = std::make_shared<Bitmap>(num_rows);
+  VICINAL_RETURN_IF_ERROR(
+      Evaluate(segment, begin, end, stop, bits.get(), set.get()));
+  set->bits = std::move(bits);
+  set->num_rows = num_rows;
+  set->begin = begin;
+  set->end = end;
   return set;
 }
 
@@ -167,9 +197,11 @@ void RowFilter::ForgetOthers(const View& view) {
   absl::flat_hash_set<uint64_t> serials;
   view.ForEachNewestFirst(
       [&](const auto& segment) { serials.insert(segment->serial()); });
-  absl::erase_if(known_, [&](const auto& entry) {
+  const auto is_gone = [&](const auto& entry) {
     return !serials.contains(entry.first);
-  });
+  };
+  absl::erase_if(known_, is_gone);
+  absl::erase_if(done_within_, is_gone);
 }
 
 absl::Status RowFilter::Evaluate(const Segment& segment, size_t begin,
@@ -189,17 +221,20 @@ absl::Status RowFilter::Evaluate(const Segment& segment, size_t begin,
                                visit);
         }));
   }
-  const RowBounds bounds =
-      filter_.Bounds(end, KnownRows(segment, static_cast<RowId>(begin)));
-  bounds.certain.ForEachIn(begin, end, [&](RowId row) {
-    if (!segment.IsDead(row)) accept(row);
+  // Of a part of a segment the bitmaps are of this part.
+  const RowId base =
+      segment.has_columns() ? 0 : static_cast<RowId>(begin / 64 * 64);
+  const RowBounds bounds = filter_.Bounds(
+      end - base, KnownRows(segment, static_cast<RowId>(begin), base));
+  bounds.certain.ForEachIn(begin - base, end - base, [&](RowId bit) {
+    if (!segment.IsDead(base + bit)) accept(base + bit);
   });
   if (!bounds.possible.has_value()) return absl::OkStatus();
   Bitmap open = *bounds.possible;
   open.AndNot(bounds.certain);
   std::vector<RowId> rows;
-  open.ForEachIn(begin, end, [&](RowId row) {
-    if (!segment.IsDead(row)) rows.push_back(row);
+  open.ForEachIn(begin - base, end - base, [&](RowId bit) {
+    if (!segment.IsDead(base + bit)) rows.push_back(base + bit);
   });
   set->num_payloads_read += rows.size();
   return VisitPayloads(store_, segment, rows, stop, is_dead,

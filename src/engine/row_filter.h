@@ -94,6 +94,11 @@ class RowFilter {
   // not.
   absl::StatusOr<std::shared_ptr<const RowSet>> RowsOfPartition(
       const Segment& segment, const StopCondition& stop) const;
+  // The rows begin .. end of a sealed segment, or all of it where that is known
+  // or, by what was done of parts of it before, worth knowing.
+  absl::StatusOr<std::shared_ptr<const RowSet>> RowsWithin(
+      const Segment& segment, RowId begin, RowId end,
+      const StopCondition& stop);
   // Sets the bits of the accepted rows begin .. end, and counts them.
   absl::Status Evaluate(const Segment& segment, size_t begin, size_t end,
                         const StopCondition& stop, Bitmap* bits,
@@ -111,6 +116,8 @@ class RowFilter {
   // By the segment's serial.
   absl::flat_hash_map<uint64_t, std::shared_ptr<const RowSet>> known_
       ABSL_GUARDED_BY(mu_);
+  // By serial: what was evaluated of parts of the segment, in rows.
+  absl::flat_hash_map<uint64_t, size_t> done_within_ ABSL_GUARDED_BY(mu_);
 };
 
 // Paths of a filter that have no index, each once, in their order.

@@ -25,6 +25,9 @@ namespace {
 constexpr absl::string_view kKind = "FIDX";
 constexpr uint32_t kVersion = 1;
 constexpr size_t kMaxSections = 5;
+// A part of the rows is small, and worth a look at each of them, where the
+// index has so many times as many.
+constexpr size_t kRowsOfPart = 4;
 
 struct Meta {
   uint64_t segment = 0;
@@ -180,6 +183,7 @@ absl::StatusOr<std::unique_ptr<const FieldIndex>> FieldIndex::Open(
     }
   }
   index->field_ = field;
+  index->num_rows_ = num_rows;
   return index;
 }
 
@@ -201,25 +205,66 @@ size_t FieldIndex::LowerBound(absl::string_view wanted, size_t begin,
   return begin;
 }
 
-void FieldIndex::AddKeys(size_t begin, size_t end, Bitmap* rows) const {
-  for (size_t i = starts_[begin]; i < starts_[end]; ++i) rows->Set(rows_[i]);
+void FieldIndex::AddKeys(size_t begin, size_t end, RowId base,
+                         Bitmap* rows) const {
+  const size_t num_bits = rows->num_bits();
+  const bool is_part = num_bits * kRowsOfPart < num_rows_;
+  if (is_part && starts_[end] - starts_[begin] > num_bits) {
+    AddKeysByRow(begin, end, base, rows);
+    return;
+  }
+  for (size_t i = starts_[begin]; i < starts_[end]; ++i) {
+    // Rows below the base become large ones.
+    const RowId bit = rows_[i] - base;
+    if (bit < num_bits) rows->Set(bit);
+  }
 }
 
-void FieldIndex::AddRows(std::span<const KeyRange> ranges, Bitmap* rows) const {
+void FieldIndex::AddKeysByRow(size_t begin, size_t end, RowId base,
+                              Bitmap* rows) const {
+  absl::call_once(listed_, [this] { ListKeysByRow(); });
+  for (size_t bit = 0; bit < rows->num_bits() && base + bit < num_rows_;
+       ++bit) {
+    const size_t row = base + bit;
+    for (size_t i = row_starts_[row]; i < row_starts_[row + 1]; ++i) {
+      if (row_keys_[i] >= begin && row_keys_[i] < end) {
+        rows->Set(static_cast<RowId>(bit));
+        break;
+      }
+    }
+  }
+}
+
+void FieldIndex::ListKeysByRow() const {
+  // Counted, then summed up, then each start moves on to the next one's.
+  row_starts_.assign(num_rows_ + 2, 0);
+  for (const RowId row : rows_) ++row_starts_[row + 2];
+  for (size_t row = 2; row < row_starts_.size(); ++row) {
+    row_starts_[row] += row_starts_[row - 1];
+  }
+  row_keys_.resize(rows_.size());
+  for (uint32_t key = 0; key < num_keys(); ++key) {
+    for (const RowId row : rows(key)) row_keys_[row_starts_[row + 1]++] = key;
+  }
+}
+
+void FieldIndex::AddRows(std::span<const KeyRange> ranges, RowId base,
+                         Bitmap* rows) const {
   size_t from = 0;  // ranges ascend
   for (const KeyRange& range : ranges) {
     const size_t begin = LowerBound(range.begin, from, num_keys());
     const size_t end = range.end.has_value()
                            ? LowerBound(*range.end, begin, num_keys())
                            : num_keys();
-    AddKeys(begin, end, rows);
+    AddKeys(begin, end, base, rows);
     from = end;
   }
 }
 
-void FieldIndex::AddRowsIn(const FilterNode& area, Bitmap* rows) const {
+void FieldIndex::AddRowsIn(const FilterNode& area, RowId base,
+                           Bitmap* rows) const {
   if (area.kind == FilterNode::Kind::kTrue) {
-    AddKeys(0, num_keys(), rows);
+    AddKeys(0, num_keys(), base, rows);
     return;
   }
   ForEachCellIn(
@@ -233,11 +278,11 @@ void FieldIndex::AddRowsIn(const FilterNode& area, Bitmap* rows) const {
       },
       [&](size_t begin, size_t end, bool all_inside) {
         if (all_inside) {
-          AddKeys(begin, end, rows);
+          AddKeys(begin, end, base, rows);
           return;
         }
         for (size_t i = begin; i < end; ++i) {
-          if (IsInArea(area, PlaceOfKey(key(i)))) AddKeys(i, i + 1, rows);
+          if (IsInArea(area, PlaceOfKey(key(i)))) AddKeys(i, i + 1, base, rows);
         }
       });
 }

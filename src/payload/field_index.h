@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/call_once.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -82,16 +83,21 @@ class FieldIndex {
   std::span<const RowId> rows(size_t i) const {
     return rows_.subspan(starts_[i], starts_[i + 1] - starts_[i]);
   }
-  // Sets the bits of the rows that have a key in one of the ranges.
-  void AddRows(std::span<const KeyRange> ranges, Bitmap* rows) const;
+  // Sets the bits of the rows that have a key in one of the ranges, bit 0 being
+  // row `base`. Of a small part of the rows in a time that does not depend on
+  // the others, but for the first time, which lists the keys by row.
+  void AddRows(std::span<const KeyRange> ranges, RowId base,
+               Bitmap* rows) const;
   // Of the rows that have a place in an area as of IsInArea.
-  void AddRowsIn(const FilterNode& area, Bitmap* rows) const;
+  void AddRowsIn(const FilterNode& area, RowId base, Bitmap* rows) const;
 
  private:
   FieldIndex() = default;
   // The first key from `begin` on that is not below `wanted`.
   size_t LowerBound(absl::string_view wanted, size_t begin, size_t end) const;
-  void AddKeys(size_t begin, size_t end, Bitmap* rows) const;
+  void AddKeys(size_t begin, size_t end, RowId base, Bitmap* rows) const;
+  void AddKeysByRow(size_t begin, size_t end, RowId base, Bitmap* rows) const;
+  void ListKeysByRow() const;
 
   PayloadField field_;
   std::unique_ptr<const SectionFile> file_;
@@ -100,6 +106,11 @@ class FieldIndex {
   std::span<const uint64_t> key_offsets_;
   std::span<const uint32_t> starts_;
   std::span<const RowId> rows_;
+  size_t num_rows_ = 0;
+  // The numbers of each row's keys, made when first asked for: 8 bytes a row.
+  mutable absl::once_flag listed_;
+  mutable std::vector<uint32_t> row_starts_;  // in row_keys_, and one more
+  mutable std::vector<uint32_t> row_keys_;
 };
 
 }  // namespace vicinal

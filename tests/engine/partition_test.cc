@@ -238,6 +238,37 @@ TEST_F(PartitionTest, ReadsNoRowsOfOthers) {
   }
 }
 
+TEST_F(PartitionTest, ReadsNoPayloadsOfOthers) {
+  UpsertAll();
+  ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
+  for (const char* rest : {"EXISTS(price)", "price IS NOT NULL", "other = 3",
+                           "(price < 10 OR other = 3)"}) {
+    const std::string filter = absl::StrCat("tenant = 't3' AND ", rest);
+    const SearchResult result = Search("v", VectorOf("t3"), filter, false);
+    ASSERT_EQ(result.explanation.size(), 1u);
+    EXPECT_LE(result.explanation[0].num_payloads_read, 30u) << filter;
+  }
+}
+
+// A condition that was never asked before is evaluated of the tenant's rows,
+// and one that is asked often of all, once.
+TEST_F(PartitionTest, ConditionsAreRightHoweverTheyAreEvaluated) {
+  UpsertAll();
+  ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
+  for (int round = 0; round < 3; ++round) {
+    for (const char* tenant : {"large", "t3", "middle", "t7", "other"}) {
+      for (const uint64_t price : {3, 40, 99}) {
+        EXPECT_GE(
+            Recall(tenant,
+                   absl::StrCat("tenant = '", tenant, "' AND price < ", price),
+                   price),
+            0.93);
+      }
+    }
+    for (uint64_t i = 0; i < 30; ++i) Delete(10'000 + 30 * i + round);
+  }
+}
+
 TEST_F(PartitionTest, HoldsThroughChangesMergesAndRestarts) {
   UpsertAll();
   ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());

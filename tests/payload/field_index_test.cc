@@ -136,6 +136,23 @@ const std::vector<std::string> kConditions = {
     "FALSE",
 };
 
+// That parts of the rows are given as all are.
+template <typename Add>
+void ExpectParts(const Bitmap& all, const Add& add) {
+  for (const size_t size : {1, 20, 100}) {
+    for (size_t base = 0; base < all.num_bits(); base += 77) {
+      Bitmap part(size);
+      add(static_cast<RowId>(base), &part);
+      for (size_t i = 0; i < size; ++i) {
+        ASSERT_EQ(
+            part.Test(static_cast<RowId>(i)),
+            base + i < all.num_bits() && all.Test(static_cast<RowId>(base + i)))
+            << base << " " << i;
+      }
+    }
+  }
+}
+
 class Indexes final : public FieldRows {
  public:
   bool AddRows(const PayloadField& field, std::span<const KeyRange> ranges,
@@ -144,7 +161,10 @@ class Indexes final : public FieldRows {
     if (f == kFields.size()) return false;
     Bitmap by_column(rows->num_bits());
     columns[f].AddRows(ranges, 0, &by_column);
-    indexes[f]->AddRows(ranges, rows);
+    indexes[f]->AddRows(ranges, 0, rows);
+    ExpectParts(*rows, [&](RowId base, Bitmap* part) {
+      indexes[f]->AddRows(ranges, base, part);
+    });
     ExpectSame(*rows, by_column);
     return true;
   }
@@ -154,7 +174,10 @@ class Indexes final : public FieldRows {
     if (f == kFields.size()) return false;
     Bitmap by_column(rows->num_bits());
     columns[f].AddRowsIn(area, 0, &by_column);
-    indexes[f]->AddRowsIn(area, rows);
+    indexes[f]->AddRowsIn(area, 0, rows);
+    ExpectParts(*rows, [&](RowId base, Bitmap* part) {
+      indexes[f]->AddRowsIn(area, base, part);
+    });
     ExpectSame(*rows, by_column);
     return true;
   }
@@ -241,7 +264,7 @@ TEST(FieldIndexTest, OfNothing) {
   EXPECT_EQ((*index)->num_keys(), 0u);
   Bitmap rows(10);
   const KeyRange all{"", std::nullopt};
-  (*index)->AddRows({&all, 1}, &rows);
+  (*index)->AddRows({&all, 1}, 0, &rows);
   EXPECT_EQ(rows.Count(), 0u);
 }
 
