@@ -55,6 +55,18 @@ class Bitmap {
     for (uint64_t word : words_) count += std::popcount(word);
     return count;
   }
+  // Sets those of 64 bits, from a multiple of 64 on, that `word` has.
+  void SetWord(size_t first, uint64_t word) { words_[first / 64] |= word; }
+  // Sets bits begin .. end of this one that `other` has, whose bit 0 is bit
+  // `first` of this one, a multiple of 64.
+  void OrIn(size_t begin, size_t end, size_t first, const Bitmap& other) {
+    for (size_t at = begin / 64 * 64; at < end; at += 64) {
+      uint64_t word = other.words_[(at - first) / 64];
+      if (at < begin) word &= ~uint64_t{0} << (begin - at);
+      if (end - at < 64) word &= (uint64_t{1} << (end - at)) - 1;
+      words_[at / 64] |= word;
+    }
+  }
   // Of bits begin .. end.
   size_t CountIn(size_t begin, size_t end) const {
     size_t count = 0;

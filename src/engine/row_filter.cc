@@ -226,9 +226,14 @@ absl::Status RowFilter::Evaluate(const Segment& segment, size_t begin,
       segment.has_columns() ? 0 : static_cast<RowId>(begin / 64 * 64);
   const RowBounds bounds = filter_.Bounds(
       end - base, KnownRows(segment, static_cast<RowId>(begin), base));
-  bounds.certain.ForEachIn(begin - base, end - base, [&](RowId bit) {
-    if (!segment.IsDead(base + bit)) accept(base + bit);
-  });
+  if (segment.num_deleted() == 0) {
+    bits->OrIn(begin, end, base, bounds.certain);
+    set->count += bounds.certain.CountIn(begin - base, end - base);
+  } else {
+    bounds.certain.ForEachIn(begin - base, end - base, [&](RowId bit) {
+      if (!segment.IsDead(base + bit)) accept(base + bit);
+    });
+  }
   if (!bounds.possible.has_value()) return absl::OkStatus();
   Bitmap open = *bounds.possible;
   open.AndNot(bounds.certain);
@@ -385,9 +390,12 @@ absl::StatusOr<std::shared_ptr<RowFilter>> RowFilterCache::Make(
     return IsOfPartition(*condition, schema);
   });
   if (node != joined.end()) {
-    VICINAL_ASSIGN_OR_RETURN(const BoundFilter alone,
-                             BindToSchema(**node, schema));
-    std::optional<std::string> key = alone.OnlyKey();
+    std::optional<std::string> key = bound.OnlyKey();
+    if (joined.size() > 1) {
+      VICINAL_ASSIGN_OR_RETURN(const BoundFilter alone,
+                               BindToSchema(**node, schema));
+      key = alone.OnlyKey();
+    }
     joined.erase(node);
     const FilterNode rest = Join(joined);
     // What reads payloads reads those of the partition only.

@@ -223,19 +223,41 @@ void FieldIndex::AddKeys(size_t begin, size_t end, RowId base,
 void FieldIndex::AddKeysByRow(size_t begin, size_t end, RowId base,
                               Bitmap* rows) const {
   absl::call_once(listed_, [this] { ListKeysByRow(); });
-  for (size_t bit = 0; bit < rows->num_bits() && base + bit < num_rows_;
-       ++bit) {
-    const size_t row = base + bit;
-    for (size_t i = row_starts_[row]; i < row_starts_[row + 1]; ++i) {
-      if (row_keys_[i] >= begin && row_keys_[i] < end) {
-        rows->Set(static_cast<RowId>(bit));
-        break;
+  const size_t num_bits =
+      base < num_rows_ ? std::min(rows->num_bits(), num_rows_ - base) : 0;
+  const size_t count = end - begin;
+  for (size_t first = 0; first < num_bits; first += 64) {
+    const size_t n = std::min<size_t>(64, num_bits - first);
+    // Without branches, which nobody could predict.
+    uint64_t word = 0;
+    if (row_starts_.empty()) {
+      const uint32_t* keys = &row_keys_[base + first];
+      for (size_t i = 0; i < n; ++i) {
+        word |= uint64_t{keys[i] - begin < count} << i;
+      }
+    } else {
+      const uint32_t* starts = &row_starts_[base + first];
+      for (size_t i = 0; i < n; ++i) {
+        for (size_t k = starts[i]; k < starts[i + 1]; ++k) {
+          word |= uint64_t{row_keys_[k] - begin < count} << i;
+        }
       }
     }
+    rows->SetWord(first, word);
   }
 }
 
 void FieldIndex::ListKeysByRow() const {
+  constexpr auto kNoKey = std::numeric_limits<uint32_t>::max();
+  row_keys_.assign(num_rows_, kNoKey);
+  bool is_single = true;
+  for (uint32_t key = 0; key < num_keys(); ++key) {
+    for (const RowId row : rows(key)) {
+      is_single &= row_keys_[row] == kNoKey;
+      row_keys_[row] = key;
+    }
+  }
+  if (is_single) return;
   // Counted, then summed up, then each start moves on to the next one's.
   row_starts_.assign(num_rows_ + 2, 0);
   for (const RowId row : rows_) ++row_starts_[row + 2];

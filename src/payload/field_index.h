@@ -107,9 +107,11 @@ class FieldIndex {
   std::span<const uint32_t> starts_;
   std::span<const RowId> rows_;
   size_t num_rows_ = 0;
-  // The numbers of each row's keys, made when first asked for: 8 bytes a row.
+  // The numbers of each row's keys, made when first asked for: 4 bytes a row,
+  // or 8 where some have several.
   mutable absl::once_flag listed_;
-  mutable std::vector<uint32_t> row_starts_;  // in row_keys_, and one more
+  // In row_keys_, and more; empty: row i has row_keys_[i], which may be none.
+  mutable std::vector<uint32_t> row_starts_;
   mutable std::vector<uint32_t> row_keys_;
 };
 

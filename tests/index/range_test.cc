@@ -220,6 +220,15 @@ TEST(FilterRangeTest, CountsWhatItLeaves) {
       size_t count = 0;
       bits.ForEachIn(begin, end, [&](RowId) { ++count; });
       EXPECT_EQ(bits.CountIn(begin, end), count) << begin << " " << end;
+      // Of a part that begins at the multiple of 64 before.
+      const size_t first = begin / 64 * 64;
+      Bitmap part(200 - first);
+      for (size_t i = first; i < 200; ++i)
+        part.Set(static_cast<RowId>(i - first));
+      Bitmap all(200);
+      all.OrIn(begin, end, first, part);
+      EXPECT_EQ(all.Count(), end - begin);
+      EXPECT_EQ(all.CountIn(begin, end), end - begin);
     }
   }
   EXPECT_EQ((Filter{.begin = 5}).RangeRows(20), 15u);
