@@ -119,6 +119,8 @@ class SparseSearch {
       state_.PrefetchEntries(candidates[i + kAhead].row);
     }
   }
+  // Of all candidates, whatever is known of them.
+  void ScoreAll();
   void Score(size_t position);
   // Of the k-th best, rounded down; nothing is smaller while there are fewer.
   int64_t Threshold() const;
@@ -243,14 +245,21 @@ absl::Status SparseSearch::Run(SparseRow query) {
 }
 
 absl::Status SparseSearch::ScanRows() {
-  constexpr size_t kRowsPerCheck = 4'096;
+  constexpr size_t kBatchRows = 4'096;
   const size_t end = std::min<size_t>(filter_.end, state_.header.num_rows);
-  size_t n = 0;
+  VICINAL_RETURN_IF_ERROR(stop_.Check());
   absl::Status status;
+  std::vector<Neighbor>& batch = scratch_.candidates;
+  batch.clear();
+  const auto score_batch = [&] {
+    if (status.ok()) status = stop_.Check();
+    if (status.ok()) ScoreAll();
+    batch.clear();
+  };
   const auto visit = [&](RowId row) {
     if (filter_.deleted != nullptr && filter_.deleted->Test(row)) return;
-    if (n++ % kRowsPerCheck == 0 && status.ok()) status = stop_.Check();
-    if (status.ok()) Score(state_.positions[row]);
+    batch.push_back({0, state_.positions[row]});
+    if (batch.size() == kBatchRows) score_batch();
   };
   if (filter_.allowed != nullptr) {
     filter_.allowed->ForEachIn(filter_.begin, end, visit);
@@ -259,7 +268,16 @@ absl::Status SparseSearch::ScanRows() {
       visit(static_cast<RowId>(row));
     }
   }
+  score_batch();
   return status;
+}
+
+void SparseSearch::ScoreAll() {
+  PrefetchFirst();
+  for (size_t i = 0; i < scratch_.candidates.size(); ++i) {
+    PrefetchAfter(i);
+    Score(scratch_.candidates[i].row);
+  }
 }
 
 void SparseSearch::Score(size_t position) {
@@ -550,12 +568,8 @@ absl::Status SparseSearch::SearchApproximately() {
   // In the order of memory.
   std::sort(candidates.begin(), candidates.end(),
             [](const Neighbor& a, const Neighbor& b) { return a.row < b.row; });
-  PrefetchFirst();
-  for (size_t i = 0; i < candidates.size(); ++i) {
-    if (i % 1'024 == 1'023) VICINAL_RETURN_IF_ERROR(stop_.Check());
-    PrefetchAfter(i);
-    Score(candidates[i].row);
-  }
+  VICINAL_RETURN_IF_ERROR(stop_.Check());
+  ScoreAll();
   return absl::OkStatus();
 }
 

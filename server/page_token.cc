@@ -30,7 +30,9 @@ std::string ReadPageToken(const std::string& token, absl::string_view asked,
   uint8_t version = 0;
   uint32_t crc = 0;
   uint32_t asked_crc = 0;
-  if (absl::WebSafeBase64Unescape(token, &bytes) && bytes.size() >= 4) {
+  // The last character has bits that decoding does not look at.
+  if (absl::WebSafeBase64Unescape(token, &bytes) && bytes.size() >= 4 &&
+      absl::WebSafeBase64Escape(bytes) == token) {
     absl::string_view rest = bytes;
     crc = GetFixed<uint32_t>(rest.data() + rest.size() - sizeof(crc));
     rest.remove_suffix(sizeof(crc));
