@@ -63,6 +63,7 @@ struct StoredPoint {
   // asked for. Elements of the field's type, as they were upserted.
   std::vector<std::string> vectors;
   std::string payload;  // JSON text; empty: none, or not asked for
+  std::string key;      // by which Collection::ScrollOrdered ordered it
 };
 
 }  // namespace vicinal

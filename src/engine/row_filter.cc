@@ -83,7 +83,8 @@ class KnownRows final : public FieldRows {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const RowSet>> RowFilter::RowsOf(
-    const Segment& segment, size_t num_rows, const StopCondition& stop) {
+    const Segment& segment, size_t num_rows, const StopCondition& stop,
+    size_t max_reads) {
   std::shared_ptr<const RowSet> known;
   {
     MutexLock lock(mu_);
@@ -104,12 +105,13 @@ absl::StatusOr<std::shared_ptr<const RowSet>> RowFilter::RowsOf(
       known == nullptr ? RowSet{Bitmap(num_rows)}
                        : RowSet{Bitmap(num_rows, known->accepted), known->count,
                                 known->num_payloads_read});
-  const absl::Status status =
-      Evaluate(segment, num_known, num_rows, stop, set.get());
+  const absl::StatusOr<bool> complete =
+      Evaluate(segment, num_known, num_rows, max_reads, stop, set.get());
   MutexLock lock(mu_);
   evaluating_ = false;
   evaluated_.NotifyAll();
-  VICINAL_RETURN_IF_ERROR(status);
+  VICINAL_RETURN_IF_ERROR(complete.status());
+  if (!*complete) return nullptr;
   known_[segment.serial()] = set;
   return set;
 }
@@ -126,9 +128,10 @@ void RowFilter::ForgetOthers(const View& view) {
   });
 }
 
-absl::Status RowFilter::Evaluate(const Segment& segment, size_t begin,
-                                 size_t end, const StopCondition& stop,
-                                 RowSet* set) const {
+absl::StatusOr<bool> RowFilter::Evaluate(const Segment& segment, size_t begin,
+                                         size_t end, size_t max_reads,
+                                         const StopCondition& stop,
+                                         RowSet* set) const {
   VICINAL_RETURN_IF_ERROR(stop.Check());
   const auto is_dead = [&](RowId row) { return segment.IsDead(row); };
   if (!fields_.empty() && segment.has_columns()) {
@@ -144,20 +147,23 @@ absl::Status RowFilter::Evaluate(const Segment& segment, size_t begin,
   bounds.certain.ForEachIn(begin, end, [&](RowId row) {
     if (!segment.IsDead(row)) Accept(row, set);
   });
-  if (!bounds.possible.has_value()) return absl::OkStatus();
+  if (!bounds.possible.has_value()) return true;
   Bitmap open = *bounds.possible;
   open.AndNot(bounds.certain);
   std::vector<RowId> rows;
   open.ForEachIn(begin, end, [&](RowId row) {
     if (!segment.IsDead(row)) rows.push_back(row);
   });
+  if (rows.size() > max_reads) return false;
   set->num_payloads_read += rows.size();
-  return VisitPayloads(store_, segment, rows, stop, is_dead,
-                       [&](RowId row, absl::string_view payload) {
-                         if (filter_.Matches(segment.IdOf(row), payload)) {
-                           Accept(row, set);
-                         }
-                       });
+  VICINAL_RETURN_IF_ERROR(
+      VisitPayloads(store_, segment, rows, stop, is_dead,
+                    [&](RowId row, absl::string_view payload) {
+                      if (filter_.Matches(segment.IdOf(row), payload)) {
+                        Accept(row, set);
+                      }
+                    }));
+  return true;
 }
 
 namespace {

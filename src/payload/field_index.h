@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/call_once.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -82,6 +83,16 @@ class FieldIndex {
   std::span<const RowId> rows(size_t i) const {
     return rows_.subspan(starts_[i], starts_[i + 1] - starts_[i]);
   }
+  // Number of the first of rows(i) among the entries of all keys.
+  size_t first_entry(size_t i) const { return starts_[i]; }
+  // Of each entry, whether its key is the smallest or the largest of its row.
+  struct Extremes {
+    Bitmap smallest;
+    Bitmap largest;
+  };
+  // Null: every row has one key at most. Made when it is first asked for: 2 to
+  // 5 ms and, where rows have several, 250 KB for a million entries.
+  const Extremes* extremes() const;
   // Sets the bits of the rows that have a key in one of the ranges.
   void AddRows(std::span<const KeyRange> ranges, Bitmap* rows) const;
   // Of the rows that have a place in an area as of IsInArea.
@@ -100,6 +111,9 @@ class FieldIndex {
   std::span<const uint64_t> key_offsets_;
   std::span<const uint32_t> starts_;
   std::span<const RowId> rows_;
+  size_t num_rows_ = 0;  // of the segment
+  mutable absl::once_flag extremes_once_;
+  mutable std::unique_ptr<const Extremes> extremes_;
 };
 
 }  // namespace vicinal
