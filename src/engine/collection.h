@@ -254,13 +254,13 @@ class Collection {
       const std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>&
           visit,
       const FilterNode* filter = nullptr) const = 0;
-  // The same in another order; their `key` says where they stand in it, so
-  // that a later walk may go on behind any of them. A page takes what the
-  // filter takes and a look at as many entries of the field's indexes as
-  // points are passed; of segments that still grow, and of those whose index
-  // is not there yet, a look at every key or payload. FailedPrecondition: the
-  // field has no index. InvalidArgument: it is of places; also as
-  // BoundFilter::Bind.
+  // The same in another order, without sequences; their `key` says where they
+  // stand in it, so that a later walk may go on behind any of them. A page
+  // takes what the filter takes and a look at as many entries of the field's
+  // indexes as points are passed; of segments that still grow, and of those
+  // whose index is not there yet, a look at every key or payload.
+  // FailedPrecondition: the field has no index. InvalidArgument: it is of
+  // places; also as BoundFilter::Bind.
   virtual absl::Status ScrollOrdered(
       const ScrollOrder& order, size_t page_size,
       const PointSelection& selection, const StopCondition& stop,

@@ -301,9 +301,10 @@ class CollectionImpl final
   using GrownColumns = absl::flat_hash_map<uint64_t, size_t>;
   absl::StatusOr<GrownColumns> GrowColumns(const PayloadField& field,
                                            const StopCondition& stop) const;
-  std::vector<std::unique_ptr<RowSource>> SourcesOf(
-      const PinnedRows& rows, const ScrollOrder& order,
-      const GrownColumns& grown, size_t page_size) const;
+  std::vector<std::unique_ptr<RowSource>> SourcesOf(const PinnedRows& rows,
+                                                    const ScrollOrder& order,
+                                                    const GrownColumns& grown,
+                                                    size_t page_size) const;
   // The keys of a field and the rows that count of each segment, at one moment.
   // nullopt: a commit came between; *lacks_index: a segment has no index.
   absl::StatusOr<std::optional<std::vector<KeySource>>> PinKeys(

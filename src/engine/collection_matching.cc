@@ -42,7 +42,7 @@ constexpr size_t kReadShare = 16;
 constexpr size_t kMinReads = 512;
 // Rows are sorted by id where they are no more than this share of all points,
 // or so few; otherwise all ids are read in their order.
-constexpr size_t kSortShare = 16;
+constexpr size_t kSortShare = 32;
 constexpr size_t kMinSorted = 1'024;
 
 }  // namespace
@@ -136,8 +136,8 @@ absl::Status CollectionImpl::KeepAccepted(const RowFilter& filter,
                                           PinnedPart* part) const {
   const size_t num_rows = part->rows.num_bits();
   const size_t num_known = known == nullptr ? 0 : known->accepted.num_bits();
-  Bitmap accepted = known == nullptr ? Bitmap(num_rows)
-                                     : Bitmap(num_rows, known->accepted);
+  Bitmap accepted =
+      known == nullptr ? Bitmap(num_rows) : Bitmap(num_rows, known->accepted);
   std::vector<RowId> unknown;
   part->rows.ForEachIn(num_known, num_rows,
                        [&](RowId row) { unknown.push_back(row); });

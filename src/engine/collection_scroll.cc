@@ -21,8 +21,7 @@
 namespace vicinal {
 namespace {
 
-using VisitPage =
-    std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>;
+using VisitPage = std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>;
 
 // Points of an ordered walk that are looked up at once; of those that are still
 // to be filtered more than a small page.
@@ -193,8 +192,8 @@ std::vector<std::unique_ptr<RowSource>> CollectionImpl::SourcesOf(
     if (index == nullptr || part.count * kEntriesPerPayload < num_passed) {
       sources.push_back(RowsByPayload(part, by, 0, store_, snapshot));
     } else {
-      sources.push_back(RowsByIndex(part, std::move(index), by, store_,
-                                    snapshot, Count()));
+      sources.push_back(
+          RowsByIndex(part, std::move(index), by, store_, snapshot, Count()));
     }
   }
   return sources;
@@ -240,12 +239,11 @@ absl::Status CollectionImpl::ScrollOrdered(const ScrollOrder& order,
     if (left != nullptr) {
       VICINAL_RETURN_IF_ERROR(KeepMatching(*left, *rows->snapshot, &places));
     }
-    VICINAL_ASSIGN_OR_RETURN(const std::vector<IdEntry> entries,
-                             EntriesOf(places, *rows->snapshot));
-    for (size_t i = 0; i < places.size(); ++i) {
-      VICINAL_ASSIGN_OR_RETURN(
-          const bool more,
-          pages.Add(places[i].id, entries[i], std::move(places[i].key)));
+    for (Place& place : places) {
+      // A look at the sequences would take as long as one at the payloads.
+      VICINAL_ASSIGN_OR_RETURN(const bool more,
+                               pages.Add(place.id, {.ordinal = place.ordinal},
+                                         std::move(place.key)));
       if (!more) return absl::OkStatus();
     }
     if (is_last) return pages.Finish();

@@ -32,18 +32,17 @@ bool FirstPlaces::MayTake(absl::string_view key) const {
 void FirstPlaces::Offer(absl::string_view key, const PointId& id,
                         Ordinal ordinal) {
   if (!MayTake(key)) return;
-  Place place{std::string(key), id, ordinal};
-  if (after_.has_value() && !order_.IsBefore(*after_, place)) return;
-  if (ceiling_.has_value() && !order_.IsBefore(place, *ceiling_)) return;
+  if (after_.has_value() && order_.Compare(key, id, *after_) <= 0) return;
+  if (ceiling_.has_value() && order_.Compare(key, id, *ceiling_) >= 0) return;
   if (places_.size() == max_places_ &&
-      !order_.IsBefore(place, places_.front())) {
+      order_.Compare(key, id, places_.front()) >= 0) {
     return;
   }
   const auto is_before = [this](const Place& a, const Place& b) {
     return order_.IsBefore(a, b);
   };
-  bytes_ += BytesOf(place);
-  places_.push_back(std::move(place));
+  places_.push_back({std::string(key), id, ordinal});
+  bytes_ += BytesOf(places_.back());
   std::push_heap(places_.begin(), places_.end(), is_before);
   while (places_.size() > max_places_ ||
          (bytes_ > kMaxBytes && places_.size() > 1)) {

@@ -25,8 +25,12 @@ struct PlaceOrder {
   bool descending = false;  // of keys
 
   bool IsBefore(const Place& a, const Place& b) const {
-    const int order = CompareKeys(a.key, b.key);
-    return order != 0 ? order < 0 : a.id < b.id;
+    return Compare(a.key, a.id, b) < 0;
+  }
+  // < 0: the place comes first.
+  int Compare(absl::string_view key, const PointId& id, const Place& b) const {
+    const int order = CompareKeys(key, b.key);
+    return order != 0 ? order : id < b.id ? -1 : id == b.id ? 0 : 1;
   }
   int CompareKeys(absl::string_view a, absl::string_view b) const {
     return descending ? b.compare(a) : a.compare(b);

@@ -26,7 +26,7 @@ constexpr size_t kIdsPerCheck = 4'096;
 // A key of more rows than this, and than a share of all points, is read in the
 // order of ids instead of having the ids of all its rows compared.
 constexpr size_t kManyRows = 16'384;
-constexpr size_t kScanShare = 16;
+constexpr size_t kScanShare = 32;
 
 class IdSource final : public RowSource {
  public:
@@ -91,8 +91,7 @@ class IndexSource final : public RowSource {
     const std::string& key = places.after()->key;
     const size_t bound = index_->LowerBound(key);
     if (!descending_) return bound;
-    const bool found =
-        bound < index_->num_keys() && index_->key(bound) == key;
+    const bool found = bound < index_->num_keys() && index_->key(bound) == key;
     return index_->num_keys() - bound - (found ? 1 : 0);
   }
 
@@ -112,11 +111,14 @@ class IndexSource final : public RowSource {
                            FirstPlaces* places) const {
     const absl::string_view key = index_->key(i);
     Bitmap rows(part_.rows.num_bits());
-    size_t count = 0;
-    ForEachRow(i, [&](RowId row) {
-      rows.Set(row);
-      ++count;
-    });
+    if (counts_ == nullptr) {
+      // Without a branch per row: measured, a third of the time.
+      for (const RowId row : index_->rows(i)) rows.Set(row);
+      rows.And(part_.rows);
+    } else {
+      ForEachRow(i, [&](RowId row) { rows.Set(row); });
+    }
+    const size_t count = rows.Count();
     if (count <= kManyRows || count < num_points_ / kScanShare) {
       rows.ForEach([&](RowId row) { places->Offer(key, *part_.segment, row); });
       return absl::OkStatus();
@@ -221,8 +223,9 @@ class PayloadSource final : public RowSource {
     VICINAL_RETURN_IF_ERROR(VisitPayloadsAt(
         store_, snapshot_, *part_.segment, rows_, stop,
         [&](RowId row, absl::string_view payload) {
-          ForEachKey(payload, {&order_.field, 1},
-                     [&](size_t, absl::string_view key) { keys.Add(row, key); });
+          ForEachKey(
+              payload, {&order_.field, 1},
+              [&](size_t, absl::string_view key) { keys.Add(row, key); });
         }));
     keys.Flush();
     return absl::OkStatus();
@@ -300,8 +303,8 @@ absl::StatusOr<RowMerger::Head*> RowMerger::FindFirst(
       VICINAL_RETURN_IF_ERROR(Refill(stop, &head));
     }
     if (head.next == head.places.size()) continue;
-    if (first == nullptr || order_.IsBefore(head.places[head.next],
-                                            first->places[first->next])) {
+    if (first == nullptr ||
+        order_.IsBefore(head.places[head.next], first->places[first->next])) {
       first = &head;
     }
   }

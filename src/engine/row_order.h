@@ -76,8 +76,8 @@ class RowMerger {
     std::optional<Place> after;
     std::vector<Place> places;
     size_t next = 0;
-    size_t size = 0;    // of the next fill
-    bool more = true;   // whether the source has rows behind `places`
+    size_t size = 0;   // of the next fill
+    bool more = true;  // whether the source has rows behind `places`
   };
   absl::Status Refill(const StopCondition& stop, Head* head) const;
   // The one whose row comes next; null: there is none.

@@ -82,17 +82,17 @@ PointId IdOf(uint64_t n) {
 using Points = std::map<PointId, std::string>;  // payloads
 
 // Ids and keys in the order of a field.
-std::vector<std::pair<std::string, PointId>> Ordered(
-    const Points& points, const ScrollOrder& order, const FilterNode* filter) {
+std::vector<std::pair<std::string, PointId>> Ordered(const Points& points,
+                                                     const ScrollOrder& order,
+                                                     const FilterNode* filter) {
   std::optional<BoundFilter> bound;
   if (filter != nullptr) bound = *BoundFilter::Bind(*filter, Fields());
   std::vector<std::pair<std::string, PointId>> out;
   for (const auto& [id, payload] : points) {
     if (bound.has_value() && !bound->Matches(id, payload)) continue;
     std::vector<std::string> keys;
-    ForEachKey(payload, {&order.field, 1}, [&](size_t, absl::string_view key) {
-      keys.emplace_back(key);
-    });
+    ForEachKey(payload, {&order.field, 1},
+               [&](size_t, absl::string_view key) { keys.emplace_back(key); });
     if (keys.empty()) continue;
     out.emplace_back(order.descending
                          ? *std::max_element(keys.begin(), keys.end())
@@ -151,9 +151,7 @@ class ScrollTest : public ::testing::Test {
     database_ = *Database::Open(folder_.path(), options_);
     collection_ = *database_->GetCollection("p");
   }
-  void OptimizeToOne() {
-    ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
-  }
+  void OptimizeToOne() { ASSERT_TRUE(Finished(collection_->Optimize(1)).ok()); }
 
   // One page, or all pages of a walk.
   std::vector<StoredPoint> Walk(const ScrollOrder& order, size_t page_size,
@@ -250,7 +248,8 @@ class ScrollTest : public ::testing::Test {
     for (const char* text :
          {"TRUE", "FALSE", "whole = 3", "word IN ('w1', 'x3') AND flag = true",
           "number < 300", "NOT EXISTS(number)", "a = 1", "a = 1 AND whole = 3",
-          "ID IN (2, 3, 's5') OR uuid >= '6ba7b810-9dad-11d1-80b4-00c04fd4000e'",
+          "ID IN (2, 3, 's5') OR uuid >= "
+          "'6ba7b810-9dad-11d1-80b4-00c04fd4000e'",
           "many[num = 7 AND num < 9]"}) {
       SCOPED_TRACE(text);
       const FilterNode filter = *ParseFilter(text);
@@ -411,9 +410,8 @@ TEST_F(ScrollTest, ChangesAndDeletesWhatAFilterAccepts) {
       SCOPED_TRACE(text);
       const FilterNode filter = *ParseFilter(text);
       const std::vector<PointId> accepted = Accepted(filter);
-      const PayloadPatch patch =
-          *PayloadPatch::Make(
-              {.merge = absl::StrCat(R"({"new": )", round, "}")}, {});
+      const PayloadPatch patch = *PayloadPatch::Make(
+          {.merge = absl::StrCat(R"({"new": )", round, "}")}, {});
       const WriteOutcome updated =
           collection_->UpdatePayloadMatching(filter, patch, {}, {});
       ASSERT_TRUE(updated.status.ok()) << updated.status;
@@ -446,9 +444,10 @@ TEST_F(ScrollTest, ShowsOneMomentWhileOthersWrite) {
                 absl::StrCat(R"({"word": ")",
                              (i + round) % 2 == 0 ? "red" : "blue", R"("})"));
     }
-    EXPECT_TRUE(collection_->Upsert(batch.batch(),
-                                    {.durability = Durability::kBuffered})
-                    .status.ok());
+    EXPECT_TRUE(
+        collection_
+            ->Upsert(batch.batch(), {.durability = Durability::kBuffered})
+            .status.ok());
   };
   upsert(0);
   std::atomic<bool> done = false;
@@ -460,8 +459,7 @@ TEST_F(ScrollTest, ShowsOneMomentWhileOthersWrite) {
   for (int round = 0; round < 4; ++round) {
     for (int i = 0; i < 10; ++i) {
       const ScrollOrder order{.field = Fields()[0], .descending = i % 3 == 0};
-      const auto found =
-          Walk(order, 100, i % 2 == 0 ? nullptr : &both, true);
+      const auto found = Walk(order, 100, i % 2 == 0 ? nullptr : &both, true);
       ASSERT_EQ(found.size(), kPoints);
       uint64_t parity = 0;
       for (size_t at = 0; at < kPoints; ++at) {
@@ -473,19 +471,19 @@ TEST_F(ScrollTest, ShowsOneMomentWhileOthersWrite) {
       }
       EXPECT_EQ(*collection_->CountMatching(red, {}), kPoints / 2);
       std::vector<uint64_t> ids;
-      ASSERT_TRUE(collection_
-                      ->Scroll(std::nullopt, 30, {.payload = true}, {},
-                               [&](std::vector<StoredPoint> page)
-                                   -> absl::StatusOr<bool> {
-                                 for (const auto& point : page) {
-                                   ids.push_back(point.id.number());
-                                   EXPECT_TRUE(absl::StrContains(
-                                       point.payload, "red"));
-                                 }
-                                 return true;
-                               },
-                               &red)
-                      .ok());
+      ASSERT_TRUE(
+          collection_
+              ->Scroll(
+                  std::nullopt, 30, {.payload = true}, {},
+                  [&](std::vector<StoredPoint> page) -> absl::StatusOr<bool> {
+                    for (const auto& point : page) {
+                      ids.push_back(point.id.number());
+                      EXPECT_TRUE(absl::StrContains(point.payload, "red"));
+                    }
+                    return true;
+                  },
+                  &red)
+              .ok());
       ASSERT_EQ(ids.size(), kPoints / 2);
       for (size_t at = 0; at < ids.size(); ++at) {
         ASSERT_EQ(ids[at], 2 * at + ids[0] % 2);
