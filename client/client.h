@@ -149,7 +149,9 @@ class Client {
                                  const v1::Filter& filter = {});
   // Values of an indexed field; see FacetRequest.
   absl::StatusOr<v1::FacetResponse> Facet(const v1::FacetRequest& request);
-  // Calls `page` for each page; its error ends the scroll and is returned.
+  // Streams points by id or by an indexed field (order_by), from the start or
+  // from where an earlier page ended (page_token); see ScrollRequest. Calls
+  // `page` for each page; its error ends the scroll and is returned.
   // Not tried again once a page was delivered. DeadlineExceeded: the server
   // was silent for options().stream_timeout; there is no other deadline.
   absl::Status Scroll(

@@ -23,7 +23,8 @@ constexpr const char* kFeatures[] = {
     "collection.memory",   "collection.estimate", "upsert.condition",
     "payload.update",      "query.threshold",     "query.offset",
     "query.group_by",      "query.recommend",     "query.rerank.mmr",
-    "payload.index",       "query.explain",       "payload.facet"};
+    "payload.index",       "query.explain",       "payload.facet",
+    "scroll.order_by"};
 
 // How often a waiting call looks whether its client is still there.
 constexpr std::chrono::milliseconds kWaitSlice(100);

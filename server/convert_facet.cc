@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "server/convert_filter.h"
+#include "server/convert_scroll.h"
 #include "server/errors.h"
 #include "server/page_token.h"
 #include "src/base/coding.h"
@@ -57,17 +58,6 @@ std::string EncodePlace(const FacetValue& last) {
   return place + last.key;
 }
 
-// Of the path itself, before it is looked for.
-void CheckPath(const std::string& path, FieldViolations* violations) {
-  const size_t max_bytes = FilterLimits().max_path_bytes;
-  if (path.empty() || path.size() > max_bytes) {
-    violations->Add("path", absl::StrCat("has ", path.size(),
-                                         " bytes; it must be 1 to ", max_bytes,
-                                         " and name a field that has an "
-                                         "index"));
-  }
-}
-
 void CheckPrefix(const FacetQuery& query, FieldViolations* violations) {
   const size_t max_bytes = FilterLimits().max_literal_bytes;
   if (query.prefix.size() > max_bytes) {
@@ -91,7 +81,7 @@ absl::StatusOr<ParsedFacet> ParsedFacet::Parse(const v1::FacetRequest& request,
   ParsedFacet facet;
   FacetQuery& query = facet.query;
   FieldViolations violations;
-  CheckPath(request.path(), &violations);
+  CheckIndexedPath(request.path(), "path", &violations);
   if (request.limit() > limits.max_facet_values) {
     violations.Add("limit", absl::StrCat("is ", request.limit(), "; at most ",
                                          limits.max_facet_values,
@@ -103,10 +93,7 @@ absl::StatusOr<ParsedFacet> ParsedFacet::Parse(const v1::FacetRequest& request,
   }
   if (!violations.empty()) return violations.ToStatus();
   const auto field = schema.FindIndexedField(request.path());
-  if (!field.ok()) {
-    return WithReason(field.status(), reason::kPayloadIndexMissing,
-                      {{"collection", schema.name}, {"path", request.path()}});
-  }
+  if (!field.ok()) return IndexMissing(field.status(), schema, request.path());
   query.field = *field;
   query.filter = facet.filter.get();
   query.prefix = request.prefix();

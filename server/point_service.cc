@@ -14,6 +14,7 @@
 #include "server/convert.h"
 #include "server/convert_facet.h"
 #include "server/convert_filter.h"
+#include "server/convert_scroll.h"
 #include "server/convert_write.h"
 #include "server/errors.h"
 #include "server/write_stream.h"
@@ -23,7 +24,6 @@
 namespace vicinal {
 namespace {
 
-constexpr size_t kDefaultPageSize = 256;
 // A page of Scroll has no more than this, but for a single larger point:
 // enough for full speed, little to hold for each stream.
 constexpr size_t kPageBytes = size_t{8} << 20;
@@ -91,16 +91,17 @@ void FillToken(const Collection& collection, Sequence sequence,
   token->set_sequence(sequence != 0 ? sequence : collection.stats().sequence);
 }
 
-// Sends pages of points; those in rows, which may be many times the stored
-// bytes, in several messages. Not thread-safe.
+// Sends pages of points with their tokens; those in rows, which may be many
+// times the stored bytes, in several messages. Not thread-safe.
 class ScrollWriter {
  public:
   ScrollWriter(const ServerState& state, const CollectionSchema& schema,
-               const Selection& selection, size_t page_bytes,
+               const ParsedScroll& scroll, size_t page_bytes,
                grpc::ServerWriter<v1::ScrollResponse>* writer)
       : state_(state),
         schema_(schema),
-        selection_(selection),
+        scroll_(scroll),
+        selection_(scroll.selection),
         page_bytes_(page_bytes),
         writer_(writer) {}
 
@@ -116,42 +117,47 @@ class ScrollWriter {
     v1::ScrollResponse reply;
     ToColumns(schema_, selection_, points, true,
               reply.mutable_points()->mutable_columns());
-    return Send(reply, points.front()->id);
+    return Send(&reply, points.front()->id, *points.back());
   }
 
   absl::Status WriteRows(const std::vector<StoredPoint>& page) {
     v1::ScrollResponse reply;
-    const PointId* first = nullptr;
+    const StoredPoint* first = nullptr;
+    const StoredPoint* last = nullptr;
     size_t bytes = 0;
     for (const StoredPoint& point : page) {
       v1::PointRow row;
       VICINAL_RETURN_IF_ERROR(ToRow(schema_, selection_, point, &row));
       const size_t row_bytes = row.ByteSizeLong();
       if (first != nullptr && bytes + row_bytes > page_bytes_) {
-        VICINAL_RETURN_IF_ERROR(Send(reply, *first));
+        VICINAL_RETURN_IF_ERROR(Send(&reply, first->id, *last));
         reply.Clear();
         bytes = 0;
         first = nullptr;
       }
-      if (first == nullptr) first = &point.id;
+      if (first == nullptr) first = &point;
+      last = &point;
       bytes += row_bytes;
       *reply.mutable_points()->add_rows() = std::move(row);
     }
-    return Send(reply, *first);
+    return Send(&reply, first->id, *last);
   }
 
   // `first`: of the points; the only one when they pass the limit.
-  absl::Status Send(const v1::ScrollResponse& reply, const PointId& first) {
+  absl::Status Send(v1::ScrollResponse* reply, const PointId& first,
+                    const StoredPoint& last) {
+    reply->set_next_page_token(scroll_.TokenBehind(last));
     ReplyBudget budget = state_.NewReplyBudget();
-    if (!budget.Spend(reply.ByteSizeLong()).ok()) {
+    if (!budget.Spend(reply->ByteSizeLong()).ok()) {
       return budget.TooLarge(absl::StrCat("Point ", first.ToString()));
     }
-    if (writer_->Write(reply)) return absl::OkStatus();
+    if (writer_->Write(*reply)) return absl::OkStatus();
     return absl::CancelledError("The client went away.");
   }
 
   const ServerState& state_;
   const CollectionSchema& schema_;
+  const ParsedScroll& scroll_;
   const Selection& selection_;
   const size_t page_bytes_;
   grpc::ServerWriter<v1::ScrollResponse>* const writer_;
@@ -279,40 +285,32 @@ absl::Status PointServiceImpl::DoScroll(
       const std::shared_ptr<Collection> collection,
       state_.FindCollection(request.collection(), "collection"));
   const Limits& limits = state_.database->options().limits;
-  FieldViolations violations;
-  const Selection selection = ParseSelector(
-      request.select(), collection->schema(), "select", &violations);
-  std::optional<PointId> after;
-  if (request.has_after()) {
-    after = ParsePointId(request.after(), "after", &violations);
-  }
-  if (request.page_size() > limits.max_page_size) {
-    violations.Add("page_size", absl::StrCat("is ", request.page_size(),
-                                             "; at most ", limits.max_page_size,
-                                             " points fit one message"));
-  }
-  std::shared_ptr<const FilterNode> filter;
-  if (request.has_filter()) {
-    filter = ParseFilter(request.filter(), "filter", &violations);
-  }
-  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
-  size_t page_size =
-      request.page_size() == 0 ? kDefaultPageSize : request.page_size();
+  VICINAL_ASSIGN_OR_RETURN(
+      const ParsedScroll scroll,
+      ParsedScroll::Parse(request, collection->schema(), limits));
   uint64_t left = request.limit() == 0 ? UINT64_MAX : request.limit();
-  page_size = static_cast<size_t>(std::min<uint64_t>(page_size, left));
-  PointSelection wanted = selection.points;
+  PointSelection wanted = scroll.selection.points;
   wanted.max_bytes = std::min(kPageBytes, limits.max_message_bytes / 2);
-  ScrollWriter pages(state_, collection->schema(), selection, wanted.max_bytes,
+  ScrollWriter pages(state_, collection->schema(), scroll, wanted.max_bytes,
                      writer);
-  return collection->Scroll(
-      after, page_size, wanted, StopOf(context),
-      [&](std::vector<StoredPoint> page) -> absl::StatusOr<bool> {
-        if (page.size() > left) page.resize(left);
-        left -= page.size();
-        VICINAL_RETURN_IF_ERROR(pages.Write(std::move(page)));
-        return left > 0;
-      },
-      filter.get());
+  const auto send = [&](std::vector<StoredPoint> page) -> absl::StatusOr<bool> {
+    if (page.size() > left) page.resize(left);
+    left -= page.size();
+    VICINAL_RETURN_IF_ERROR(pages.Write(std::move(page)));
+    return left > 0;
+  };
+  const StopCondition stop = StopOf(context);
+  if (!scroll.order.has_value()) {
+    return collection->Scroll(scroll.after, scroll.page_size, wanted, stop,
+                              send, scroll.filter.get());
+  }
+  const absl::Status status = collection->ScrollOrdered(
+      *scroll.order, scroll.page_size, wanted, stop, send, scroll.filter.get());
+  // Dropped since it was found above.
+  if (absl::IsFailedPrecondition(status)) {
+    return IndexMissing(status, collection->schema(), scroll.order->field.path);
+  }
+  return status;
 }
 
 grpc::Status PointServiceImpl::Upsert(grpc::ServerContext*,

@@ -295,10 +295,11 @@ void CollectionStore::PutStreamFrame(WriteBatch* batch,
              absl::StrCat(MetaKey(kStreamKind, number_), stream_id), value);
 }
 
-absl::StatusOr<Head> CollectionStore::GetHead() const {
+absl::StatusOr<Head> CollectionStore::GetHead(
+    const StoreSnapshot* snapshot) const {
   const std::string key = MetaKey(kHeadKind, number_);
   VICINAL_ASSIGN_OR_RETURN(const std::optional<std::string> value,
-                           store_->Get(Table::kMeta, key));
+                           store_->Get(Table::kMeta, key, snapshot));
   Head head;
   if (!value.has_value()) return head;
   absl::string_view bytes = *value;

@@ -123,7 +123,7 @@ class CollectionStore {
   void PutStreamFrame(WriteBatch* batch, absl::string_view stream_id,
                       uint64_t frame, int64_t unix_micros) const;
 
-  absl::StatusOr<Head> GetHead() const;
+  absl::StatusOr<Head> GetHead(const StoreSnapshot* snapshot = nullptr) const;
   absl::StatusOr<Manifest> GetManifest() const;  // empty when never written
   absl::StatusOr<std::vector<std::optional<IdEntry>>> LookupIds(
       const std::vector<PointId>& ids,

@@ -41,6 +41,8 @@ struct Options {
   std::string ids_file;
   uint64_t limit = 0;
   FilterOptions filter;
+  std::string order_by;
+  bool descending = false;
   bool no_vectors = false;
   bool quiet = false;
 };
@@ -335,6 +337,10 @@ int RunExport(const Globals& globals, const Options& options) {
     return ReportUsage(absl::InvalidArgumentError(
         "--ids goes with .npy; JSON lines hold the ids themselves."));
   }
+  if (options.descending && options.order_by.empty()) {
+    return ReportUsage(absl::InvalidArgumentError(
+        "--descending goes with --order-by; ids come in ascending order."));
+  }
   const auto filter = MakeFilter(options.filter);
   if (!filter.ok()) return ReportUsage(filter.status());
   const auto client = globals.Connect();
@@ -346,6 +352,10 @@ int RunExport(const Globals& globals, const Options& options) {
   request.set_limit(options.limit);
   request.set_page_size(1'000);
   if (!client::IsBlank(*filter)) *request.mutable_filter() = *filter;
+  if (!options.order_by.empty()) {
+    request.mutable_order_by()->set_path(options.order_by);
+    request.mutable_order_by()->set_descending(options.descending);
+  }
   auto sink = OpenSink(options, npy, *collection, request.mutable_select());
   if (!sink.ok()) return Report(sink.status());
   uint64_t total = collection->stats().num_points();
@@ -388,7 +398,8 @@ int RunExport(const Globals& globals, const Options& options) {
 void AddExportCommand(CLI::App& app, Globals& globals) {
   CLI::App* command = app.add_subcommand(
       "export",
-      "Writes a collection, as of one moment and in id order, to a file:\n"
+      "Writes a collection, as of one moment and in id order or by an indexed\n"
+      "field, to a file:\n"
       ".npy (one vector of each point) or .jsonl (all of each point).");
   auto options = std::make_shared<Options>();
   command->add_option("collection", options->collection, "Its name")
@@ -403,13 +414,20 @@ void AddExportCommand(CLI::App& app, Globals& globals) {
                       "npy: file for the ids; .npy of u64, or text lines");
   command->add_option("--limit", options->limit, "At most so many points");
   AddFilterOptions(*command, options->filter);
+  command->add_option("--order-by", options->order_by,
+                      "Indexed field to order by; points without it are left "
+                      "out");
+  command->add_flag("--descending", options->descending,
+                    "The largest values of --order-by first");
   command->add_flag("--no-vectors", options->no_vectors,
                     "jsonl: ids and payloads only");
   command->add_flag("--quiet", options->quiet, "No progress");
   command->footer(
       "Examples:\n"
       "  vicinal export photos photos.npy --ids photo-ids.npy\n"
-      "  vicinal export docs docs.jsonl");
+      "  vicinal export docs docs.jsonl\n"
+      "  vicinal export shop dear.jsonl --order-by price --descending "
+      "--limit 100");
   command->callback([&globals, options] {
     globals.run = [&globals, options] { return RunExport(globals, *options); };
   });

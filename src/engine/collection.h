@@ -163,6 +163,19 @@ struct FacetResult {
   std::optional<std::string> max;
 };
 
+// The order of Collection::ScrollOrdered: by the keys of an indexed field, then
+// by id, which ascends in any case. Of several values of a point the first in
+// the order counts; points without a value are left out.
+struct ScrollOrder {
+  struct Place {
+    std::string key;
+    PointId id;
+  };
+  PayloadField field;  // as the schema declares it
+  bool descending = false;
+  std::optional<Place> after;  // only points that come after it
+};
+
 class Collection {
  public:
   virtual ~Collection() = default;
@@ -194,8 +207,8 @@ class Collection {
   // Deletes the points that the filter accepts, as of the moment of the call; a
   // point that is replaced meanwhile stays as it is then. Commits of at most
   // limits.max_batch_points ids: where one fails, those before it stay, and
-  // num_written says how many. Reads all payloads. InvalidArgument: see
-  // BoundFilter::Bind.
+  // num_written says how many. Reads the payloads that the indexes leave open.
+  // InvalidArgument: see BoundFilter::Bind.
   virtual WriteOutcome DeleteMatching(const FilterNode& filter,
                                       const WriteOptions& options,
                                       const StopCondition& stop) = 0;
@@ -215,8 +228,7 @@ class Collection {
                                      const WriteOptions& options,
                                      const StopCondition& stop) = 0;
   // Those that the filter accepts as of the moment of the call, and still
-  // does when they are changed. Reads all payloads. InvalidArgument: also as
-  // BoundFilter::Bind.
+  // does when they are changed. InvalidArgument: also as BoundFilter::Bind.
   virtual WriteOutcome UpdatePayloadMatching(const FilterNode& filter,
                                              const PayloadPatch& patch,
                                              const WriteOptions& options,
@@ -234,15 +246,29 @@ class Collection {
   // Points in id order from the first id > after, one consistent snapshot for
   // the whole walk. visit gets pages of at most page_size points and
   // selection.max_bytes, and returns false to stop. filter: null, or which
-  // points; it reads their payloads. InvalidArgument: see BoundFilter::Bind.
+  // points; where the indexes leave more than a sixteenth of them open, the
+  // payloads of the walk are read. InvalidArgument: see BoundFilter::Bind.
   virtual absl::Status Scroll(
       const std::optional<PointId>& after, size_t page_size,
       const PointSelection& selection, const StopCondition& stop,
       const std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>&
           visit,
       const FilterNode* filter = nullptr) const = 0;
+  // The same in another order, without sequences; their `key` says where they
+  // stand in it, so that a later walk may go on behind any of them. A page
+  // takes what the filter takes and a look at as many entries of the field's
+  // indexes as points are passed; of segments that still grow, and of those
+  // whose index is not there yet, a look at every key or payload.
+  // FailedPrecondition: the field has no index. InvalidArgument: it is of
+  // places; also as BoundFilter::Bind.
+  virtual absl::Status ScrollOrdered(
+      const ScrollOrder& order, size_t page_size,
+      const PointSelection& selection, const StopCondition& stop,
+      const std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>&
+          visit,
+      const FilterNode* filter = nullptr) const = 0;
   virtual uint64_t Count() const = 0;  // live points
-  // Those that the filter accepts, at one moment. Reads all payloads.
+  // Those that the filter accepts, at one moment.
   virtual absl::StatusOr<uint64_t> CountMatching(
       const FilterNode& filter, const StopCondition& stop) const = 0;
   // The values of an indexed field and how many points have each, at one

@@ -26,20 +26,8 @@ namespace {
 // Attempts to look at all segments between two commits.
 constexpr int kAttempts = 8;
 
-absl::Status Check(const FacetQuery& query, const CollectionSchema& schema) {
-  VICINAL_ASSIGN_OR_RETURN(const PayloadField field,
-                           schema.FindIndexedField(query.field.path));
-  if (field.type != query.field.type) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("payload field \"", field.path, "\" is now of type ",
-                     PayloadTypeName(field.type), "; ask again"));
-  }
-  if (field.type == PayloadType::kGeo) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("payload field \"", field.path,
-                     "\" is of type geo: places have no order; ask for a field "
-                     "of another type"));
-  }
+absl::Status CheckPrefix(const FacetQuery& query) {
+  const PayloadField& field = query.field;
   if (!query.prefix.empty() && field.type != PayloadType::kKeyword) {
     return absl::InvalidArgumentError(absl::StrCat(
         "payload field \"", field.path, "\" is of type ",
@@ -86,7 +74,8 @@ std::optional<std::vector<FacetValue>> CountColumn(
 absl::StatusOr<FacetResult> CollectionImpl::Facet(
     const FacetQuery& query, const StopCondition& stop) const {
   VICINAL_RETURN_IF_ERROR(stop.Check());
-  VICINAL_RETURN_IF_ERROR(Check(query, schema()));
+  VICINAL_RETURN_IF_ERROR(CheckOrderedField(query.field));
+  VICINAL_RETURN_IF_ERROR(CheckPrefix(query));
   std::shared_ptr<RowFilter> filter;
   if (query.filter != nullptr) {
     VICINAL_ASSIGN_OR_RETURN(filter,
@@ -174,7 +163,7 @@ absl::StatusOr<std::vector<KeySource>> CollectionImpl::ReadKeys(
     const FacetQuery& query, const StopCondition& stop) const {
   std::optional<BoundFilter> bound;
   if (query.filter != nullptr) {
-    VICINAL_ASSIGN_OR_RETURN(bound, Bind(*query.filter));
+    VICINAL_ASSIGN_OR_RETURN(bound, BindToSchema(*query.filter, schema()));
   }
   constexpr size_t kChunk = 512;
   const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();

@@ -27,8 +27,10 @@
 #include "src/engine/database.h"
 #include "src/engine/field_aggregates.h"
 #include "src/engine/layout.h"
+#include "src/engine/pinned_rows.h"
 #include "src/engine/recall_watch.h"
 #include "src/engine/row_filter.h"
+#include "src/engine/row_order.h"
 #include "src/engine/searcher.h"
 #include "src/engine/view.h"
 #include "src/payload/bound_filter.h"
@@ -98,6 +100,12 @@ class CollectionImpl final
       const StopCondition& stop) const override;
   absl::Status Scroll(
       const std::optional<PointId>& after, size_t page_size,
+      const PointSelection& selection, const StopCondition& stop,
+      const std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>&
+          visit,
+      const FilterNode* filter) const override;
+  absl::Status ScrollOrdered(
+      const ScrollOrder& order, size_t page_size,
       const PointSelection& selection, const StopCondition& stop,
       const std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>&
           visit,
@@ -222,6 +230,8 @@ class CollectionImpl final
   absl::StatusOr<std::vector<Version>> ReadVersions(
       std::span<const PointId> ids, const StoreSnapshot& snapshot) const;
   absl::Status WaitForRoom(const StopCondition& stop) const;
+  // What a point takes of a reply, but for some bytes of framing.
+  static size_t BytesOf(const StoredPoint& point);
   // Points to read at once, so that what is read has some MiB at most.
   size_t ReadChunk(const PointSelection& selection) const;
   // Adds what is selected to points that are there, chunk by chunk. entries:
@@ -235,7 +245,6 @@ class CollectionImpl final
                          const PointSelection& selection,
                          const StoreSnapshot* snapshot,
                          std::span<std::optional<StoredPoint>> points) const;
-  absl::StatusOr<BoundFilter> Bind(const FilterNode& filter) const;
   // Calls visit for the ids that the filter accepts (null: for all), in their
   // order, until it returns false or an error.
   absl::Status ScanMatching(
@@ -243,6 +252,59 @@ class CollectionImpl final
       const StoreSnapshot& snapshot, const StopCondition& stop,
       const std::function<absl::StatusOr<bool>(const PointId&, IdEntry)>& visit)
       const;
+  // All live rows as of the last commit.
+  absl::StatusOr<PinnedRows> PinLive(const StopCondition& stop) const;
+  // Those that the filter accepts; nullopt: the indexes leave open more than a
+  // sixteenth of a segment's payloads (not with at_any_cost), or segments
+  // change too fast.
+  absl::StatusOr<std::optional<PinnedRows>> PinAccepted(
+      RowFilter* filter, bool at_any_cost, const StopCondition& stop) const;
+  // Leaves of a part what is accepted: by `known` as far as it reaches, by the
+  // payloads of the other rows.
+  absl::Status KeepAccepted(const RowFilter& filter, const RowSet* known,
+                            const StoreSnapshot& snapshot,
+                            const StopCondition& stop, PinnedPart* part) const;
+  // What a filter accepts at one moment, for VisitMatching.
+  struct Matching {
+    std::shared_ptr<RowFilter> row_filter;  // null: all
+    std::optional<PinnedRows> rows;  // nullopt: ids and payloads are to be read
+    std::shared_ptr<const StoreSnapshot> snapshot;
+
+    const BoundFilter* filter() const {
+      return row_filter == nullptr ? nullptr : &row_filter->filter();
+    }
+  };
+  absl::StatusOr<Matching> FindMatching(const FilterNode* filter,
+                                        const StopCondition& stop) const;
+  // As ScanMatching.
+  absl::Status VisitMatching(
+      const Matching& matching, const std::optional<PointId>& after,
+      const StopCondition& stop,
+      const std::function<absl::StatusOr<bool>(const PointId&, IdEntry)>& visit)
+      const;
+  // Where storage has them. Internal: not where memory says.
+  absl::StatusOr<std::vector<IdEntry>> EntriesOf(
+      const std::vector<Place>& places, const StoreSnapshot& snapshot) const;
+  // By the places of the rows: for few of them.
+  absl::Status VisitById(
+      const PinnedRows& rows, const std::optional<PointId>& after,
+      const StopCondition& stop,
+      const std::function<absl::StatusOr<bool>(const PointId&, IdEntry)>& visit)
+      const;
+  class Pages;
+  // Leaves the places whose payloads the filter accepts.
+  absl::Status KeepMatching(const BoundFilter& filter,
+                            const StoreSnapshot& snapshot,
+                            std::vector<Place>* places) const;
+  absl::Status CheckOrderedField(const PayloadField& field) const;
+  // Rows of growing segments whose keys are in columns now, by serial.
+  using GrownColumns = absl::flat_hash_map<uint64_t, size_t>;
+  absl::StatusOr<GrownColumns> GrowColumns(const PayloadField& field,
+                                           const StopCondition& stop) const;
+  std::vector<std::unique_ptr<RowSource>> SourcesOf(const PinnedRows& rows,
+                                                    const ScrollOrder& order,
+                                                    const GrownColumns& grown,
+                                                    size_t page_size) const;
   // The keys of a field and the rows that count of each segment, at one moment.
   // nullopt: a commit came between; *lacks_index: a segment has no index.
   absl::StatusOr<std::optional<std::vector<KeySource>>> PinKeys(
@@ -288,7 +350,7 @@ class CollectionImpl final
   Head head_;
   absl::flat_hash_map<std::string, uint64_t> last_frames_;
 
-  Mutex apply_mu_;
+  mutable Mutex apply_mu_;
   bool noting_deaths_ ABSL_GUARDED_BY(apply_mu_) = false;
   std::vector<Ordinal> deaths_ ABSL_GUARDED_BY(apply_mu_);
 

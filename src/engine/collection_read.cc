@@ -43,15 +43,14 @@ class FaultCounter {
   const uint64_t before_;
 };
 
-// What a point takes of a reply, but for some bytes of framing.
-size_t BytesOf(const StoredPoint& point) {
+}  // namespace
+
+size_t CollectionImpl::BytesOf(const StoredPoint& point) {
   size_t bytes = (point.id.is_string() ? point.id.string().size() : 16) +
-                 point.payload.size();
+                 point.payload.size() + point.key.size();
   for (const std::string& vector : point.vectors) bytes += vector.size();
   return bytes;
 }
-
-}  // namespace
 
 absl::StatusOr<uint64_t> CollectionImpl::LastFrame(
     absl::string_view stream_id) const {
@@ -190,165 +189,6 @@ absl::StatusOr<std::vector<std::optional<StoredPoint>>> CollectionImpl::Fetch(
   VICINAL_RETURN_IF_ERROR(
       FillSelected(entries, selection, snapshot.get(), stop, points));
   return points;
-}
-
-absl::StatusOr<BoundFilter> CollectionImpl::Bind(
-    const FilterNode& filter) const {
-  return BindToSchema(filter, schema());
-}
-
-absl::Status CollectionImpl::ScanMatching(
-    const BoundFilter* filter, const std::optional<PointId>& after,
-    const StoreSnapshot& snapshot, const StopCondition& stop,
-    const std::function<absl::StatusOr<bool>(const PointId&, IdEntry)>& visit)
-    const {
-  if (filter == nullptr || filter->accepts_all()) {
-    return store_.ScanIds(after, &snapshot, visit);
-  }
-  if (filter->accepts_none()) return absl::OkStatus();
-  constexpr size_t kChunk = 512;
-  std::vector<PointId> ids;
-  std::vector<IdEntry> entries;
-  std::vector<Ordinal> ordinals;
-  const auto flush = [&]() -> absl::StatusOr<bool> {
-    VICINAL_RETURN_IF_ERROR(stop.Check());
-    std::vector<std::optional<std::string>> payloads(ids.size());
-    if (filter->needs_payload()) {
-      VICINAL_ASSIGN_OR_RETURN(payloads,
-                               store_.GetPayloads(ordinals, &snapshot));
-    }
-    bool more = true;
-    for (size_t i = 0; i < ids.size() && more; ++i) {
-      if (!filter->Matches(ids[i], payloads[i].value_or(""))) continue;
-      VICINAL_ASSIGN_OR_RETURN(more, visit(ids[i], entries[i]));
-    }
-    ids.clear();
-    entries.clear();
-    ordinals.clear();
-    return more;
-  };
-  bool more = true;
-  VICINAL_RETURN_IF_ERROR(store_.ScanIds(
-      after, &snapshot,
-      [&](const PointId& id, IdEntry entry) -> absl::StatusOr<bool> {
-        ids.push_back(id);
-        entries.push_back(entry);
-        ordinals.push_back(entry.ordinal);
-        if (ids.size() == kChunk) {
-          VICINAL_ASSIGN_OR_RETURN(more, flush());
-        }
-        return more;
-      }));
-  return more ? flush().status() : absl::OkStatus();
-}
-
-namespace {
-
-// Attempts to count between two commits, while they come one after the other.
-constexpr int kCountAttempts = 8;
-
-uint64_t NumLive(const Segment& segment, const RowSet& set) {
-  if (segment.num_deleted() == 0) return set.count;
-  uint64_t count = 0;
-  set.ForEach([&](RowId row) { count += !segment.IsDead(row); });
-  return count;
-}
-
-}  // namespace
-
-absl::StatusOr<uint64_t> CollectionImpl::CountMatching(
-    const FilterNode& filter, const StopCondition& stop) const {
-  VICINAL_ASSIGN_OR_RETURN(const std::shared_ptr<RowFilter> rows,
-                           row_filters_.Get(filter, schema(), store_));
-  // By the rows of the segments, which are mostly remembered after the first
-  // attempt.
-  for (int attempt = 0; attempt < kCountAttempts; ++attempt) {
-    const uint64_t epoch = epoch_.load(std::memory_order_acquire);
-    const std::shared_ptr<const View> view = view_.Load();
-    rows->ForgetOthers(*view);
-    uint64_t count = 0;
-    absl::Status status;
-    view->ForEachNewestFirst([&](const auto& segment) {
-      if (!status.ok()) return;
-      const auto set = rows->RowsOf(*segment, segment->num_rows(), stop);
-      status = set.status();
-      if (status.ok()) count += NumLive(*segment, **set);
-    });
-    VICINAL_RETURN_IF_ERROR(status);
-    std::atomic_thread_fence(std::memory_order_acquire);
-    if (epoch % 2 == 0 && epoch_.load(std::memory_order_relaxed) == epoch) {
-      return count;
-    }
-  }
-  VICINAL_ASSIGN_OR_RETURN(const BoundFilter bound, Bind(filter));
-  const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
-  uint64_t count = 0;
-  VICINAL_RETURN_IF_ERROR(
-      ScanMatching(&bound, std::nullopt, *snapshot, stop,
-                   [&](const PointId&, IdEntry) -> absl::StatusOr<bool> {
-                     ++count;
-                     return true;
-                   }));
-  return count;
-}
-
-absl::Status CollectionImpl::Scroll(
-    const std::optional<PointId>& after, size_t page_size,
-    const PointSelection& selection, const StopCondition& stop,
-    const std::function<absl::StatusOr<bool>(std::vector<StoredPoint>)>& visit,
-    const FilterNode* filter) const {
-  if (page_size == 0) {
-    return absl::InvalidArgumentError("page_size is 0; it must be 1 or more");
-  }
-  std::optional<BoundFilter> bound;
-  if (filter != nullptr) {
-    VICINAL_ASSIGN_OR_RETURN(bound, Bind(*filter));
-  }
-  const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
-  PointSelection chunk_selection = selection;
-  chunk_selection.max_bytes = SIZE_MAX;
-  const size_t chunk = std::min(page_size, ReadChunk(selection));
-  std::vector<std::optional<IdEntry>> entries;  // of the chunk
-  std::vector<std::optional<StoredPoint>> points;
-  std::vector<StoredPoint> page;
-  size_t page_bytes = 0;
-  const auto emit = [&]() -> absl::StatusOr<bool> {
-    page_bytes = 0;
-    return visit(std::exchange(page, {}));
-  };
-  // Fills the chunk and moves it into pages; whether to go on.
-  const auto flush = [&]() -> absl::StatusOr<bool> {
-    VICINAL_RETURN_IF_ERROR(
-        FillSelected(entries, chunk_selection, snapshot.get(), stop, points));
-    for (std::optional<StoredPoint>& point : points) {
-      const size_t bytes = BytesOf(*point);
-      if (page.size() == page_size ||
-          (!page.empty() && page_bytes + bytes > selection.max_bytes)) {
-        VICINAL_ASSIGN_OR_RETURN(const bool more, emit());
-        if (!more) return false;
-      }
-      page_bytes += bytes;
-      page.push_back(*std::move(point));
-    }
-    entries.clear();
-    points.clear();
-    if (page.size() < page_size) return true;
-    return emit();
-  };
-  bool stopped = false;
-  VICINAL_RETURN_IF_ERROR(ScanMatching(
-      bound.has_value() ? &*bound : nullptr, after, *snapshot, stop,
-      [&](const PointId& id, IdEntry entry) -> absl::StatusOr<bool> {
-        entries.push_back(entry);
-        points.emplace_back(StoredPoint{id, entry.sequence, {}, ""});
-        if (points.size() < chunk) return true;
-        VICINAL_ASSIGN_OR_RETURN(const bool more, flush());
-        stopped = !more;
-        return more;
-      }));
-  if (stopped) return absl::OkStatus();
-  VICINAL_ASSIGN_OR_RETURN(const bool more, flush());
-  return more && !page.empty() ? emit().status() : absl::OkStatus();
 }
 
 absl::Status CollectionImpl::AddFilters(const Query& query,

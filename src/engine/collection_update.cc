@@ -77,23 +77,24 @@ WriteOutcome CollectionImpl::UpdatePayloadMatching(const FilterNode& filter,
                                                    const StopCondition& stop) {
   absl::Status status = CheckUpsert(options);
   if (!status.ok()) return {std::move(status), {}};
-  const absl::StatusOr<BoundFilter> bound = Bind(filter);
-  if (!bound.ok()) return {bound.status(), {}};
-  Update update{
-      .patch = patch, .filter = &*bound, .options = options, .stop = stop};
+  const absl::StatusOr<Matching> matching = FindMatching(&filter, stop);
+  if (!matching.ok()) return {matching.status(), {}};
+  Update update{.patch = patch,
+                .filter = matching->filter(),
+                .options = options,
+                .stop = stop};
   std::vector<PointId> ids;
   const size_t limit = context_->options->limits.max_batch_points;
-  const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
   status =
-      ScanMatching(&*bound, std::nullopt, *snapshot, stop,
-                   [&](const PointId& id, IdEntry) -> absl::StatusOr<bool> {
-                     ids.push_back(id);
-                     if (ids.size() == limit) {
-                       VICINAL_RETURN_IF_ERROR(
-                           UpdatePoints(std::exchange(ids, {}), &update));
-                     }
-                     return true;
-                   });
+      VisitMatching(*matching, std::nullopt, stop,
+                    [&](const PointId& id, IdEntry) -> absl::StatusOr<bool> {
+                      ids.push_back(id);
+                      if (ids.size() == limit) {
+                        VICINAL_RETURN_IF_ERROR(
+                            UpdatePoints(std::exchange(ids, {}), &update));
+                      }
+                      return true;
+                    });
   if (status.ok()) status = UpdatePoints(std::move(ids), &update);
   return {std::move(status), std::move(update.result)};
 }

@@ -152,9 +152,9 @@ WriteOutcome CollectionImpl::DeleteMatching(const FilterNode& filter,
         absl::StrCat("collection \"", schema().name, "\" was dropped"));
     return outcome;
   }
-  const absl::StatusOr<BoundFilter> bound = Bind(filter);
-  if (!bound.ok()) {
-    outcome.status = bound.status();
+  const absl::StatusOr<Matching> matching = FindMatching(&filter, stop);
+  if (!matching.ok()) {
+    outcome.status = matching.status();
     return outcome;
   }
   std::vector<PointId> ids;
@@ -177,9 +177,8 @@ WriteOutcome CollectionImpl::DeleteMatching(const FilterNode& filter,
     return part.status;
   };
   const size_t limit = context_->options->limits.max_batch_points;
-  const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
-  outcome.status = ScanMatching(
-      &*bound, std::nullopt, *snapshot, stop,
+  outcome.status = VisitMatching(
+      *matching, std::nullopt, stop,
       [&](const PointId& id, IdEntry entry) -> absl::StatusOr<bool> {
         ids.push_back(id);
         versions.push_back(entry.ordinal);

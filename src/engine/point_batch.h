@@ -58,11 +58,13 @@ struct WriteResult {
 // One point on its way out.
 struct StoredPoint {
   PointId id;
-  Sequence sequence = 0;  // of the write that stored it
+  // Of the write that stored it; 0: not looked at (ScrollOrdered).
+  Sequence sequence = 0;
   // By field number; empty bytes: the point has no such vector or it was not
   // asked for. Elements of the field's type, as they were upserted.
   std::vector<std::string> vectors;
   std::string payload;  // JSON text; empty: none, or not asked for
+  std::string key;      // by which Collection::ScrollOrdered ordered it
 };
 
 }  // namespace vicinal

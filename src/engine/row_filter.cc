@@ -96,7 +96,8 @@ bool AreTogether(std::span<const RowId> rows, const Segment& segment) {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const RowSet>> RowFilter::RowsOf(
-    const Segment& segment, size_t num_rows, const StopCondition& stop) {
+    const Segment& segment, size_t num_rows, const StopCondition& stop,
+    size_t max_reads) {
   if (partition_.has_value() && !segment.has_columns()) {
     VICINAL_ASSIGN_OR_RETURN(auto rows, RowsOfPartition(segment, stop));
     if (rows != nullptr) return rows;
@@ -122,14 +123,15 @@ absl::StatusOr<std::shared_ptr<const RowSet>> RowFilter::RowsOf(
     *bits = Bitmap(num_rows, *known->bits);
     num_known = known->num_rows;
   }
-  const absl::Status status =
-      Evaluate(segment, num_known, num_rows, stop, bits.get(), set.get());
+  const absl::StatusOr<bool> complete = Evaluate(
+      segment, num_known, num_rows, max_reads, stop, bits.get(), set.get());
   set->bits = std::move(bits);
   set->num_rows = num_rows;
   MutexLock lock(mu_);
   evaluating_ = false;
   evaluated_.NotifyAll();
-  VICINAL_RETURN_IF_ERROR(status);
+  VICINAL_RETURN_IF_ERROR(complete.status());
+  if (!*complete) return nullptr;
   known_[segment.serial()] = set;
   return set;
 }
@@ -178,8 +180,9 @@ absl::StatusOr<std::shared_ptr<const RowSet>> RowFilter::RowsWithin(
   if (!is_within) return RowsOf(segment, num_rows, stop);
   auto set = std::make_shared<RowSet>();
   auto bits = std::make_shared<Bitmap>(num_rows);
-  VICINAL_RETURN_IF_ERROR(
-      Evaluate(segment, begin, end, stop, bits.get(), set.get()));
+  VICINAL_RETURN_IF_ERROR(Evaluate(segment, begin, end, SIZE_MAX, stop,
+                                   bits.get(), set.get())
+                              .status());
   set->bits = std::move(bits);
   set->num_rows = num_rows;
   set->begin = begin;
@@ -204,9 +207,10 @@ void RowFilter::ForgetOthers(const View& view) {
   absl::erase_if(done_within_, is_gone);
 }
 
-absl::Status RowFilter::Evaluate(const Segment& segment, size_t begin,
-                                 size_t end, const StopCondition& stop,
-                                 Bitmap* bits, RowSet* set) const {
+absl::StatusOr<bool> RowFilter::Evaluate(const Segment& segment, size_t begin,
+                                         size_t end, size_t max_reads,
+                                         const StopCondition& stop,
+                                         Bitmap* bits, RowSet* set) const {
   VICINAL_RETURN_IF_ERROR(stop.Check());
   const auto accept = [&](RowId row) {
     bits->Set(row);
@@ -234,20 +238,23 @@ absl::Status RowFilter::Evaluate(const Segment& segment, size_t begin,
       if (!segment.IsDead(base + bit)) accept(base + bit);
     });
   }
-  if (!bounds.possible.has_value()) return absl::OkStatus();
+  if (!bounds.possible.has_value()) return true;
   Bitmap open = *bounds.possible;
   open.AndNot(bounds.certain);
   std::vector<RowId> rows;
   open.ForEachIn(begin - base, end - base, [&](RowId bit) {
     if (!segment.IsDead(base + bit)) rows.push_back(base + bit);
   });
+  if (rows.size() > max_reads) return false;
   set->num_payloads_read += rows.size();
-  return VisitPayloads(store_, segment, rows, stop, is_dead,
-                       [&](RowId row, absl::string_view payload) {
-                         if (filter_.Matches(segment.IdOf(row), payload)) {
-                           accept(row);
-                         }
-                       });
+  VICINAL_RETURN_IF_ERROR(
+      VisitPayloads(store_, segment, rows, stop, is_dead,
+                    [&](RowId row, absl::string_view payload) {
+                      if (filter_.Matches(segment.IdOf(row), payload)) {
+                        accept(row);
+                      }
+                    }));
+  return true;
 }
 
 namespace {

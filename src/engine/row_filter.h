@@ -82,9 +82,12 @@ class RowFilter {
 
   // Of the rows below num_rows, which are published. A row that a commit is
   // just replacing is left out once it is dead: whoever reads the growing
-  // segment afterwards meets the new one.
+  // segment afterwards meets the new one. Null: it would have to read more than
+  // max_reads payloads for what the indexes leave open.
   absl::StatusOr<std::shared_ptr<const RowSet>> RowsOf(
-      const Segment& segment, size_t num_rows, const StopCondition& stop);
+      const Segment& segment, size_t num_rows, const StopCondition& stop,
+      size_t max_reads = SIZE_MAX);
+  const BoundFilter& filter() const { return filter_; }
   // Forgets segments that are not in the view.
   void ForgetOthers(const View& view);
 
@@ -99,10 +102,12 @@ class RowFilter {
   absl::StatusOr<std::shared_ptr<const RowSet>> RowsWithin(
       const Segment& segment, RowId begin, RowId end,
       const StopCondition& stop);
-  // Sets the bits of the accepted rows begin .. end, and counts them.
-  absl::Status Evaluate(const Segment& segment, size_t begin, size_t end,
-                        const StopCondition& stop, Bitmap* bits,
-                        RowSet* set) const;
+  // Sets the bits of the accepted rows begin .. end, and counts them; false:
+  // over max_reads.
+  absl::StatusOr<bool> Evaluate(const Segment& segment, size_t begin,
+                                size_t end, size_t max_reads,
+                                const StopCondition& stop, Bitmap* bits,
+                                RowSet* set) const;
 
   const BoundFilter filter_;
   const std::span<const PayloadField> fields_;

@@ -187,6 +187,29 @@ absl::StatusOr<std::unique_ptr<const FieldIndex>> FieldIndex::Open(
   return index;
 }
 
+const FieldIndex::Extremes* FieldIndex::extremes() const {
+  absl::call_once(extremes_once_, [this] {
+    Extremes found{Bitmap(rows_.size()), Bitmap(rows_.size())};
+    Bitmap seen(num_rows_);
+    size_t num_seen = 0;
+    for (size_t i = 0; i < rows_.size(); ++i) {
+      if (seen.Test(rows_[i])) continue;
+      seen.Set(rows_[i]);
+      found.smallest.Set(static_cast<RowId>(i));
+      ++num_seen;
+    }
+    if (num_seen == rows_.size()) return;
+    seen = Bitmap(num_rows_);
+    for (size_t i = rows_.size(); i-- > 0;) {
+      if (seen.Test(rows_[i])) continue;
+      seen.Set(rows_[i]);
+      found.largest.Set(static_cast<RowId>(i));
+    }
+    extremes_ = std::make_unique<const Extremes>(std::move(found));
+  });
+  return extremes_.get();
+}
+
 absl::string_view FieldIndex::key(size_t i) const {
   if (key_bytes_ > 0) return keys_.substr(i * key_bytes_, key_bytes_);
   return keys_.substr(key_offsets_[i], key_offsets_[i + 1] - key_offsets_[i]);

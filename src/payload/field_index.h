@@ -83,6 +83,16 @@ class FieldIndex {
   std::span<const RowId> rows(size_t i) const {
     return rows_.subspan(starts_[i], starts_[i + 1] - starts_[i]);
   }
+  // Number of the first of rows(i) among the entries of all keys.
+  size_t first_entry(size_t i) const { return starts_[i]; }
+  // Of each entry, whether its key is the smallest or the largest of its row.
+  struct Extremes {
+    Bitmap smallest;
+    Bitmap largest;
+  };
+  // Null: every row has one key at most. Made when it is first asked for: 2 to
+  // 5 ms and, where rows have several, 250 KB for a million entries.
+  const Extremes* extremes() const;
   // Sets the bits of the rows that have a key in one of the ranges, bit 0 being
   // row `base`. Of a small part of the rows in a time that does not depend on
   // the others, but for the first time, which lists the keys by row.
@@ -106,13 +116,15 @@ class FieldIndex {
   std::span<const uint64_t> key_offsets_;
   std::span<const uint32_t> starts_;
   std::span<const RowId> rows_;
-  size_t num_rows_ = 0;
+  size_t num_rows_ = 0;  // of the segment
   // The numbers of each row's keys, made when first asked for: 4 bytes a row,
   // or 8 where some have several.
   mutable absl::once_flag listed_;
   // In row_keys_, and more; empty: row i has row_keys_[i], which may be none.
   mutable std::vector<uint32_t> row_starts_;
   mutable std::vector<uint32_t> row_keys_;
+  mutable absl::once_flag extremes_once_;
+  mutable std::unique_ptr<const Extremes> extremes_;
 };
 
 }  // namespace vicinal

@@ -139,6 +139,7 @@ TEST_F(CliTest, ExitsWith2OnWrongUsage) {
       {"search", "a", "--vector", "1", "-k", "0"},
       {"search", "a", "--vector", "1", "--exact", "--ef", "10"},
       {"export", "a", "a.csv"},
+      {"export", "a", "a.jsonl", "--descending"},
       {"export", "a", "a.jsonl", "--ids", "b.npy"},
       {"bench", "a", file, "--concurrency", "0"}};
   for (const auto& command : commands) {

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "tests/client/test_files.h"
 #include "tests/e2e/cli_fixture.h"
 
@@ -16,6 +18,7 @@ namespace vicinal::e2e {
 namespace {
 
 using client::RandomFloats;
+using client::ReadAll;
 using client::Vecs;
 using testing::AllOf;
 using testing::ElementsAre;
@@ -259,6 +262,38 @@ TEST_F(CliSearchTest, CountsChangesAndDeletesPoints) {
   EXPECT_EQ(Run({"delete", "a", "--filter", "ID IN (1, 2)"}).out,
             "Deleted 2 points.\n");
   EXPECT_EQ(count("seen = 1"), "498\n");
+}
+
+TEST_F(CliSearchTest, ExportsInTheOrderOfAField) {
+  Import();
+  for (const int id : {5, 6, 7, 8}) {
+    ASSERT_EQ(Run({"update", "a", "--id", absl::StrCat(id), "--set",
+                   absl::StrCat(R"({"price": )", id % 3, "}")})
+                  .code,
+              0);
+  }
+  const std::string out = folder_.File("out.jsonl");
+  const auto ids = [&](std::vector<std::string> options) {
+    std::vector<std::string> command = {
+        "export", "a", out, "--no-vectors", "--quiet", "--order-by", "price"};
+    command.insert(command.end(), options.begin(), options.end());
+    const Outcome outcome = Run(command);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    std::vector<int> found;
+    for (absl::string_view line :
+         absl::StrSplit(ReadAll(out), '\n', absl::SkipEmpty())) {
+      found.push_back(nlohmann::json::parse(std::string(line))["id"]);
+    }
+    return found;
+  };
+  const Outcome missing = Run({"export", "a", out, "--order-by", "price"});
+  EXPECT_EQ(missing.code, 1);
+  EXPECT_THAT(missing.err, HasSubstr("has no index"));
+  ASSERT_EQ(Run({"index", "create", "a", "price", "i64"}).code, 0);
+  EXPECT_THAT(ids({}), ElementsAre(6, 7, 5, 8));
+  EXPECT_THAT(ids({"--descending"}), ElementsAre(5, 8, 7, 6));
+  EXPECT_THAT(ids({"--limit", "1", "--filter", "price > 0"}), ElementsAre(7));
+  EXPECT_EQ(Run({"export", "a", out, "--descending"}).code, 2);
 }
 
 TEST_F(CliSearchTest, IndexesPayloadFields) {
