@@ -115,6 +115,7 @@ rocksdb::ColumnFamilyOptions MakeTableOptions(
   blocks.cache_index_and_filter_blocks = true;
   blocks.pin_l0_filter_and_index_blocks_in_cache = true;
   blocks.block_size = 4 * kKiB;
+  blocks.max_auto_readahead_size = kMiB;
   blocks.format_version = 5;
 
   switch (table) {

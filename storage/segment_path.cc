@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -51,12 +52,11 @@ absl::StatusOr<std::vector<std::string>> ListFolder(const std::string& path) {
   return names;
 }
 
-absl::Status CreateFolder(const std::string& parent, const std::string& path) {
+absl::Status CreateFolder(const std::string& path) {
   std::error_code error;
   fs::create_directory(path, error);
-  if (error) return IoError(error.value(), "create folder", path);
-  // Also when it was there: a crash may have come before the sync.
-  return SyncDirectory(parent);
+  return error ? IoError(error.value(), "create folder", path)
+               : absl::OkStatus();
 }
 
 }  // namespace
@@ -72,11 +72,18 @@ std::string SegmentPath(absl::string_view data_folder,
                       kSegmentSuffix);
 }
 
-absl::Status CreateCollectionFolder(absl::string_view data_folder,
-                                    CollectionNumber collection) {
-  const std::string collections = CollectionsFolder(data_folder);
-  VICINAL_RETURN_IF_ERROR(CreateFolder(std::string(data_folder), collections));
-  return CreateFolder(collections, CollectionFolder(data_folder, collection));
+absl::Status CreateCollectionFolders(
+    absl::string_view data_folder,
+    std::span<const CollectionNumber> collections) {
+  const std::string parent = CollectionsFolder(data_folder);
+  VICINAL_RETURN_IF_ERROR(CreateFolder(parent));
+  for (const CollectionNumber collection : collections) {
+    VICINAL_RETURN_IF_ERROR(
+        CreateFolder(CollectionFolder(data_folder, collection)));
+  }
+  // Also when all were there: a crash may have come before the sync.
+  VICINAL_RETURN_IF_ERROR(SyncDirectory(std::string(data_folder)));
+  return SyncDirectory(parent);
 }
 
 absl::StatusOr<std::vector<CollectionNumber>> ListCollectionFolders(

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,9 +20,10 @@ std::string CollectionFolder(absl::string_view data_folder,
 std::string SegmentPath(absl::string_view data_folder,
                         CollectionNumber collection, uint64_t segment);
 
-// Creates the folder durably; OK when it is there.
-absl::Status CreateCollectionFolder(absl::string_view data_folder,
-                                    CollectionNumber collection);
+// Creates the folders durably; OK when some are there.
+absl::Status CreateCollectionFolders(
+    absl::string_view data_folder,
+    std::span<const CollectionNumber> collections);
 // The collections that have a folder, and the segments that have a file.
 // Ascending; empty when there is no folder. Other names are passed over.
 absl::StatusOr<std::vector<CollectionNumber>> ListCollectionFolders(

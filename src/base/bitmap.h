@@ -101,38 +101,60 @@ class Bitmap {
 };
 
 // Tombstones: one writer sets bits while any number of readers test them.
-// A bit is never cleared.
+// A bit is never cleared. Has no memory until the first is set: most segments
+// of small collections lose no row.
 class AtomicBitmap {
  public:
-  explicit AtomicBitmap(size_t num_bits)
-      : num_bits_(num_bits),
-        words_(new std::atomic<uint64_t>[(num_bits + 63) / 64]()) {}
+  explicit AtomicBitmap(size_t num_bits) : num_bits_(num_bits) {}
+  ~AtomicBitmap() { delete[] words_.load(std::memory_order_relaxed); }
+  AtomicBitmap(const AtomicBitmap&) = delete;
+  AtomicBitmap& operator=(const AtomicBitmap&) = delete;
 
   size_t num_bits() const { return num_bits_; }
   // Returns true when the bit was clear before.
   bool Set(RowId row) {
+    Words* words = words_.load(std::memory_order_acquire);
+    if (words == nullptr) words = Allocate();
     const uint64_t bit = uint64_t{1} << (row % 64);
     const bool was_clear =
-        (words_[row / 64].fetch_or(bit, std::memory_order_release) & bit) == 0;
+        (words[row / 64].fetch_or(bit, std::memory_order_release) & bit) == 0;
     if (was_clear) count_.fetch_add(1, std::memory_order_relaxed);
     return was_clear;
   }
   bool Test(RowId row) const {
-    return (words_[row / 64].load(std::memory_order_acquire) >> (row % 64)) & 1;
+    const Words* words = words_.load(std::memory_order_acquire);
+    return words != nullptr &&
+           ((words[row / 64].load(std::memory_order_acquire) >> (row % 64)) &
+            1) != 0;
   }
   size_t Count() const { return count_.load(std::memory_order_relaxed); }
 
  private:
   friend class Bitmap;
+  using Words = std::atomic<uint64_t>;
+
+  Words* Allocate() {
+    auto fresh = std::make_unique<Words[]>((num_bits_ + 63) / 64);
+    Words* words = nullptr;
+    if (words_.compare_exchange_strong(words, fresh.get(),
+                                       std::memory_order_acq_rel)) {
+      return fresh.release();
+    }
+    return words;  // another thread was faster
+  }
 
   size_t num_bits_;
-  std::unique_ptr<std::atomic<uint64_t>[]> words_;
+  // Owned; a unique_ptr cannot be swapped in while others read.
+  std::atomic<Words*> words_ = nullptr;
   std::atomic<size_t> count_ = 0;
 };
 
 inline void Bitmap::AndNot(const AtomicBitmap& other) {
+  const AtomicBitmap::Words* words =
+      other.words_.load(std::memory_order_acquire);
+  if (words == nullptr) return;
   for (size_t i = 0; i < words_.size(); ++i) {
-    words_[i] &= ~other.words_[i].load(std::memory_order_acquire);
+    words_[i] &= ~words[i].load(std::memory_order_acquire);
   }
 }
 

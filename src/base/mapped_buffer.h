@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 namespace vicinal {
@@ -11,17 +12,23 @@ namespace vicinal {
 // writer fills later rows. Aborts when the address space is exhausted.
 class MappedBuffer {
  public:
+  // Where less than 128 KiB come from: pages of their own, or the heap. A
+  // process has 65,530 mappings at most, and each takes whole pages.
+  enum class Small : uint8_t { kPages, kHeap };
+
   MappedBuffer() = default;
-  explicit MappedBuffer(size_t size_bytes);
+  explicit MappedBuffer(size_t size_bytes, Small small = Small::kPages);
   ~MappedBuffer() { Reset(); }
   MappedBuffer(MappedBuffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),
-        size_bytes_(std::exchange(other.size_bytes_, 0)) {}
+        size_bytes_(std::exchange(other.size_bytes_, 0)),
+        on_heap_(other.on_heap_) {}
   MappedBuffer& operator=(MappedBuffer&& other) noexcept {
     if (this != &other) {
       Reset();
       data_ = std::exchange(other.data_, nullptr);
       size_bytes_ = std::exchange(other.size_bytes_, 0);
+      on_heap_ = other.on_heap_;
     }
     return *this;
   }
@@ -34,6 +41,7 @@ class MappedBuffer {
 
   std::byte* data_ = nullptr;
   size_t size_bytes_ = 0;
+  bool on_heap_ = false;
 };
 
 }  // namespace vicinal

@@ -58,7 +58,7 @@ CollectionImpl::CollectionImpl(const EngineContext* context,
       store_(context->store, number),
       folder_(std::move(folder)),
       layout_(std::make_shared<const Layout>(LayoutOf(schema))),
-      recall_watch_(*layout_) {
+      recall_watch_(*layout_, [this] { Touch(); }) {
   SetSchema(std::move(schema));
 }
 
@@ -106,6 +106,14 @@ void CollectionImpl::ForgetPayloadField(const PayloadField& field) {
   });
   for (const auto& segment : view_.Load()->sealed) {
     RemoveFieldIndexes(folder_, {&field, 1}, segment->entry().number);
+  }
+}
+
+void CollectionImpl::Touch() {
+  // An exchange even when it is set: the compactor, which resets it before it
+  // looks, then sees all that was done before this.
+  if (!touched_.exchange(true, std::memory_order_acq_rel)) {
+    context_->compactor->Touch(number());
   }
 }
 
@@ -263,6 +271,7 @@ void CollectionImpl::Apply(const CommitPart& part) {
   }
   last_write_ns_.store(Nanos(context_->options->clock->Now()),
                        std::memory_order_relaxed);
+  Touch();
 }
 
 void CollectionImpl::Freeze(size_t num_points) {
@@ -279,6 +288,7 @@ void CollectionImpl::Freeze(size_t num_points) {
   }
   last_freeze_ns_.store(Nanos(context_->options->clock->Now()),
                         std::memory_order_relaxed);
+  Touch();
   context_->compactor->Wake();
 }
 

@@ -66,7 +66,8 @@ class CollectionImpl final
     : public Collection,
       public std::enable_shared_from_this<CollectionImpl> {
  public:
-  // Loads what storage and segment files hold. A damaged segment is read
+  // Loads what storage and segment files hold; the folder is there. A damaged
+  // segment is read
   // again from the records and waits for its rebuild. DataLoss: storage
   // itself is damaged. FailedPrecondition: a newer version's files.
   static absl::StatusOr<std::shared_ptr<CollectionImpl>> Open(
@@ -162,6 +163,8 @@ class CollectionImpl final
     return num_recovered_.load(std::memory_order_relaxed) > 0;
   }
   RecallWatch& recall_watch() { return recall_watch_; }
+  // The compactor is about to look at everything here.
+  void ForgetTouch() { touched_.exchange(false, std::memory_order_acq_rel); }
   // Where a segment is to be that takes the place of others.
   SegmentPlacement PlacementFor(
       const std::vector<std::shared_ptr<SealedSegment>>& replaced) const;
@@ -207,6 +210,8 @@ class CollectionImpl final
 
   std::shared_ptr<MemorySegment> NewMemorySegment(size_t num_points) const;
   size_t DefaultCapacity() const;
+  // After a change that may give the compactor something to do. From any thread.
+  void Touch();
   // Changes a copy of the current view and publishes it.
   template <typename Edit>
   void EditView(Edit edit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(apply_mu_);
@@ -333,6 +338,8 @@ class CollectionImpl final
   std::vector<std::unique_ptr<const CollectionSchema>> schemas_;
   std::atomic<const CollectionSchema*> schema_;
   std::atomic<bool> dropped_ = false;
+  // Whether the compactor was told of changes that it has not looked at.
+  std::atomic<bool> touched_ = false;
 
   ViewHolder view_;
   // Odd while a commit is being applied; see Searcher.

@@ -41,8 +41,6 @@ absl::StatusOr<std::shared_ptr<CollectionImpl>> CollectionImpl::Open(
 }
 
 absl::Status CollectionImpl::Load() {
-  VICINAL_RETURN_IF_ERROR(
-      CreateCollectionFolder(context_->store->path(), number()));
   VICINAL_ASSIGN_OR_RETURN(head_, store_.GetHead());
   VICINAL_ASSIGN_OR_RETURN(manifest_, store_.GetManifest());
   View view;

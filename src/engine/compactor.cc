@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,6 +41,10 @@ constexpr double kMaxDeadShareOptimized = 0.05;
 constexpr auto kFirstBackoff = std::chrono::milliseconds(1'000);
 constexpr auto kMaxBackoff = std::chrono::milliseconds(60'000);
 constexpr auto kStreamCleaning = std::chrono::hours(1);
+// Collections that are looked at in a round though nothing told of them.
+constexpr size_t kLookAround = 16;
+// Vectors that are checked before other work is looked for.
+constexpr size_t kVerifyBytes = size_t{64} << 20;
 
 // Recall checks take at most a hundredth of a core, and read so much from a
 // disk that may be slow.
@@ -72,9 +77,9 @@ void Compactor::Stop() {
   thread_.reset();
 }
 
-void Compactor::Add(std::shared_ptr<CollectionImpl> collection) {
+void Compactor::Add(std::vector<std::shared_ptr<CollectionImpl>> collections) {
   MutexLock lock(mu_);
-  added_.push_back(std::move(collection));
+  std::move(collections.begin(), collections.end(), std::back_inserter(added_));
   woken_ = true;
   wake_.NotifyAll();
 }
@@ -96,6 +101,11 @@ void Compactor::Wake() {
   MutexLock lock(mu_);
   woken_ = true;
   wake_.NotifyAll();
+}
+
+void Compactor::Touch(CollectionNumber number) {
+  MutexLock lock(mu_);
+  touched_.push_back(number);
 }
 
 std::shared_ptr<Operation> Compactor::Optimize(
@@ -158,7 +168,7 @@ void Compactor::Loop() {
     }
   }
   const absl::Status closed = absl::CancelledError("the database was closed");
-  for (const std::unique_ptr<State>& state : states_) {
+  for (const auto& [number, state] : states_) {
     if (state->optimizing.has_value()) {
       state->optimizing->operation->Finish(closed);
     }
@@ -174,36 +184,72 @@ bool Compactor::DoOne() {
   const Time now = context_->options->clock->Now();
   std::optional<Job> best;
   State* best_state = nullptr;
-  for (const std::unique_ptr<State>& state : states_) {
-    SealIdle(state.get(), now);
-    CleanStreams(state.get(), now);
-    std::optional<Job> job = PickJob(state.get(), now);
-    CheckOptimized(state.get(), job.has_value());
-    if (!job.has_value()) continue;
+  std::erase_if(active_, [&](State* state) {
+    SealIdle(state, now);
+    std::optional<Job> job = PickJob(state, now);
+    CheckOptimized(state, job.has_value());
+    if (!job.has_value()) {
+      state->active = !IsQuiet(*state, now);
+      return !state->active;
+    }
     // Waiting users first, then whoever has most unindexed segments.
     const auto urgency = [](const Job& j) {
       return std::pair(j.operation != nullptr, j.frozen.size());
     };
     if (!best.has_value() || urgency(*job) > urgency(*best)) {
       best = std::move(job);
-      best_state = state.get();
+      best_state = state;
     }
-  }
+    return false;
+  });
   if (best.has_value()) {
     RunJob(best_state, *std::move(best));
     return true;
   }
-  for (const std::unique_ptr<State>& state : states_) {
-    if (IndexOne(state.get(), now)) return true;
+  for (State* state : active_) {
+    if (IndexOne(state, now)) return true;
   }
   SealForRoom();
-  for (const std::unique_ptr<State>& state : states_) {
-    if (VerifyOne(state.get(), now)) return true;
-  }
-  for (const std::unique_ptr<State>& state : states_) {
-    WatchRecall(state.get(), now);
-  }
+  if (VerifySome(now)) return true;
+  for (State* state : active_) WatchRecall(state, now);
+  LookAround(now);
   return false;
+}
+
+bool Compactor::IsQuiet(const State& state, Time now) const {
+  CollectionImpl& collection = *state.collection;
+  if (state.optimizing.has_value() || !state.indexing.empty() ||
+      now < state.not_before || !context_->store->WriteHealth().ok() ||
+      collection.recall_watch().has_question()) {
+    return false;
+  }
+  const std::shared_ptr<const View> view = collection.view();
+  if (!view->frozen.empty() ||
+      view->growing->num_rows() >= kMinRowsToSealIdle) {
+    return false;
+  }
+  const std::vector<PayloadField>& fields = collection.schema().payload_fields;
+  return absl::c_all_of(view->sealed, [&](const auto& segment) {
+    return segment->health() == SealedSegment::Health::kVerified &&
+           FieldsWithoutIndex(fields, *segment).empty();
+  });
+}
+
+void Compactor::Activate(State* state) {
+  // Before the look, so that none of what comes from now on is missed.
+  state->collection->ForgetTouch();
+  if (!std::exchange(state->active, true)) active_.push_back(state);
+}
+
+void Compactor::LookAround(Time now) {
+  auto next = states_.upper_bound(last_looked_at_);
+  for (size_t i = std::min(kLookAround, states_.size()); i > 0; --i) {
+    if (next == states_.end()) next = states_.begin();
+    last_looked_at_ = next->first;
+    CleanStreams(next->second.get(), now);
+    Activate(next->second.get());
+    ++next;
+  }
 }
 
 size_t Compactor::num_build_threads() const {
@@ -243,28 +289,37 @@ void Compactor::WatchRecall(State* state, Time now) {
 void Compactor::TakeRequests() {
   MutexLock lock(mu_);
   for (std::shared_ptr<CollectionImpl>& collection : added_) {
-    states_.push_back(std::make_unique<State>());
-    states_.back()->collection = std::move(collection);
+    auto state = std::make_unique<State>();
+    state->collection = std::move(collection);
+    Activate(state.get());
+    const CollectionNumber number = state->collection->number();
+    states_[number] = std::move(state);
   }
   added_.clear();
+  for (const CollectionNumber number : touched_) {
+    const auto found = states_.find(number);
+    if (found != states_.end()) Activate(found->second.get());
+  }
+  touched_.clear();
   // One request of a collection at a time; others wait.
   std::erase_if(requests_, [&](auto& request) {
-    for (const std::unique_ptr<State>& state : states_) {
-      if (state->collection != request.first) continue;
-      if (state->optimizing.has_value()) return false;
-      state->optimizing = request.second;
+    const auto found = states_.find(request.first->number());
+    if (found == states_.end()) {
+      request.second.operation->Finish(
+          absl::NotFoundError("the collection was dropped"));
       return true;
     }
-    request.second.operation->Finish(
-        absl::NotFoundError("the collection was dropped"));
+    State* state = found->second.get();
+    if (state->optimizing.has_value()) return false;
+    state->optimizing = request.second;
+    Activate(state);
     return true;
   });
   for (auto& [collection, request] : index_requests_) {
-    const auto state = std::find_if(
-        states_.begin(), states_.end(),
-        [&](const auto& s) { return s->collection == collection; });
-    if (state != states_.end()) {
-      (*state)->indexing.push_back(std::move(request));
+    const auto found = states_.find(collection->number());
+    if (found != states_.end()) {
+      found->second->indexing.push_back(std::move(request));
+      Activate(found->second.get());
     } else {
       request.operation->Finish(
           absl::NotFoundError("the collection was dropped"));
@@ -281,18 +336,19 @@ bool Compactor::DeleteDropped() {
     collection = std::move(dropped_.back());
     dropped_.pop_back();
   }
-  std::erase_if(states_, [&](const std::unique_ptr<State>& state) {
-    if (state->collection != collection) return false;
+  const auto found = states_.find(collection->number());
+  if (found != states_.end()) {
+    State* state = found->second.get();
+    const absl::Status gone = absl::NotFoundError("the collection was dropped");
     if (state->optimizing.has_value()) {
-      state->optimizing->operation->Finish(
-          absl::NotFoundError("the collection was dropped"));
+      state->optimizing->operation->Finish(gone);
     }
     for (const IndexRequest& request : state->indexing) {
-      request.operation->Finish(
-          absl::NotFoundError("the collection was dropped"));
+      request.operation->Finish(gone);
     }
-    return true;
-  });
+    std::erase(active_, state);
+    states_.erase(found);
+  }
   // What an error leaves behind is deleted at the next open.
   collection->DeleteEverything().IgnoreError();
   Hook("drop:done");
@@ -318,7 +374,7 @@ void Compactor::SealForRoom() {
   size_t unindexed = context_->unindexed_bytes->load(std::memory_order_relaxed);
   if (unindexed <= enough) return;
   std::vector<std::pair<size_t, State*>> by_size;
-  for (const std::unique_ptr<State>& state : states_) {
+  for (const auto& [number, state] : states_) {
     const std::shared_ptr<const View> view = state->collection->view();
     if (!view->frozen.empty()) return;  // room comes without this
     by_size.emplace_back(view->growing->memory_bytes(), state.get());
@@ -700,8 +756,22 @@ void Compactor::CheckIndexed(State* state, bool all_done) {
   });
 }
 
-bool Compactor::VerifyOne(State* state, Time now) {
-  if (state->collection->dropped()) return false;
+bool Compactor::VerifySome(Time now) {
+  bool any = false;
+  size_t bytes = 0;
+  for (State* state : active_) {
+    while (bytes < kVerifyBytes && !stopping()) {
+      const std::optional<size_t> read = VerifyOne(state, now);
+      if (!read.has_value()) break;
+      any = true;
+      bytes += *read;
+    }
+  }
+  return any;
+}
+
+std::optional<size_t> Compactor::VerifyOne(State* state, Time now) {
+  if (state->collection->dropped()) return std::nullopt;
   const std::shared_ptr<const View> view = state->collection->view();
   for (const auto& segment : view->sealed) {
     const bool damaged = segment->health() == SealedSegment::Health::kDamaged;
@@ -718,14 +788,14 @@ bool Compactor::VerifyOne(State* state, Time now) {
             "\" cannot be rebuilt: ", sound.status().message()));
       }
     }
-    return true;
+    return segment->stats().vector_bytes;
   }
-  return false;
+  return std::nullopt;
 }
 
 std::chrono::milliseconds Compactor::WaitTime() const {
   bool memory_waits = false;
-  for (const std::unique_ptr<State>& state : states_) {
+  for (const State* state : active_) {
     const std::shared_ptr<const View> view = state->collection->view();
     memory_waits |= !view->frozen.empty() ||
                     view->growing->num_rows() >= kMinRowsToSealIdle;

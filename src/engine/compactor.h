@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,14 +39,16 @@ class Compactor {
   // Cancels the build under way and waits for it; nothing is done afterwards.
   void Stop();
 
-  void Add(std::shared_ptr<CollectionImpl> collection);
+  void Add(std::vector<std::shared_ptr<CollectionImpl>> collections);
   // Cancels its build; its data is deleted soon. It is marked as dropped and
   // no commit for it is under way.
   void Drop(std::shared_ptr<CollectionImpl> collection);
   // Cancels the build of a collection, if that is what runs.
   void CancelBuild(const CollectionImpl* collection);
-  // There may be something to do.
+  // There may be something to do, now. Tells of no collection: see Touch.
   void Wake();
+  // A collection has changed: it is looked at in the next round.
+  void Touch(CollectionNumber number);
   std::shared_ptr<Operation> Optimize(
       std::shared_ptr<CollectionImpl> collection, size_t max_segments);
   // Of a field that was just declared. Done when every sealed segment has all
@@ -84,6 +87,7 @@ class Compactor {
     std::optional<OptimizeRequest> optimizing;
     Time no_indexing_before;  // after one failed
     std::vector<IndexRequest> indexing;
+    bool active = false;  // in active_
   };
 
   void Loop();
@@ -91,6 +95,12 @@ class Compactor {
   bool DoOne();
   bool DeleteDropped();
   void TakeRequests();
+  void Activate(State* state);
+  // Whether nothing is to be done until the collection is touched.
+  bool IsQuiet(const State& state, Time now) const;
+  // Streams of the next few collections, idle ones too, and whether something
+  // is due there that no touch told of.
+  void LookAround(Time now);
   void SealIdle(State* state, Time now);
   // Many growing segments, each too small for an index, must not use up
   // max_unindexed_bytes for ever: when nothing waits for a build, the largest
@@ -118,8 +128,11 @@ class Compactor {
   bool IndexOne(State* state, Time now);
   // Ends the requests for which nothing is left to do, or that were cancelled.
   void CheckIndexed(State* state, bool all_done);
-  // One segment that was not read since the open, when nothing else is due.
-  bool VerifyOne(State* state, Time now);
+  // Segments that were not read since the open, when nothing else is due: some
+  // MiB of all that wait. False: none does.
+  bool VerifySome(Time now);
+  // One of a collection: its bytes. Nothing: all were read.
+  std::optional<size_t> VerifyOne(State* state, Time now);
   // Asks a query again, exactly, when nothing else is due.
   void WatchRecall(State* state, Time now);
   size_t num_build_threads() const;
@@ -130,7 +143,11 @@ class Compactor {
 
   const EngineContext* const context_;
   OperationRegistry* const operations_;
-  std::vector<std::unique_ptr<State>> states_;  // the thread's
+  // The thread's. Rounds are over the active ones only, as most of many
+  // collections are idle.
+  std::map<CollectionNumber, std::unique_ptr<State>> states_;
+  std::vector<State*> active_;
+  CollectionNumber last_looked_at_ = 0;
   CancelToken stop_watching_;
 
   mutable Mutex mu_;
@@ -138,6 +155,7 @@ class Compactor {
   bool woken_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<std::shared_ptr<CollectionImpl>> added_ ABSL_GUARDED_BY(mu_);
+  std::vector<CollectionNumber> touched_ ABSL_GUARDED_BY(mu_);
   std::vector<std::shared_ptr<CollectionImpl>> dropped_ ABSL_GUARDED_BY(mu_);
   std::vector<std::pair<std::shared_ptr<CollectionImpl>, OptimizeRequest>>
       requests_ ABSL_GUARDED_BY(mu_);

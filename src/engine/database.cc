@@ -103,6 +103,9 @@ class DatabaseImpl final : public Database {
   const DatabaseOptions& options() const override { return options_; }
 
  private:
+  absl::StatusOr<std::shared_ptr<CollectionImpl>> OpenCollection(
+      CollectionNumber number, absl::StatusOr<CollectionSchema> schema);
+  // known: ascending.
   absl::Status DeleteLeftovers(const std::vector<CollectionNumber>& known);
   absl::StatusOr<std::shared_ptr<CollectionImpl>> Find(
       absl::string_view name) const;
@@ -162,23 +165,47 @@ absl::Status DatabaseImpl::OpenCollections() {
   std::vector<CollectionNumber> known;
   for (const auto& [number, descriptor] : descriptors) known.push_back(number);
   VICINAL_RETURN_IF_ERROR(DeleteLeftovers(known));
+  VICINAL_RETURN_IF_ERROR(CreateCollectionFolders(store_->path(), known));
   compactor_ = std::make_unique<Compactor>(&context_, &operations_);
   context_.compactor = compactor_.get();
-  for (const auto& [number, descriptor] : descriptors) {
-    VICINAL_ASSIGN_OR_RETURN(CollectionSchema schema,
-                             CollectionSchema::Decode(descriptor));
-    const std::string name = schema.name;
-    VICINAL_ASSIGN_OR_RETURN(
-        auto collection,
-        CollectionImpl::Open(&context_, number, std::move(schema),
-                             CollectionFolder(store_->path(), number)));
+  std::vector<std::shared_ptr<CollectionImpl>> collections(descriptors.size());
+  Mutex failure_mu;
+  absl::Status failure;  // the first
+  const auto open = [&](size_t i) {
     {
-      MutexLock lock(mu_);
-      collections_[name] = collection;
+      MutexLock lock(failure_mu);
+      if (!failure.ok()) return;
     }
-    compactor_->Add(std::move(collection));
+    const auto& [number, descriptor] = descriptors[i];
+    auto opened = OpenCollection(number, CollectionSchema::Decode(descriptor));
+    if (opened.ok()) {
+      collections[i] = *std::move(opened);
+      return;
+    }
+    MutexLock lock(failure_mu);
+    failure.Update(opened.status());
+  };
+  if (query_pool_ != nullptr) {
+    query_pool_->ParallelFor(descriptors.size(), open);
+  } else {
+    for (size_t i = 0; i < descriptors.size(); ++i) open(i);
   }
+  VICINAL_RETURN_IF_ERROR(failure);
+  {
+    MutexLock lock(mu_);
+    for (const auto& collection : collections) {
+      collections_[collection->schema().name] = collection;
+    }
+  }
+  compactor_->Add(std::move(collections));
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<CollectionImpl>> DatabaseImpl::OpenCollection(
+    CollectionNumber number, absl::StatusOr<CollectionSchema> schema) {
+  VICINAL_RETURN_IF_ERROR(schema.status());
+  return CollectionImpl::Open(&context_, number, *std::move(schema),
+                              CollectionFolder(store_->path(), number));
 }
 
 // A drop, or a creation, that a crash cut off: its folder is still there.
@@ -187,7 +214,7 @@ absl::Status DatabaseImpl::DeleteLeftovers(
   VICINAL_ASSIGN_OR_RETURN(const auto folders,
                            ListCollectionFolders(store_->path()));
   for (const CollectionNumber number : folders) {
-    if (std::find(known.begin(), known.end(), number) != known.end()) continue;
+    if (std::binary_search(known.begin(), known.end(), number)) continue;
     VICINAL_RETURN_IF_ERROR(CollectionStore(store_.get(), number).DeleteAll());
     VICINAL_RETURN_IF_ERROR(DeleteCollectionFolder(store_->path(), number));
   }
@@ -222,16 +249,15 @@ absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::CreateCollection(
                            NextCollectionNumber(store_.get()));
   const std::string name = schema.name;
   const std::string descriptor = schema.Encode();
-  VICINAL_ASSIGN_OR_RETURN(
-      auto collection,
-      CollectionImpl::Open(&context_, number, std::move(schema),
-                           CollectionFolder(store_->path(), number)));
+  VICINAL_RETURN_IF_ERROR(CreateCollectionFolders(store_->path(), {&number, 1}));
+  VICINAL_ASSIGN_OR_RETURN(auto collection,
+                           OpenCollection(number, std::move(schema)));
   VICINAL_RETURN_IF_ERROR(PutDescriptor(store_.get(), number, descriptor));
   {
     MutexLock lock(mu_);
     collections_[name] = collection;
   }
-  compactor_->Add(collection);
+  compactor_->Add({collection});
   return collection;
 }
 

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -15,6 +16,8 @@
 #include "src/base/check.h"
 #include "src/base/mapped_buffer.h"
 #include "src/base/point_id.h"
+#include "src/base/stable_chunks.h"
+#include "src/base/status_macros.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
 #include "src/engine/layout.h"
@@ -28,17 +31,15 @@ MemorySegment::MemorySegment(
     : layout_(std::move(layout)),
       capacity_rows_(capacity_rows),
       unindexed_bytes_(std::move(unindexed_bytes)),
+      ids_(capacity_rows),
+      ordinals_(capacity_rows),
       dead_(capacity_rows) {
-  for (const FieldLayout& field : layout_->fields) {
-    fields_.push_back({MappedBuffer(capacity_rows * field.stride_bytes),
-                       std::make_unique<AtomicBitmap>(capacity_rows),
-                       std::make_unique<AtomicBitmap>(capacity_rows)});
+  fields_.resize(layout_->fields.size());
+  for (Field& field : fields_) {
+    field.chunks.resize(stable_chunks::NumChunks(capacity_rows));
+    field.hidden = std::make_unique<AtomicBitmap>(capacity_rows);
+    field.absent = std::make_unique<AtomicBitmap>(capacity_rows);
   }
-  ids_.reserve(capacity_rows);
-  ordinals_.reserve(capacity_rows);
-  hashes_.reserve(capacity_rows);
-  ids_data_ = ids_.data();
-  ordinals_data_ = ordinals_.data();
 }
 
 MemorySegment::~MemorySegment() {
@@ -47,33 +48,49 @@ MemorySegment::~MemorySegment() {
 
 RowId MemorySegment::Append(PointId id, uint64_t hash, Ordinal ordinal,
                             const std::byte* const* vectors) {
-  const auto row = static_cast<RowId>(ordinals_.size());
+  const auto row = static_cast<RowId>(num_appended());
   VICINAL_CHECK_LT(row, capacity_rows_);
+  const size_t chunk = stable_chunks::ChunkOf(row);
+  if (row == stable_chunks::Begin(chunk)) AddChunk(chunk);
   for (size_t f = 0; f < fields_.size(); ++f) {
     if (vectors[f] == nullptr) {
       fields_[f].absent->Set(row);
       fields_[f].hidden->Set(row);
       continue;
     }
-    const FieldLayout& field = layout_->fields[f];
-    std::memcpy(fields_[f].rows.data() + row * field.stride_bytes, vectors[f],
-                field.row_bytes);
+    std::memcpy(RowAt(f, row), vectors[f], layout_->fields[f].row_bytes);
   }
-  ids_.push_back(std::move(id));
-  ordinals_.push_back(ordinal);
+  ids_.PushBack(std::move(id));
+  ordinals_.PushBack(ordinal);
   hashes_.push_back(hash);
   id_table_.Put(
-      hash, row,
-      [&](RowId other) { return ids_data_[other] == ids_data_[row]; },
+      hash, row, [&](RowId other) { return ids_[other] == ids_[row]; },
       [&](RowId other) { return hashes_[other]; });
   return row;
 }
 
+void MemorySegment::AddChunk(size_t chunk) {
+  const size_t num_rows = std::min(stable_chunks::End(chunk), capacity_rows_) -
+                          stable_chunks::Begin(chunk);
+  for (size_t f = 0; f < fields_.size(); ++f) {
+    fields_[f].chunks[chunk] =
+        MappedBuffer(num_rows * layout_->fields[f].stride_bytes,
+                     MappedBuffer::Small::kHeap);
+  }
+}
+
+std::byte* MemorySegment::RowAt(size_t field, RowId row) const {
+  const size_t chunk = stable_chunks::ChunkOf(row);
+  return fields_[field].chunks[chunk].data() +
+         (row - stable_chunks::Begin(chunk)) *
+             layout_->fields[field].stride_bytes;
+}
+
 void MemorySegment::Publish() {
-  const size_t added = ordinals_.size() - num_rows();
+  const size_t added = num_appended() - num_rows();
   unindexed_bytes_->fetch_add(added * layout_->memory_per_row,
                               std::memory_order_relaxed);
-  num_visible_.store(ordinals_.size(), std::memory_order_release);
+  num_visible_.store(num_appended(), std::memory_order_release);
 }
 
 void MemorySegment::SetNext(std::shared_ptr<const MemorySegment> next) {
@@ -84,20 +101,21 @@ void MemorySegment::SetNext(std::shared_ptr<const MemorySegment> next) {
 
 const std::byte* MemorySegment::VectorOf(size_t field, RowId row) const {
   if (fields_[field].absent->Test(row)) return nullptr;
-  return fields_[field].rows.data() + row * layout_->fields[field].stride_bytes;
+  return RowAt(field, row);
 }
 
 std::optional<RowId> MemorySegment::FindOrdinal(Ordinal ordinal) const {
-  const Ordinal* end = ordinals_data_ + num_rows();
-  const Ordinal* found = std::lower_bound(ordinals_data_, end, ordinal);
-  if (found == end || *found != ordinal) return std::nullopt;
-  return static_cast<RowId>(found - ordinals_data_);
+  const auto rows = std::views::iota(RowId{0}, static_cast<RowId>(num_rows()));
+  const auto found = std::ranges::lower_bound(
+      rows, ordinal, {}, [&](RowId row) { return ordinals_[row]; });
+  if (found == rows.end() || ordinals_[*found] != ordinal) return std::nullopt;
+  return *found;
 }
 
 std::optional<RowId> MemorySegment::FindId(const PointId& id,
                                            uint64_t hash) const {
   return id_table_.Find(hash, [&](RowId row) {
-    return ids_data_[row] == id && !dead_.Test(row);
+    return ids_[row] == id && !dead_.Test(row);
   });
 }
 
@@ -109,17 +127,21 @@ bool MemorySegment::Kill(RowId row) {
 absl::Status MemorySegment::SearchRows(const SegmentQuery& query, size_t begin,
                                        size_t end, const StopCondition& stop,
                                        TopK* out, SearchStats* stats) const {
-  if (begin >= end) return absl::OkStatus();
   const FieldLayout& layout = layout_->fields[query.field];
-  const Field& field = fields_[query.field];
-  const VectorSetView block{field.rows.data() + begin * layout.stride_bytes,
-                            end - begin, layout.dim, layout.stride_bytes,
-                            layout.type};
-  const Filter filter = query.rows != nullptr
-                            ? query.rows->AsFilter(field.hidden.get())
-                            : Filter{.deleted = field.hidden.get()};
-  return ScanBlock(block, static_cast<RowId>(begin), layout.search_metric,
-                   query.vector, filter, stop, out, stats);
+  const AtomicBitmap* hidden = fields_[query.field].hidden.get();
+  const Filter filter = query.rows != nullptr ? query.rows->AsFilter(hidden)
+                                              : Filter{.deleted = hidden};
+  while (begin < end) {
+    const auto first = static_cast<RowId>(begin);
+    const size_t chunk_end =
+        std::min(end, stable_chunks::End(stable_chunks::ChunkOf(begin)));
+    const VectorSetView block{RowAt(query.field, first), chunk_end - begin,
+                              layout.dim, layout.stride_bytes, layout.type};
+    VICINAL_RETURN_IF_ERROR(ScanBlock(block, first, layout.search_metric,
+                                      query.vector, filter, stop, out, stats));
+    begin = chunk_end;
+  }
+  return absl::OkStatus();
 }
 
 SegmentStats MemorySegment::stats() const {

@@ -12,6 +12,7 @@
 #include "src/base/bitmap.h"
 #include "src/base/mapped_buffer.h"
 #include "src/base/point_id.h"
+#include "src/base/stable_chunks.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
 #include "src/engine/id_table.h"
@@ -20,9 +21,10 @@
 
 namespace vicinal {
 
-// Room for a fixed number of rows is reserved (not touched) at construction,
-// so rows never move and readers need no lock. One thread appends and then
-// publishes; rows become visible to readers by Publish. Ordinals ascend.
+// Rows lie in chunks that never move, so readers need no lock; memory is taken
+// as rows come, so that an empty segment has next to none. One thread appends
+// and then publishes; rows become visible to readers by Publish. Ordinals
+// ascend.
 class MemorySegment final : public Segment {
  public:
   // unindexed_bytes counts the memory of all such segments; it must outlive
@@ -33,7 +35,7 @@ class MemorySegment final : public Segment {
 
   size_t capacity_rows() const { return capacity_rows_; }
   // Appending thread only: rows so far, published or not.
-  size_t num_appended() const { return ordinals_.size(); }
+  size_t num_appended() const { return hashes_.size(); }
   // vectors: one pointer per field to row_bytes in the layout's form
   // (normalized where that says so); null where the point has none.
   RowId Append(PointId id, uint64_t hash, Ordinal ordinal,
@@ -52,8 +54,8 @@ class MemorySegment final : public Segment {
     return num_visible_.load(std::memory_order_acquire);
   }
   size_t num_deleted() const override { return dead_.Count(); }
-  PointId IdOf(RowId row) const override { return ids_data_[row]; }
-  Ordinal OrdinalOf(RowId row) const override { return ordinals_data_[row]; }
+  PointId IdOf(RowId row) const override { return ids_[row]; }
+  Ordinal OrdinalOf(RowId row) const override { return ordinals_[row]; }
   bool IsDead(RowId row) const override { return dead_.Test(row); }
   const AtomicBitmap& dead() const override { return dead_; }
   const std::byte* VectorOf(size_t field, RowId row) const override;
@@ -78,22 +80,22 @@ class MemorySegment final : public Segment {
 
  private:
   struct Field {
-    MappedBuffer rows;
+    std::vector<MappedBuffer> chunks;  // see stable_chunks
     // Rows that a search of this field must skip: dead, or without vector.
     std::unique_ptr<AtomicBitmap> hidden;
     std::unique_ptr<AtomicBitmap> absent;
   };
 
+  // Memory for the rows of one more chunk.
+  void AddChunk(size_t chunk);
+  std::byte* RowAt(size_t field, RowId row) const;
+
   const std::shared_ptr<const Layout> layout_;
   const size_t capacity_rows_;
   const std::shared_ptr<std::atomic<size_t>> unindexed_bytes_;
   std::vector<Field> fields_;
-  // Reserved for capacity_rows_, so that the data never moves; readers use
-  // the data pointers only.
-  std::vector<PointId> ids_;
-  std::vector<Ordinal> ordinals_;
-  const PointId* ids_data_;
-  const Ordinal* ordinals_data_;
+  StableVector<PointId> ids_;
+  StableVector<Ordinal> ordinals_;
   std::vector<uint64_t> hashes_;  // appending thread only
   IdTable id_table_;              // appending thread only
   AtomicBitmap dead_;

@@ -62,7 +62,9 @@ bool RecallWatch::Sums::Missed() const {
   return miss > kTolerance + 2 * std::sqrt(variance / n);
 }
 
-RecallWatch::RecallWatch(const Layout& layout) : fields_(layout.fields.size()) {
+RecallWatch::RecallWatch(const Layout& layout,
+                         std::function<void()> on_question)
+    : on_question_(std::move(on_question)), fields_(layout.fields.size()) {
   for (size_t f = 0; f < fields_.size(); ++f) {
     Field& field = fields_[f];
     field.layout = layout.fields[f];
@@ -75,15 +77,19 @@ RecallWatch::RecallWatch(const Layout& layout) : fields_(layout.fields.size()) {
 void RecallWatch::Offer(const SegmentQuery& query) {
   const uint64_t number = num_offered_.fetch_add(1, std::memory_order_relaxed);
   if (number % kKeepEvery != 0) return;
-  MutexLock lock(mu_);
-  Remember(query);
-  if (!asked_.has_value() && !query.ef.has_value() &&
-      !query.nprobe.has_value() && query.k <= kMaxDepth) {
+  {
+    MutexLock lock(mu_);
+    Remember(query);
+    if (asked_.has_value() || query.ef.has_value() ||
+        query.nprobe.has_value() || query.k > kMaxDepth) {
+      return;
+    }
     const auto* bytes = static_cast<const char*>(query.vector);
     asked_ = Asked{query.field,
                    std::string(bytes, fields_[query.field].layout.row_bytes),
                    query.k, query.recall_target};
   }
+  if (on_question_) on_question_();
 }
 
 void RecallWatch::Remember(const SegmentQuery& query) {

@@ -26,10 +26,13 @@
 
 namespace vicinal {
 
-// Offer, Sample and stats are for any thread, Check for one.
+// Check is for one thread, the rest for any.
 class RecallWatch {
  public:
-  explicit RecallWatch(const Layout& layout);
+  // on_question: called when Check has something to do again, from Offer and
+  // without a lock.
+  explicit RecallWatch(const Layout& layout,
+                       std::function<void()> on_question = {});
 
   // A query that was answered approximately. Cheap: most are only counted.
   void Offer(const SegmentQuery& query);
@@ -47,6 +50,11 @@ class RecallWatch {
   // be done: nullopt.
   std::optional<size_t> Check(const View& view, const CheckOptions& options);
 
+  // Whether a query waits for Check.
+  bool has_question() const {
+    MutexLock lock(mu_);
+    return asked_.has_value();
+  }
   std::vector<RecallStats> stats() const;
 
  private:
@@ -84,6 +92,7 @@ class RecallWatch {
   void Calibrate(size_t field, const QuerySample& sample, const Sums& missed,
                  const CheckOptions& options, SealedSegment* segment);
 
+  const std::function<void()> on_question_;
   std::atomic<uint64_t> num_offered_ = 0;
   mutable Mutex mu_;
   Random random_ ABSL_GUARDED_BY(mu_){0x5EED};

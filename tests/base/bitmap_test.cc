@@ -66,6 +66,16 @@ TEST(AtomicBitmapTest, SaysWhetherTheBitWasClear) {
   EXPECT_EQ(bitmap.Count(), 2U);
 }
 
+TEST(AtomicBitmapTest, HasNoBitBeforeTheFirstIsSet) {
+  const AtomicBitmap bitmap(70);
+  EXPECT_FALSE(bitmap.Test(69));
+  EXPECT_EQ(bitmap.Count(), 0U);
+  Bitmap rows(70);
+  rows.Flip();
+  rows.AndNot(bitmap);
+  EXPECT_EQ(rows.Count(), 70U);
+}
+
 TEST(AtomicBitmapTest, EveryBitIsNewToOneOfManyThreads) {
   constexpr size_t kNumBits = 10'000;
   AtomicBitmap bitmap(kNumBits);

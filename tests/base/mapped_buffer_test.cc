@@ -2,6 +2,7 @@
 #include "src/base/mapped_buffer.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 
@@ -33,6 +34,24 @@ TEST(MappedBufferTest, IsZeroedAndWritableToItsLastByte) {
     buffer.data()[0] = std::byte{1};
     buffer.data()[size - 1] = std::byte{2};
     EXPECT_EQ(buffer.data()[size - 1], std::byte{2});
+  }
+}
+
+TEST(MappedBufferTest, SmallOnesMayBeOnTheHeap) {
+  for (const size_t size : {size_t{1}, size_t{100}, size_t{131'071},
+                            size_t{131'072}, size_t{200'000}}) {
+    MappedBuffer buffer(size, MappedBuffer::Small::kHeap);
+    ASSERT_EQ(buffer.size_bytes(), size);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer.data()) % 64, 0U);
+    for (size_t i = 0; i < size; ++i) {
+      ASSERT_EQ(buffer.data()[i], std::byte{0}) << i;
+    }
+    buffer.data()[size - 1] = std::byte{2};
+    MappedBuffer other(size_t{7});
+    other = std::move(buffer);
+    EXPECT_EQ(other.data()[size - 1], std::byte{2});
+    buffer = MappedBuffer(size_t{3});
+    EXPECT_EQ(buffer.data()[2], std::byte{0});
   }
 }
 

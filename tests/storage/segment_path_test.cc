@@ -16,6 +16,11 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
+absl::Status Create(const TempFolder& folder,
+                    const std::vector<CollectionNumber>& collections) {
+  return CreateCollectionFolders(folder.path(), collections);
+}
+
 TEST(SegmentPathTest, NamesFilesByNumbers) {
   EXPECT_EQ(CollectionFolder("/data", 7), "/data/collections/7");
   EXPECT_EQ(SegmentPath("/data", 7, 12), "/data/collections/7/12.seg");
@@ -31,9 +36,9 @@ TEST(SegmentPathTest, ListsNothingWhereThereIsNoFolder) {
 
 TEST(SegmentPathTest, DeletesOrphansAndLeavesWhatItDoesNotKnow) {
   TempFolder folder;
-  ASSERT_TRUE(CreateCollectionFolder(folder.path(), 3).ok());
-  ASSERT_TRUE(CreateCollectionFolder(folder.path(), 3).ok()) << "again";
-  ASSERT_TRUE(CreateCollectionFolder(folder.path(), 20).ok());
+  ASSERT_TRUE(Create(folder, {3}).ok());
+  ASSERT_TRUE(Create(folder, {3}).ok()) << "again";
+  ASSERT_TRUE(Create(folder, {3, 20}).ok());
   const std::string path = CollectionFolder(folder.path(), 3);
   for (const char* name :
        {"1.seg", "2.seg", "11.seg", "4.seg.tmp", "01.seg", "x.seg", "notes"}) {
@@ -57,10 +62,10 @@ TEST(SegmentPathTest, DeletesOrphansAndLeavesWhatItDoesNotKnow) {
 
 TEST(SegmentPathTest, ReportsAFolderThatIsNone) {
   TempFolder folder;
-  ASSERT_TRUE(CreateCollectionFolder(folder.path(), 1).ok());
+  ASSERT_TRUE(Create(folder, {1}).ok());
   WriteFileOrDie(CollectionFolder(folder.path(), 2), "a file");
   EXPECT_FALSE(ListSegmentFiles(folder.path(), 2).ok());
-  EXPECT_FALSE(CreateCollectionFolder(folder.path(), 2).ok());
+  EXPECT_FALSE(Create(folder, {2}).ok());
 }
 
 }  // namespace
