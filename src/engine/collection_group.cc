@@ -56,11 +56,12 @@ absl::Status TakeFrom(const StoreSnapshot& snapshot,
 
 // Adds the values of hits that are not there yet, from snapshots that are older
 // and newer than the search: one has the payload of a version that it found.
-// False: but for those that were written and replaced in between.
+// False: but for those that were written and replaced in between; with
+// take_newer these have the values of the version that replaced theirs.
 absl::StatusOr<bool> ReadValues(const std::vector<Hit>& hits,
                                 const std::string& path,
                                 const StoreSnapshot& before,
-                                const StoreSnapshot& after,
+                                const StoreSnapshot& after, bool take_newer,
                                 const CollectionStore& store,
                                 const StopCondition& stop,
                                 GroupValues* values) {
@@ -79,6 +80,12 @@ absl::StatusOr<bool> ReadValues(const std::vector<Hit>& hits,
   for (size_t i = 0; i < ids.size(); ++i) {
     if (entries[i].has_value() && entries[i]->ordinal == unknown[i]->ordinal) {
       (*values)[unknown[i]->ordinal] = {};  // it has no payload
+    } else if (take_newer && entries[i].has_value()) {
+      VICINAL_ASSIGN_OR_RETURN(
+          const auto payloads,
+          store.GetPayloads({entries[i]->ordinal}, &after));
+      (*values)[unknown[i]->ordinal] =
+          GroupValuesOf(payloads[0].value_or(""), path);
     } else {
       all_there = false;
     }
@@ -104,11 +111,16 @@ absl::StatusOr<SearchResult> CollectionImpl::SearchGroups(
     stats.distance_computations += result.stats.distance_computations;
     stats.expanded_nodes += result.stats.expanded_nodes;
     const std::unique_ptr<StoreSnapshot> after = context_->store->Snapshot();
+    // A writer may be faster than any number of searches.
+    const bool take_newer = num_repetitions >= kMaxRepetitions;
     VICINAL_ASSIGN_OR_RETURN(const bool all_there,
                              ReadValues(result.hits, by.path, *before, *after,
-                                        store_, stop, &values));
+                                        take_newer, store_, stop, &values));
     // The new versions are found by the next search.
-    if (!all_there && ++num_repetitions <= kMaxRepetitions) continue;
+    if (!all_there && !take_newer) {
+      ++num_repetitions;
+      continue;
+    }
     HitGrouper grouper(by);
     for (const Hit& hit : result.hits) {
       const auto found = values.find(hit.ordinal);
