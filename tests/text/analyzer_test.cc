@@ -177,8 +177,9 @@ std::string HardText(Random& random) {
                                    "\u0390"};
   std::string text;
   const size_t count = random.Uniform(12);
-  for (size_t i = 0; i < count; ++i)
+  for (size_t i = 0; i < count; ++i) {
     text += (*kParts)[random.Uniform(kParts->size())];
+  }
   return text;
 }
 
@@ -201,12 +202,15 @@ TEST(AnalyzerTest, ShortcutsGiveTheTokensOfIcuForHardText) {
   for (const char* name : {"standard", "english", "turkish", "french", "hindi",
                            "cjk", "whitespace", "keyword"}) {
     const auto analyzer = MakeAnalyzer(name);
+    size_t num_tokens = 0;
     for (size_t i = 0; i < 3000; ++i) {
       const std::string text = HardText(random);
+      num_tokens += TokensOf(*analyzer, text).size();
       ASSERT_EQ(TokensOf(*analyzer, text), TokensOf(*analyzer, text, false))
           << name << " " << absl::CHexEscape(text);
       CheckTokens(*analyzer, text);
     }
+    EXPECT_GT(num_tokens, 2500u) << name;
   }
 }
 
