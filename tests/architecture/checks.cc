@@ -41,7 +41,7 @@ const std::vector<Folder>& Folders() {
       {"src/distance", {"src/distance", "src/base"}, {}},
       {"src/engine",
        {"src/engine", "src/base", "src/payload", "src/distance", "quant",
-        "index", "storage"},
+        "src/text", "index", "storage"},
        {"json", "openmp"}},
       {"src/payload", {"src/payload", "src/base"}, {"json"}},
       {"src/text", {"src/text", "src/base"}, {"icu", "json", "stemmer"}},

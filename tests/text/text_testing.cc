@@ -88,7 +88,7 @@ std::vector<TextDocument> ParseDocuments(const std::string& jsonl) {
 const std::vector<TextSet>& TextSets() {
   static const auto* const kSets = new std::vector<TextSet>{
       {"scifact", "english"},   {"cranfield", "english"},
-      {"cacm", "english"},      {"limit-small", "english"},
+      {"cacm", "english"},      {"limit-small", "standard"},
       {"xquad-en", "english"},  {"xquad-zh", "standard"},
       {"xquad-th", "standard"}, {"xquad-hi", "hindi"},
       {"xquad-ru", "russian"}};
