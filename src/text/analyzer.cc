@@ -16,12 +16,24 @@
 #include "src/text/scratch_pool.h"
 
 namespace vicinal {
+namespace {
+
+constexpr size_t kLongText = size_t{4} << 20;
+
+}  // namespace
 
 struct AnalyzerState {
   AnalyzerState(const AnalyzerSpec& analyzer_spec, AnalyzerPlan analyzer_plan)
       : spec(analyzer_spec),
         plan(std::move(analyzer_plan)),
         scratches([this] { return std::make_unique<AnalysisScratch>(&plan); }) {
+  }
+
+  void Run(absl::string_view text, Analyzer::Sink sink, bool shortcuts) {
+    TextScratchPool<AnalysisScratch>::Lease scratch(&scratches);
+    Analysis(scratch.get(), sink).Run(text, shortcuts);
+    // What it may have grown to is not kept for short ones.
+    if (text.size() > kLongText) scratch.Discard();
   }
 
   const AnalyzerSpec spec;
@@ -55,14 +67,12 @@ absl::StatusOr<std::unique_ptr<const Analyzer>> Analyzer::Make(
 }
 
 void Analyzer::Analyze(absl::string_view text, Sink sink) const {
-  const TextScratchPool<AnalysisScratch>::Lease scratch(&state_->scratches);
-  Analysis(scratch.get(), sink).Run(text, /*shortcuts=*/true);
+  state_->Run(text, sink, /*shortcuts=*/true);
 }
 
 void Analyzer::AnalyzeWithoutShortcuts(absl::string_view text,
                                        Sink sink) const {
-  const TextScratchPool<AnalysisScratch>::Lease scratch(&state_->scratches);
-  Analysis(scratch.get(), sink).Run(text, /*shortcuts=*/false);
+  state_->Run(text, sink, /*shortcuts=*/false);
 }
 
 const AnalyzerSpec& Analyzer::spec() const { return state_->spec; }

@@ -26,11 +26,14 @@ class TextScratchPool {
    public:
     explicit Lease(TextScratchPool* pool)
         : pool_(pool), scratch_(pool->Take()) {}
-    ~Lease() { pool_->Return(std::move(scratch_)); }
+    ~Lease() {
+      if (scratch_ != nullptr) pool_->Return(std::move(scratch_));
+    }
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
+    // Keeps it from later uses.
+    void Discard() { scratch_.reset(); }
     Scratch* get() const { return scratch_.get(); }
-    Scratch* operator->() const { return scratch_.get(); }
 
    private:
     TextScratchPool* const pool_;

@@ -77,6 +77,7 @@ void WordPieceWords::Run(absl::string_view text) {
 
 void WordPieceWords::AddAscii(uint8_t byte) {
   const uint8_t lower = kAscii[byte];
+  if (lower == kDropped) return;
   if (lower > kPunctuation) {
     if (num_chars_ < kMaxChars) {
       word_[size_bytes_++] = static_cast<char>(lower);
@@ -84,7 +85,7 @@ void WordPieceWords::AddAscii(uint8_t byte) {
     ++num_chars_;
   } else if (lower == kSpace) {
     End();
-  } else if (lower == kPunctuation) {
+  } else {
     Alone(byte);
   }
 }
