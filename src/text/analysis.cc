@@ -14,6 +14,7 @@
 #include "unicode/uchar.h"
 #include "unicode/uscript.h"
 #include "unicode/utf8.h"
+#include "unicode/utypes.h"
 
 namespace vicinal {
 namespace {

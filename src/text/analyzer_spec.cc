@@ -1,8 +1,7 @@
 #include "src/text/analyzer_spec.h"
 
 #include <algorithm>
-#include <cstddef>
-#include <memory>
+#include <iterator>
 #include <string>
 #include <vector>
 

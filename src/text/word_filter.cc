@@ -12,6 +12,7 @@
 #include "libstemmer.h"
 #include "src/base/check.h"
 #include "src/text/diacritics.h"
+#include "src/text/language.h"
 
 namespace vicinal {
 namespace {
