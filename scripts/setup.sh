@@ -27,6 +27,8 @@ base_packages=(
   libcli11-dev libspdlog-dev nlohmann-json3-dev
   # Engine and storage.
   libabsl-dev librocksdb-dev libopenblas-serial-dev liblapacke-dev
+  # Text: words and stemmers.
+  libicu-dev libstemmer-dev
   # Import formats.
   libhdf5-dev zlib1g-dev
   # Tests, benchmarks, and the data of the demo.

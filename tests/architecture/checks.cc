@@ -41,9 +41,10 @@ const std::vector<Folder>& Folders() {
       {"src/distance", {"src/distance", "src/base"}, {}},
       {"src/engine",
        {"src/engine", "src/base", "src/payload", "src/distance", "quant",
-        "index", "storage"},
+        "src/text", "index", "storage"},
        {"json", "openmp"}},
       {"src/payload", {"src/payload", "src/base"}, {"json"}},
+      {"src/text", {"src/text", "src/base"}, {"icu", "json", "stemmer"}},
       {"src/base", {"src/base"}, {}},
       {"quant", {"quant", "src/base", "src/distance"}, {"openmp"}},
       {"index", {"index", "src/base", "src/distance", "quant"}, {"openmp"}},
@@ -75,7 +76,7 @@ const Folder* FolderOf(std::string_view path) {
 // The library that a header belongs to by the first part of its name; empty:
 // the system's.
 std::string ForeignLibrary(std::string_view header) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 26>
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 28>
       kPrefixes = {{{"absl/", "absl"},
                     {"rocksdb/", "rocksdb"},
                     {"grpcpp/", "grpc"},
@@ -96,6 +97,8 @@ std::string ForeignLibrary(std::string_view header) {
                     {"hdf5/", "hdf5"},
                     {"H5", "hdf5"},
                     {"zlib.h", "zlib"},
+                    {"unicode/", "icu"},
+                    {"libstemmer.h", "stemmer"},
                     {"gtest/", "gtest"},
                     {"gmock/", "gtest"},
                     {"benchmark/", "benchmark"},
