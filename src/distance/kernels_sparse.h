@@ -35,9 +35,10 @@ struct SparseKernels {
 
 namespace kernels {
 
-extern const SparseKernels kScalarSparse;
-extern const SparseKernels kAvx2Sparse;    // needs AVX2, FMA and F16C
-extern const SparseKernels kAvx512Sparse;  // needs AVX-512 F, BW, DQ and VL
+extern const SparseKernels kScalarSparseTable;
+extern const SparseKernels kAvx2SparseTable;  // needs AVX2, FMA and F16C
+extern const SparseKernels
+    kAvx512SparseTable;  // needs AVX-512 F, BW, DQ and VL
 
 }  // namespace kernels
 }  // namespace vicinal

@@ -114,12 +114,12 @@ size_t SelectAtLeast(const int16_t* sums, size_t n, int16_t limit,
 
 }  // namespace
 
-const SparseKernels kAvx2Sparse = {"avx2",
-                                   Dot<uint16_t, float>,
-                                   Dot<uint16_t, uint16_t>,
-                                   Dot<uint32_t, float>,
-                                   Dot<uint32_t, uint16_t>,
-                                   Bm25,
-                                   SelectAtLeast};
+const SparseKernels kAvx2SparseTable = {"avx2",
+                                        Dot<uint16_t, float>,
+                                        Dot<uint16_t, uint16_t>,
+                                        Dot<uint32_t, float>,
+                                        Dot<uint32_t, uint16_t>,
+                                        Bm25,
+                                        SelectAtLeast};
 
 }  // namespace vicinal::kernels

@@ -85,12 +85,12 @@ size_t SelectAtLeast(const int16_t* sums, size_t n, int16_t limit,
 
 }  // namespace
 
-const SparseKernels kAvx512Sparse = {"avx512",
-                                     Dot<uint16_t, float>,
-                                     Dot<uint16_t, uint16_t>,
-                                     Dot<uint32_t, float>,
-                                     Dot<uint32_t, uint16_t>,
-                                     Bm25,
-                                     SelectAtLeast};
+const SparseKernels kAvx512SparseTable = {"avx512",
+                                          Dot<uint16_t, float>,
+                                          Dot<uint16_t, uint16_t>,
+                                          Dot<uint32_t, float>,
+                                          Dot<uint32_t, uint16_t>,
+                                          Bm25,
+                                          SelectAtLeast};
 
 }  // namespace vicinal::kernels

@@ -70,12 +70,12 @@ size_t SelectAtLeast(const int16_t* sums, size_t n, int16_t limit,
 
 }  // namespace
 
-const SparseKernels kScalarSparse = {"scalar",
-                                     Dot<uint16_t, float>,
-                                     Dot<uint16_t, uint16_t>,
-                                     Dot<uint32_t, float>,
-                                     Dot<uint32_t, uint16_t>,
-                                     Bm25,
-                                     SelectAtLeast};
+const SparseKernels kScalarSparseTable = {"scalar",
+                                          Dot<uint16_t, float>,
+                                          Dot<uint16_t, uint16_t>,
+                                          Dot<uint32_t, float>,
+                                          Dot<uint32_t, uint16_t>,
+                                          Bm25,
+                                          SelectAtLeast};
 
 }  // namespace vicinal::kernels
