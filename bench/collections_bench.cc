@@ -155,9 +155,8 @@ absl::Status Serve(const std::string& path, const Options& options) {
   absl::Status status;
   const double search = micros([&] {
     const auto collection = database->GetCollection(NameOf(0));
-    status = collection.ok()
-                 ? (*collection)->Search(queries, {}).status()
-                 : collection.status();
+    status = collection.ok() ? (*collection)->Search(queries, {}).status()
+                             : collection.status();
   });
   VICINAL_RETURN_IF_ERROR(status);
   PointBatch point;

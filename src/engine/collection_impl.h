@@ -210,7 +210,8 @@ class CollectionImpl final
 
   std::shared_ptr<MemorySegment> NewMemorySegment(size_t num_points) const;
   size_t DefaultCapacity() const;
-  // After a change that may give the compactor something to do. From any thread.
+  // After a change that may give the compactor something to do. From any
+  // thread.
   void Touch();
   // Changes a copy of the current view and publishes it.
   template <typename Edit>

@@ -116,8 +116,8 @@ absl::StatusOr<std::optional<PinnedRows>> CollectionImpl::PinAccepted(
     size_t num_unknown = 0;
     for (const PinnedPart& part : pinned.parts) {
       const RowSet* set = set_of(part);
-      num_unknown += part.rows.num_bits() -
-                     (set == nullptr ? 0 : set->num_rows);
+      num_unknown +=
+          part.rows.num_bits() - (set == nullptr ? 0 : set->num_rows);
     }
     if (num_unknown > kMaxUnknownRows) continue;
     for (PinnedPart& part : pinned.parts) {

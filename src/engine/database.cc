@@ -249,7 +249,8 @@ absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::CreateCollection(
                            NextCollectionNumber(store_.get()));
   const std::string name = schema.name;
   const std::string descriptor = schema.Encode();
-  VICINAL_RETURN_IF_ERROR(CreateCollectionFolders(store_->path(), {&number, 1}));
+  VICINAL_RETURN_IF_ERROR(
+      CreateCollectionFolders(store_->path(), {&number, 1}));
   VICINAL_ASSIGN_OR_RETURN(auto collection,
                            OpenCollection(number, std::move(schema)));
   VICINAL_RETURN_IF_ERROR(PutDescriptor(store_.get(), number, descriptor));

@@ -73,9 +73,8 @@ void MemorySegment::AddChunk(size_t chunk) {
   const size_t num_rows = std::min(stable_chunks::End(chunk), capacity_rows_) -
                           stable_chunks::Begin(chunk);
   for (size_t f = 0; f < fields_.size(); ++f) {
-    fields_[f].chunks[chunk] =
-        MappedBuffer(num_rows * layout_->fields[f].stride_bytes,
-                     MappedBuffer::Small::kHeap);
+    fields_[f].chunks[chunk] = MappedBuffer(
+        num_rows * layout_->fields[f].stride_bytes, MappedBuffer::Small::kHeap);
   }
 }
 
@@ -114,9 +113,8 @@ std::optional<RowId> MemorySegment::FindOrdinal(Ordinal ordinal) const {
 
 std::optional<RowId> MemorySegment::FindId(const PointId& id,
                                            uint64_t hash) const {
-  return id_table_.Find(hash, [&](RowId row) {
-    return ids_[row] == id && !dead_.Test(row);
-  });
+  return id_table_.Find(
+      hash, [&](RowId row) { return ids_[row] == id && !dead_.Test(row); });
 }
 
 bool MemorySegment::Kill(RowId row) {

@@ -180,9 +180,9 @@ absl::StatusOr<std::shared_ptr<const RowSet>> RowFilter::RowsWithin(
   if (!is_within) return RowsOf(segment, num_rows, stop);
   auto set = std::make_shared<RowSet>();
   auto bits = std::make_shared<Bitmap>(num_rows);
-  VICINAL_RETURN_IF_ERROR(Evaluate(segment, begin, end, SIZE_MAX, stop,
-                                   bits.get(), set.get())
-                              .status());
+  VICINAL_RETURN_IF_ERROR(
+      Evaluate(segment, begin, end, SIZE_MAX, stop, bits.get(), set.get())
+          .status());
   set->bits = std::move(bits);
   set->num_rows = num_rows;
   set->begin = begin;

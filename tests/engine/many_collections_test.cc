@@ -158,8 +158,8 @@ TEST_F(ManyCollectionsTest, WorkOfOneIsFoundAmongThem) {
   // Asked again to watch the recall.
   for (size_t i = 0; i < 64; ++i) {
     std::vector<Query> queries;
-    queries.push_back(Nearest(
-        "v", RandomVector(busy->schema().vectors[0], random_), 10));
+    queries.push_back(
+        Nearest("v", RandomVector(busy->schema().vectors[0], random_), 10));
     ASSERT_TRUE(busy->Search(queries, {}).ok());
   }
   EXPECT_TRUE(hooks_.WaitFor("recall:checked", 1));

@@ -104,17 +104,17 @@ void Ask(const FieldIndex& index, size_t num_rows) {
     if (type != PayloadType::kGeo) ValueOfKey(index.key(i), type);
   }
   Bitmap all(num_rows);
-  index.AddRows({{KeyRange{}}}, &all);
+  index.AddRows({{KeyRange{}}}, 0, &all);
   Require(all.Count() == by_key.Count(), "a range of all misses rows");
   Bitmap some(num_rows);
-  index.AddRows({{KeyRange{"1", "2"}, KeyRange{"a", std::nullopt}}}, &some);
+  index.AddRows({{KeyRange{"1", "2"}, KeyRange{"a", std::nullopt}}}, 0, &some);
   Require(some.Count() <= all.Count(), "a part is larger than all");
   if (type != PayloadType::kGeo) return;
   Bitmap near(num_rows);
   index.AddRowsIn({.kind = FilterNode::Kind::kGeoRadius,
                    .points = {{52.5, 13.4}},
                    .meters = 1e6},
-                  &near);
+                  0, &near);
   Require(near.Count() <= all.Count(), "an area has more rows than the earth");
 }
 
