@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -22,6 +24,8 @@ constexpr size_t kUploadBatch = 512;
 absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Start(
     const std::string& data_dir) {
   const std::string port_file = data_dir + ".port";
+  std::error_code ignored;  // of a server before this one
+  std::filesystem::remove(port_file, ignored);
   auto server = std::make_unique<ServerProcess>();
   VICINAL_ASSIGN_OR_RETURN(
       server->process_,
