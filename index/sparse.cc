@@ -276,7 +276,7 @@ absl::StatusOr<std::unique_ptr<SparseIndex>> SparseIndex::Open(
                                 : CheckTerms<uint16_t>(narrow, header));
   }
   VICINAL_RETURN_IF_ERROR(CheckNumbers(*state));
-  if (!Ascends<uint64_t>(state->entry_begin, n)) {
+  if (!Ascends<uint32_t>(state->entry_begin, static_cast<uint32_t>(n))) {
     return Damaged("has rows that do not follow one another");
   }
   VICINAL_RETURN_IF_ERROR(CheckPairs(*state));

@@ -103,7 +103,7 @@ class SparseBuild {
   std::vector<uint32_t> kept_;
   std::vector<uint16_t> ids_;
   std::vector<uint8_t> impacts_;
-  std::vector<uint64_t> entry_begin_ = {0};
+  std::vector<uint32_t> entry_begin_ = {0};
   std::vector<uint16_t> narrow_terms_;
   std::vector<uint32_t> wide_terms_;
   std::vector<float> floats_;
@@ -278,7 +278,7 @@ void SparseBuild::AddWindow(size_t window) {
                            ImpactOf(term, Stored(weight), length), heavy[i]});
       PutEntry(term, weight);
     }
-    entry_begin_.push_back(entry_begin_.back() + count);
+    entry_begin_.push_back(entry_begin_.back() + static_cast<uint32_t>(count));
   }
   // By term, the kept ones first; positions already ascend.
   std::stable_sort(postings_.begin(), postings_.end(),

@@ -14,7 +14,7 @@
 //   largest
 //               impact of each block of kBlockRows positions
 //   rows        u32 per position: its row
-//   entry_begin u64 per position and one more: its entries
+//   entry_begin u32 per position and one more: its entries
 //   then of weights
 //   terms       u16 per entry, ascending; u32 with more than 2^16 terms
 //   weights     f32 or f16 per entry
@@ -110,7 +110,7 @@ struct SparseState {
   std::span<const uint8_t> impacts;
   std::span<const uint8_t> blocks;
   std::span<const uint32_t> rows;
-  std::span<const uint64_t> entry_begin;
+  std::span<const uint32_t> entry_begin;
   const std::byte* terms = nullptr;    // or entries of counts
   const std::byte* weights = nullptr;  // null: of counts
   std::span<const uint32_t> lengths;
