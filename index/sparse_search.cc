@@ -28,7 +28,7 @@ constexpr size_t kMaxTerms = 1'024;
 constexpr int32_t kMaxUnits = std::numeric_limits<int16_t>::max();
 // Nanoseconds, measured: of a posting that is added, with what is passed over;
 // of a row that is scored, and of an entry of it.
-constexpr double kPosting = 0.35, kRow = 30, kEntry = 0.3;
+constexpr double kPosting = 0.35, kRow = 95, kEntry = 0.3;
 // Of the threshold, what lists that are not added may bound in sum. More: fewer
 // postings to add, more rows to score. Measured.
 constexpr double kSkippedShare = 0.5;
