@@ -14,8 +14,12 @@
 #include "src/text/analysis.h"
 #include "src/text/analyzer_spec.h"
 #include "src/text/scratch_pool.h"
+#include "unicode/uvernum.h"
 
 namespace vicinal {
+
+absl::string_view IcuVersion() { return U_ICU_VERSION; }
+
 namespace {
 
 constexpr size_t kLongText = size_t{4} << 20;

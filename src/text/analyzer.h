@@ -64,7 +64,12 @@ struct AnalyzerSpec {
   // not typed into a query, and cut it would be found by what it is not.
   // Counted before the stemmer. [1, 255]
   uint32_t max_token_bytes = kMaxTokenBytes;
+
+  friend bool operator==(const AnalyzerSpec&, const AnalyzerSpec&) = default;
 };
+
+// Of the ICU library in use, e.g. "72.1": another one may part other words.
+absl::string_view IcuVersion();
 
 struct Token {
   absl::string_view term;  // valid until the sink returns

@@ -146,6 +146,13 @@ absl::StatusOr<WordPieceVocabulary> WordPieceVocabulary::FromIdfJson(
   return FromEntries(reader.entries);
 }
 
+absl::StatusOr<WordPieceVocabulary> WordPieceVocabulary::FromFile(
+    absl::string_view bytes) {
+  const size_t first = bytes.find_first_not_of(" \t\r\n");
+  const bool is_json = first != absl::string_view::npos && bytes[first] == '{';
+  return is_json ? FromIdfJson(bytes) : FromVocabulary(bytes);
+}
+
 absl::StatusOr<WordPieceVocabulary> WordPieceVocabulary::FromVocabulary(
     absl::string_view lines) {
   if (absl::Status status = CheckSize(lines); !status.ok()) return status;

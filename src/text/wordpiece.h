@@ -40,6 +40,9 @@ class WordPieceVocabulary {
   static absl::StatusOr<WordPieceVocabulary> FromVocabulary(
       absl::string_view lines);
 
+  // Whichever of the two the bytes are: the first begins with a brace.
+  static absl::StatusOr<WordPieceVocabulary> FromFile(absl::string_view bytes);
+
   // Control characters are dropped, ideographs and punctuation are words of
   // their own, case and accents are removed; of each word the longest tokens
   // from its beginning, or [UNK] where there are none, or for more than 100
