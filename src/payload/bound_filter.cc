@@ -35,6 +35,7 @@ struct BoundFilter::Node {
     kElement,  // some object at the path satisfies the child
     kGeo,      // some place at the path is in `area`
     kId,
+    kText,  // the text at the path has what `text` asks for
   };
   Kind kind = Kind::kTrue;
   std::vector<std::string> path;
@@ -42,6 +43,7 @@ struct BoundFilter::Node {
   std::vector<KeyRange> ranges;  // ascending, apart
   FilterNode area;
   absl::flat_hash_set<PointId> ids;
+  std::shared_ptr<const TextCondition> text;
   std::vector<std::unique_ptr<const Node>> children;
 };
 
@@ -51,6 +53,18 @@ using Node = BoundFilter::Node;
 using Kind = FilterNode::Kind;
 using Op = FilterNode::Op;
 using NodePtr = std::unique_ptr<Node>;
+
+bool MatchesText(const Node& node, const Json& json) {
+  if (node.text == nullptr) return false;
+  std::vector<absl::string_view> strings;
+  AnyValue(json, node.path, [&](const Json& value) {
+    if (value.is_string()) {
+      strings.push_back(value.get_ref<const std::string&>());
+    }
+    return false;
+  });
+  return node.text->Matches(strings);
+}
 
 bool Matches(const Node& node, const PointId& id, const Json& json) {
   const auto matches = [&](const auto& child) {
@@ -86,6 +100,8 @@ bool Matches(const Node& node, const PointId& id, const Json& json) {
       });
     case Node::Kind::kId:
       return node.ids.contains(id);
+    case Node::Kind::kText:
+      return MatchesText(node, json);
   }
   return false;
 }
@@ -141,6 +157,10 @@ RowBounds BoundsOf(const Node& node, size_t num_rows, const FieldRows& fields) {
     case Node::Kind::kId:
       known = fields.AddRowsOf(node.ids, &out.certain);
       break;
+    case Node::Kind::kText:
+      known =
+          node.text == nullptr || fields.AddRowsWith(*node.text, &out.certain);
+      break;
     case Node::Kind::kExists:
     case Node::Kind::kElement:
       known = false;
@@ -180,8 +200,11 @@ absl::string_view NameOf(const Literal& literal) {
 class Binder {
  public:
   Binder(std::span<const PayloadField> fields, const FilterLimits& limits,
-         bool declared_only)
-      : fields_(fields), checker_(limits), declared_only_(declared_only) {}
+         bool declared_only, const TextConditionMaker* texts)
+      : fields_(fields),
+        checker_(limits),
+        declared_only_(declared_only),
+        texts_(texts) {}
 
   absl::StatusOr<NodePtr> Bind(const FilterNode& in, const std::string& prefix,
                                size_t depth);
@@ -204,6 +227,8 @@ class Binder {
                               const std::string& full) const;
   absl::StatusOr<NodePtr> Exists(const FilterNode& in,
                                  const std::string& full) const;
+  absl::StatusOr<NodePtr> Match(const FilterNode& in,
+                                const std::string& prefix) const;
 
   const PayloadField* FieldOf(const std::string& full) const {
     for (const PayloadField& field : fields_) {
@@ -224,6 +249,7 @@ class Binder {
   const std::span<const PayloadField> fields_;
   FilterChecker checker_;
   const bool declared_only_;
+  const TextConditionMaker* const texts_;
 };
 
 NodePtr NewNode(Node::Kind kind) {
@@ -530,6 +556,30 @@ absl::StatusOr<NodePtr> Binder::Prefix(const FilterNode& in,
   return node;
 }
 
+absl::StatusOr<NodePtr> Binder::Match(const FilterNode& in,
+                                      const std::string& prefix) const {
+  const auto* expression = in.literals.size() == 1
+                               ? std::get_if<std::string>(&in.literals[0])
+                               : nullptr;
+  if (expression == nullptr || !prefix.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "filter: MATCH of ", in.path,
+        prefix.empty()
+            ? " wants a string, which says what the text must have"
+            : " stands inside of [ ]; it is the point's, write it outside"));
+  }
+  NodePtr node = NewLeaf(Node::Kind::kText, in.path);
+  if (texts_ == nullptr) return node;
+  auto text = (*texts_)(in.path, *expression);
+  if (!text.ok()) {
+    return absl::Status(text.status().code(),
+                        absl::StrCat("filter: MATCH of ", in.path, ": ",
+                                     text.status().message()));
+  }
+  node->text = *std::move(text);
+  return node;
+}
+
 absl::StatusOr<NodePtr> Binder::Geo(const FilterNode& in,
                                     const std::string& full) const {
   const PayloadField* field = FieldOf(full);
@@ -597,6 +647,8 @@ absl::StatusOr<NodePtr> Binder::Bind(const FilterNode& in,
       node->ids.insert(in.ids.begin(), in.ids.end());
       return node;
     }
+    case Kind::kMatch:
+      return Match(in, prefix);
     default:
       break;
   }
@@ -622,9 +674,6 @@ absl::StatusOr<NodePtr> Binder::Bind(const FilterNode& in,
       return Exists(in, full);
     case Kind::kPrefix:
       return Prefix(in, full);
-    case Kind::kMatch:
-      return absl::UnimplementedError(
-          "filter: MATCH needs a text field, which this version does not have");
     default:
       return Geo(in, full);
   }
@@ -644,9 +693,11 @@ bool IsInRanges(std::span<const KeyRange> ranges, absl::string_view key) {
 
 absl::StatusOr<BoundFilter> BoundFilter::Bind(
     const FilterNode& filter, std::span<const PayloadField> fields,
-    const FilterLimits& limits, bool declared_only) {
+    const FilterLimits& limits, bool declared_only,
+    const TextConditionMaker* texts) {
   VICINAL_ASSIGN_OR_RETURN(
-      NodePtr root, Binder(fields, limits, declared_only).Bind(filter, "", 1));
+      NodePtr root,
+      Binder(fields, limits, declared_only, texts).Bind(filter, "", 1));
   return BoundFilter(std::move(root));
 }
 
@@ -682,6 +733,11 @@ bool BoundFilter::Matches(const PointId& id, absl::string_view payload) const {
   // Payloads were checked when they were written.
   const Json json = ParsePayload(needs_payload() ? payload : "");
   return ::vicinal::Matches(*root_, id, json);
+}
+
+bool BoundFilter::Matches(const PointId& id, PayloadValues* payload) const {
+  if (!needs_payload()) return Matches(id, absl::string_view());
+  return ::vicinal::Matches(*root_, id, payload->parsed().json);
 }
 
 }  // namespace vicinal

@@ -18,14 +18,16 @@
 #include "src/base/point_id.h"
 #include "src/payload/filter.h"
 #include "src/payload/payload_key.h"
+#include "src/payload/payload_values.h"
+#include "src/payload/text_condition.h"
 
 namespace vicinal {
 
 // ranges: ascending, apart.
 bool IsInRanges(std::span<const KeyRange> ranges, absl::string_view key);
 
-// What is known of the fields of some rows, by indexes. The three set bits of
-// rows, or return false: not known.
+// What is known of the fields of some rows, by indexes. All set bits of rows,
+// or return false: not known.
 class FieldRows {
  public:
   virtual ~FieldRows() = default;
@@ -38,6 +40,9 @@ class FieldRows {
                          Bitmap* rows) const = 0;
   virtual bool AddRowsOf(const absl::flat_hash_set<PointId>& ids,
                          Bitmap* rows) const = 0;
+  // Rows whose text has what is asked for.
+  virtual bool AddRowsWith(const TextCondition& condition,
+                           Bitmap* rows) const = 0;
 };
 
 // What a filter accepts as far as indexes know.
@@ -50,11 +55,13 @@ struct RowBounds {
 class BoundFilter {
  public:
   // InvalidArgument: over a limit, a literal that the field's type has not, or
-  // with declared_only a field that is not in `fields`; Unimplemented: kMatch.
-  static absl::StatusOr<BoundFilter> Bind(const FilterNode& filter,
-                                          std::span<const PayloadField> fields,
-                                          const FilterLimits& limits = {},
-                                          bool declared_only = false);
+  // with declared_only a field that is not in `fields`; also what `texts` says
+  // of a MATCH. Without `texts` a filter is good for being checked only: no
+  // text has anything.
+  static absl::StatusOr<BoundFilter> Bind(
+      const FilterNode& filter, std::span<const PayloadField> fields,
+      const FilterLimits& limits = {}, bool declared_only = false,
+      const TextConditionMaker* texts = nullptr);
 
   BoundFilter(BoundFilter&&) noexcept;
   BoundFilter& operator=(BoundFilter&&) noexcept;
@@ -69,6 +76,8 @@ class BoundFilter {
   bool needs_payload() const;
   // `payload`: JSON text of an object, or empty.
   bool Matches(const PointId& id, absl::string_view payload) const;
+  // The same of a payload that others ask, too.
+  bool Matches(const PointId& id, PayloadValues* payload) const;
 
   // Over num_rows rows, without a look at payloads.
   RowBounds Bounds(size_t num_rows, const FieldRows& fields) const;

@@ -64,7 +64,7 @@ struct FilterNode {
     kGeoPolygon,   // points: three or more corners, closed by itself; edges are
                    // straight in degrees
     kId,           // the point's id is one of `ids`
-    kMatch,        // full text: not implemented yet
+    kMatch,        // the text at path has what literals[0] asks for
   };
   enum class Op : uint8_t {
     kEqual,
@@ -100,6 +100,8 @@ struct FilterLimits {
 // Areas are on a sphere of the earth's mean radius.
 inline constexpr double kEarthMeters = 6'371'008.8;
 
+// Along the great circle.
+double MetersBetween(GeoPoint a, GeoPoint b);
 // InvalidArgument: it is not on the earth.
 absl::Status CheckPlace(GeoPoint place);
 // InvalidArgument: the points or the radius of a geo condition are none.

@@ -15,15 +15,6 @@ namespace {
 
 constexpr double kRadians = std::numbers::pi / 180;
 
-// Along the great circle (the haversine formula).
-double Meters(GeoPoint a, GeoPoint b) {
-  const double lat = std::sin((b.lat - a.lat) * kRadians / 2);
-  const double lon = std::sin((b.lon - a.lon) * kRadians / 2);
-  const double h = lat * lat + std::cos(a.lat * kRadians) *
-                                   std::cos(b.lat * kRadians) * lon * lon;
-  return 2 * kEarthMeters * std::asin(std::sqrt(std::min(1.0, h)));
-}
-
 bool IsInBox(GeoPoint south_west, GeoPoint north_east, GeoPoint place) {
   if (place.lat < south_west.lat || place.lat > north_east.lat) return false;
   if (south_west.lon <= north_east.lon) {
@@ -46,6 +37,15 @@ bool IsInPolygon(const std::vector<GeoPoint>& corners, GeoPoint place) {
 }
 
 }  // namespace
+
+// The haversine formula.
+double MetersBetween(GeoPoint a, GeoPoint b) {
+  const double lat = std::sin((b.lat - a.lat) * kRadians / 2);
+  const double lon = std::sin((b.lon - a.lon) * kRadians / 2);
+  const double h = lat * lat + std::cos(a.lat * kRadians) *
+                                   std::cos(b.lat * kRadians) * lon * lon;
+  return 2 * kEarthMeters * std::asin(std::sqrt(std::min(1.0, h)));
+}
 
 absl::Status CheckPlace(GeoPoint place) {
   if (!(place.lat >= -90 && place.lat <= 90)) {
@@ -93,7 +93,7 @@ absl::Status CheckGeometry(const FilterNode& node, const FilterLimits& limits) {
 bool IsInArea(const FilterNode& node, GeoPoint place) {
   switch (node.kind) {
     case FilterNode::Kind::kGeoRadius:
-      return Meters(node.points[0], place) <= node.meters;
+      return MetersBetween(node.points[0], place) <= node.meters;
     case FilterNode::Kind::kGeoBox:
       return IsInBox(node.points[0], node.points[1], place);
     default:

@@ -8,6 +8,7 @@
 #include "nlohmann/json.hpp"
 #include "src/payload/filter.h"
 #include "src/payload/payload_key.h"
+#include "src/payload/payload_values.h"
 
 namespace vicinal {
 
@@ -19,6 +20,10 @@ inline Json ParsePayload(absl::string_view payload) {
              ? Json::object()
              : Json::parse(payload, nullptr, /*allow_exceptions=*/false);
 }
+
+struct PayloadValues::Parsed {
+  Json json;
+};
 
 // The key of a value under a type; nullopt: it is none of that type.
 std::optional<std::string> KeyOf(const Json& value, PayloadType type);

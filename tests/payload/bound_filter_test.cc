@@ -203,8 +203,44 @@ TEST(BoundFilterTest, RefusesWhatMakesNoSense) {
   EXPECT_NE(ErrorOf("x BETWEEN 1 AND 'b'").find("two values of one type"),
             std::string::npos);
   EXPECT_NE(ErrorOf("x[ID = 1]").find("write it outside"), std::string::npos);
-  const auto match = BindText("MATCH(body, 'x')", {});
-  EXPECT_EQ(match.status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_NE(ErrorOf("MATCH(body, 7)").find("wants a string"),
+            std::string::npos);
+  EXPECT_NE(ErrorOf("x[MATCH(body, 'y')]").find("write it outside"),
+            std::string::npos);
+}
+
+// True where one string of the text is the expression.
+class SameString final : public TextCondition {
+ public:
+  explicit SameString(absl::string_view expression) : expression_(expression) {}
+  bool Matches(std::span<const absl::string_view> strings) const override {
+    return std::find(strings.begin(), strings.end(), expression_) !=
+           strings.end();
+  }
+
+ private:
+  const std::string expression_;
+};
+
+TEST(BoundFilterTest, AsksTextsThroughWhoKnowsThem) {
+  const TextConditionMaker maker = [](absl::string_view path,
+                                      absl::string_view expression)
+      -> absl::StatusOr<std::shared_ptr<const TextCondition>> {
+    if (path != "body") return absl::InvalidArgumentError("is no text");
+    return std::make_shared<const SameString>(expression);
+  };
+  const auto bind = [&](absl::string_view text) {
+    return BoundFilter::Bind(*ParseFilter(text), {}, {}, true, &maker);
+  };
+  const auto filter = bind("NOT MATCH(body, 'red')");
+  ASSERT_TRUE(filter.ok()) << filter.status();
+  EXPECT_TRUE(filter->needs_payload());
+  const PointId id(uint64_t{1});
+  EXPECT_FALSE(filter->Matches(id, R"({"body": ["blue", "red"]})"));
+  EXPECT_TRUE(filter->Matches(id, R"({"body": "blue"})"));
+  EXPECT_TRUE(filter->Matches(id, ""));
+  EXPECT_EQ(bind("MATCH(title, 'red')").status().message(),
+            "filter: MATCH of title: is no text");
 }
 
 // Trees that no text made are checked all the same.

@@ -184,6 +184,9 @@ class Indexes final : public FieldRows {
   bool AddRowsOf(const absl::flat_hash_set<PointId>&, Bitmap*) const override {
     return false;
   }
+  bool AddRowsWith(const TextCondition&, Bitmap*) const override {
+    return false;
+  }
 
   std::vector<std::unique_ptr<const FieldIndex>> indexes;
   mutable std::vector<KeyColumn> columns;  // which index keys when asked
