@@ -59,6 +59,7 @@ enum class SearchPlan : uint8_t {
   kLists = 3,          // read lists
   kGraph = 4,          // walked a graph
   kGraphThenScan = 5,  // gave a walk up that had cost more than the scan
+  kPostings = 6,       // read the postings of terms
 };
 
 // Work done by one search; added to what is there.

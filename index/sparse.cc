@@ -178,6 +178,23 @@ float SparseState::Score(size_t position, const Bm25& bm25,
                    : kernels.dot_f32(narrow, floats, n, query);
 }
 
+uint32_t SparseState::TermOf(uint64_t entry) const {
+  return has_counts() ? reinterpret_cast<const uint32_t*>(terms)[entry] >> 8
+         : is_wide()  ? reinterpret_cast<const uint32_t*>(terms)[entry]
+                      : reinterpret_cast<const uint16_t*>(terms)[entry];
+}
+
+float SparseState::WeightOf(uint64_t entry) const {
+  if (has_counts()) {
+    return static_cast<float>(reinterpret_cast<const uint32_t*>(terms)[entry] &
+                              0xFF);
+  }
+  if (header.weight_type == static_cast<uint32_t>(SparseWeight::kFloat16)) {
+    return HalfToFloat(reinterpret_cast<const uint16_t*>(weights)[entry]);
+  }
+  return reinterpret_cast<const float*>(weights)[entry];
+}
+
 void SparseState::PrefetchEntries(size_t position) const {
   const uint64_t begin = entry_begin[position];
   const size_t n = entry_begin[position + 1] - begin;
@@ -196,11 +213,7 @@ void SparseState::PrefetchEntries(size_t position) const {
 
 bool SparseState::Overlaps(size_t position, const float* query) const {
   for (uint64_t i = entry_begin[position]; i < entry_begin[position + 1]; ++i) {
-    const uint32_t term =
-        has_counts() ? reinterpret_cast<const uint32_t*>(terms)[i] >> 8
-        : is_wide()  ? reinterpret_cast<const uint32_t*>(terms)[i]
-                     : reinterpret_cast<const uint16_t*>(terms)[i];
-    if (query[term] != 0) return true;
+    if (query[TermOf(i)] != 0) return true;
   }
   return false;
 }
@@ -213,6 +226,11 @@ SparseIndex::~SparseIndex() = default;
 size_t SparseIndex::num_rows() const { return state_->header.num_rows; }
 
 size_t SparseIndex::num_entries() const { return state_->header.num_entries; }
+
+size_t SparseIndex::memory_bytes() const {
+  return sizeof(*this) + sizeof(SparseState) +
+         (state_->blocked.size() + state_->positions.size()) * sizeof(uint32_t);
+}
 
 absl::StatusOr<std::unique_ptr<SparseIndex>> SparseIndex::Open(
     absl::string_view bytes) {

@@ -114,6 +114,10 @@ class SparseIndex {
 
   size_t num_rows() const;
   size_t num_entries() const;
+  // Besides the bytes that it borrows.
+  size_t memory_bytes() const;
+  // For the .cc files of this folder.
+  const SparseState& state() const { return *state_; }
 
  private:
   explicit SparseIndex(std::unique_ptr<SparseState> state);

@@ -138,6 +138,12 @@ struct SparseState {
     if (has_counts()) __builtin_prefetch(&lengths[position]);
   }
   void PrefetchEntries(size_t position) const;
+  // The entry's term and weight, or count.
+  uint32_t TermOf(uint64_t entry) const;
+  float WeightOf(uint64_t entry) const;
+  uint64_t NumPostings(uint32_t term) const {
+    return begins[pair_begin[term + 1]] - begins[pair_begin[term]];
+  }
   // Whether the position has an entry of a term that the query has.
   bool Overlaps(size_t position, const float* query) const;
 };
