@@ -28,8 +28,10 @@ constexpr char kDescriptorKind = 'C';
 constexpr char kHeadKind = 'H';
 constexpr char kManifestKind = 'M';
 constexpr char kStreamKind = 'S';
+constexpr char kEncoderKind = 'E';
 constexpr absl::string_view kNextNumberKey = "N";
-constexpr char kMetaKinds[] = {kHeadKind, kManifestKind, kStreamKind};
+constexpr char kMetaKinds[] = {kHeadKind, kManifestKind, kStreamKind,
+                               kEncoderKind};
 constexpr Table kDataTables[] = {Table::kIds, Table::kRecords, Table::kPayloads,
                                  Table::kTombstones};
 
@@ -293,6 +295,20 @@ void CollectionStore::PutStreamFrame(WriteBatch* batch,
   PutFixed<int64_t>(&value, unix_micros);
   batch->Put(Table::kMeta,
              absl::StrCat(MetaKey(kStreamKind, number_), stream_id), value);
+}
+
+void CollectionStore::PutEncoder(WriteBatch* batch, uint8_t field,
+                                 absl::string_view bytes) const {
+  std::string key = MetaKey(kEncoderKind, number_);
+  PutFixed(&key, field);
+  batch->Put(Table::kMeta, key, bytes);
+}
+
+absl::StatusOr<std::optional<std::string>> CollectionStore::GetEncoder(
+    uint8_t field) const {
+  std::string key = MetaKey(kEncoderKind, number_);
+  PutFixed(&key, field);
+  return store_->Get(Table::kMeta, key);
 }
 
 absl::StatusOr<Head> CollectionStore::GetHead(

@@ -10,6 +10,8 @@
 //                               segment number (u64), sealed_below (u64),
 //                               number of segments (u32), and for each: number,
 //                               rows, smallest and largest ordinal (4 x u64)
+//     'E' c field               encoder of a sparse vector: the file it was
+//                               given as; field (u8) counts sparse vectors
 //     'S' c stream-id           last applied frame of an ingest stream (u64),
 //                               unix time of that frame in us (i64)
 //   kIds         c id           ordinal (u64), sequence (u64) of the current
@@ -122,6 +124,10 @@ class CollectionStore {
   void PutManifest(WriteBatch* batch, const Manifest& manifest) const;
   void PutStreamFrame(WriteBatch* batch, absl::string_view stream_id,
                       uint64_t frame, int64_t unix_micros) const;
+
+  void PutEncoder(WriteBatch* batch, uint8_t field,
+                  absl::string_view bytes) const;
+  absl::StatusOr<std::optional<std::string>> GetEncoder(uint8_t field) const;
 
   absl::StatusOr<Head> GetHead(const StoreSnapshot* snapshot = nullptr) const;
   absl::StatusOr<Manifest> GetManifest() const;  // empty when never written

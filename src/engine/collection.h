@@ -78,6 +78,7 @@ struct PointSelection {
   bool payload = false;
   // Field numbers to return; empty: none.
   std::vector<size_t> vectors;
+  std::vector<size_t> sparse;  // numbers of sparse vectors
   // Most bytes of ids, vectors and payloads: of all points together in Get
   // and Fetch, which otherwise return ResourceExhausted soon after they read
   // so many; of one page in Scroll, but for a single larger point.
@@ -130,7 +131,8 @@ struct CollectionStats {
   std::vector<SegmentStats> segments;
   std::vector<RecallStats> recall;  // of fields whose recall was looked at
   std::vector<PayloadIndexStats> payload_indexes;  // as in the schema
-  bool degraded = false;  // an index file is being rebuilt
+  std::vector<uint32_t> encoder_tokens;  // by sparse vector; 0: no encoder
+  bool degraded = false;                 // an index file is being rebuilt
 };
 
 // A value of a payload field, as its key (payload/payload_key.h), and how many
@@ -151,6 +153,23 @@ struct FacetQuery {
   // Most bytes of keys of the values together; a single one may have more.
   size_t max_bytes = SIZE_MAX;
   std::optional<FacetValue> after;  // only values that come after it
+};
+
+// What Collection::Highlight is asked.
+struct HighlightOptions {
+  std::vector<std::string> paths;  // of texts; empty: those that are searched
+  size_t num_passages = 1;         // of a text, at most
+  size_t passage_chars = 200;
+  size_t max_bytes = SIZE_MAX;  // of the payloads that are read
+};
+
+// A part of a text.
+struct HitPassage {
+  std::string path;
+  size_t value = 0;  // which string of the text
+  size_t begin = 0;  // its first byte in that string
+  std::string text;
+  std::vector<std::pair<size_t, size_t>> matches;  // in bytes of `text`
 };
 
 struct FacetResult {
@@ -291,6 +310,13 @@ class Collection {
   virtual absl::StatusOr<std::vector<std::optional<StoredPoint>>> Fetch(
       const std::vector<Hit>& hits, const PointSelection& selection,
       const StopCondition& stop = {}) const = 0;
+
+  // Where the texts of the hits of a query have what its text stages ask for;
+  // an element per hit, empty where that version was replaced meanwhile. Errors
+  // as Fetch; InvalidArgument: a path is no text.
+  virtual absl::StatusOr<std::vector<std::vector<HitPassage>>> Highlight(
+      const Query& query, const std::vector<Hit>& hits,
+      const HighlightOptions& options, const StopCondition& stop) const = 0;
 
   // Seals everything written so far and merges until at most `max_segments`
   // sealed segments are left (one, unless a segment would pass the size

@@ -163,7 +163,8 @@ absl::StatusOr<std::vector<KeySource>> CollectionImpl::ReadKeys(
     const FacetQuery& query, const StopCondition& stop) const {
   std::optional<BoundFilter> bound;
   if (query.filter != nullptr) {
-    VICINAL_ASSIGN_OR_RETURN(bound, BindToSchema(*query.filter, schema()));
+    VICINAL_ASSIGN_OR_RETURN(bound,
+                             BindToSchema(*query.filter, schema(), *layout_));
   }
   constexpr size_t kChunk = 512;
   const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();

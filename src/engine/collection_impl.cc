@@ -58,7 +58,8 @@ CollectionImpl::CollectionImpl(const EngineContext* context,
       store_(context->store, number),
       folder_(std::move(folder)),
       layout_(std::make_shared<const Layout>(LayoutOf(schema))),
-      recall_watch_(*layout_, [this] { Touch(); }) {
+      recall_watch_(*layout_, [this] { Touch(); }),
+      row_filters_(*layout_) {
   SetSchema(std::move(schema));
 }
 
@@ -241,7 +242,7 @@ void CollectionImpl::Apply(const CommitPart& part) {
           vectors[f] = points.vector(i, f);
         }
         growing->Append(std::move(points.ids[i]), points.hashes[i], ordinal++,
-                        vectors.data());
+                        vectors.data(), points.lexical, i);
       }
     }
     // Versions that lived for no moment must never be seen.

@@ -124,6 +124,10 @@ class CollectionImpl final
   absl::StatusOr<std::vector<std::optional<StoredPoint>>> Fetch(
       const std::vector<Hit>& hits, const PointSelection& selection,
       const StopCondition& stop) const override;
+  absl::StatusOr<std::vector<std::vector<HitPassage>>> Highlight(
+      const Query& query, const std::vector<Hit>& hits,
+      const HighlightOptions& options,
+      const StopCondition& stop) const override;
   absl::StatusOr<std::shared_ptr<Operation>> Optimize(
       size_t max_segments) override;
   CollectionStats stats() const override;
@@ -136,6 +140,9 @@ class CollectionImpl final
   void SetSchema(CollectionSchema schema);  // one caller at a time
   // After it left the schema: its indexes, in memory and as files.
   void ForgetPayloadField(const PayloadField& field);
+  // Durable before it is used. Errors: of the store.
+  absl::Status SetEncoder(size_t s, absl::string_view bytes,
+                          WordPieceVocabulary vocabulary);
   void MarkDropped() { dropped_.store(true, std::memory_order_release); }
   bool dropped() const { return dropped_.load(std::memory_order_acquire); }
 
@@ -197,8 +204,12 @@ class CollectionImpl final
   CollectionImpl(const EngineContext* context, CollectionNumber number,
                  CollectionSchema schema, std::string folder);
 
+  // Of all sparse vectors; empty: none has one.
+  SparseEncoders encoders() const;
+
   // Open, step by step.
   absl::Status Load();
+  absl::Status LoadEncoders();
   absl::Status MapSegments(View* view, std::vector<SegmentEntry>* damaged);
   absl::Status RecoverAtOpen(const std::vector<SegmentEntry>& damaged,
                              View* view);
@@ -353,6 +364,8 @@ class CollectionImpl final
   mutable RecallWatch recall_watch_;
   mutable RowFilterCache row_filters_;
   mutable std::atomic<uint64_t> search_major_faults_ = 0;
+  mutable Mutex encoders_mu_;
+  SparseEncoders encoders_ ABSL_GUARDED_BY(encoders_mu_);
 
   // Committer's thread.
   Head head_;

@@ -41,6 +41,17 @@ absl::StatusOr<std::shared_ptr<CollectionImpl>> CollectionImpl::Open(
 }
 
 absl::Status CollectionImpl::Load() {
+  VICINAL_RETURN_IF_ERROR(layout_->status);
+  VICINAL_RETURN_IF_ERROR(LoadEncoders());
+  for (const TextField& text : schema().texts) {
+    if (text.icu_version == IcuVersion() || !context_->options->warn) continue;
+    context_->options->warn(
+        absl::StrCat("Collection \"", schema().name, "\": text \"", text.path,
+                     "\" was indexed with ICU ", text.icu_version,
+                     ", and this is ICU ", IcuVersion(),
+                     "; words may be parted otherwise from now on. Import it "
+                     "into a new collection to be sure."));
+  }
   VICINAL_ASSIGN_OR_RETURN(head_, store_.GetHead());
   VICINAL_ASSIGN_OR_RETURN(manifest_, store_.GetManifest());
   View view;
@@ -58,6 +69,44 @@ absl::Status CollectionImpl::Load() {
   view_.Store(std::make_shared<const View>(std::move(view)));
   RemoveOrphans();
   return absl::OkStatus();
+}
+
+absl::Status CollectionImpl::LoadEncoders() {
+  SparseEncoders encoders(layout_->num_sparse);
+  for (size_t s = 0; s < encoders.size(); ++s) {
+    VICINAL_ASSIGN_OR_RETURN(const std::optional<std::string> bytes,
+                             store_.GetEncoder(static_cast<uint8_t>(s)));
+    if (!bytes.has_value()) continue;
+    auto vocabulary = WordPieceVocabulary::FromFile(*bytes);
+    if (!vocabulary.ok()) {
+      return absl::DataLossError(absl::StrCat(
+          "the encoder of sparse vector \"", schema().sparse[s].name,
+          "\" is damaged: ", vocabulary.status().message()));
+    }
+    encoders[s] =
+        std::make_shared<const WordPieceVocabulary>(*std::move(vocabulary));
+  }
+  MutexLock lock(encoders_mu_);
+  encoders_ = std::move(encoders);
+  return absl::OkStatus();
+}
+
+absl::Status CollectionImpl::SetEncoder(size_t s, absl::string_view bytes,
+                                        WordPieceVocabulary vocabulary) {
+  WriteBatch batch(bytes.size() + 64);
+  store_.PutEncoder(&batch, static_cast<uint8_t>(s), bytes);
+  VICINAL_RETURN_IF_ERROR(
+      context_->store->Commit(std::move(batch), Durability::kFsynced));
+  MutexLock lock(encoders_mu_);
+  encoders_[s] =
+      std::make_shared<const WordPieceVocabulary>(std::move(vocabulary));
+  return absl::OkStatus();
+}
+
+SparseEncoders CollectionImpl::encoders() const {
+  if (layout_->num_sparse == 0) return {};
+  MutexLock lock(encoders_mu_);
+  return encoders_;
 }
 
 absl::Status CollectionImpl::MapSegments(View* view,
@@ -140,7 +189,9 @@ absl::Status CollectionImpl::Replay(View* view) {
       manifest_.sealed_below,
       [&](Ordinal ordinal, absl::string_view record) -> absl::Status {
         const std::shared_ptr<MemorySegment>& growing = view->growing;
-        if (growing->num_appended() * layout_->memory_per_row >=
+        // Published from time to time, which memory_bytes counts.
+        if (growing->num_appended() % 256 == 0) growing->Publish();
+        if (growing->memory_bytes() >=
             context_->options->growing_segment_bytes) {
           std::shared_ptr<MemorySegment> next = NewMemorySegment(0);
           growing->Publish();
@@ -160,7 +211,12 @@ absl::Status CollectionImpl::AppendRecord(Ordinal ordinal,
   VICINAL_ASSIGN_OR_RETURN(const RecordView view, RecordView::Decode(record));
   std::vector<const std::byte*> vectors(layout_->fields.size(), nullptr);
   std::vector<std::vector<float>> normalized(layout_->fields.size());
+  std::vector<SparseEntries> sparse(layout_->num_sparse);
   for (const RecordView::Vector& vector : view.vectors) {
+    if (vector.field >= kFirstSparseRecordField) {
+      VICINAL_RETURN_IF_ERROR(DecodeRecordSparse(*layout_, vector, &sparse));
+      continue;
+    }
     if (vector.field >= vectors.size() ||
         vector.bytes.size() != layout_->fields[vector.field].row_bytes) {
       return absl::DataLossError(absl::StrCat("the record of ordinal ", ordinal,
@@ -180,7 +236,17 @@ absl::Status CollectionImpl::AppendRecord(Ordinal ordinal,
     return absl::DataLossError(absl::StrCat(
         "storage holds more records than the manifest of its collection"));
   }
-  segment->Append(view.id, HashPointId(view.id), ordinal, vectors.data());
+  LexicalRows lexical;
+  if (!layout_->lexical.empty()) {
+    std::optional<std::string> payload;
+    if (layout_->has_texts()) {
+      VICINAL_ASSIGN_OR_RETURN(auto payloads, store_.GetPayloads({ordinal}));
+      payload = std::move(payloads[0]);
+    }
+    AddLexical(*layout_, sparse, payload.value_or(""), &lexical);
+  }
+  segment->Append(view.id, HashPointId(view.id), ordinal, vectors.data(),
+                  lexical, 0);
   return absl::OkStatus();
 }
 

@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -49,6 +50,9 @@ size_t CollectionImpl::BytesOf(const StoredPoint& point) {
   size_t bytes = (point.id.is_string() ? point.id.string().size() : 16) +
                  point.payload.size() + point.key.size();
   for (const std::string& vector : point.vectors) bytes += vector.size();
+  for (const SparseEntries& entries : point.sparse) {
+    bytes += entries.dims.size() * (sizeof(uint32_t) + sizeof(float));
+  }
   return bytes;
 }
 
@@ -65,8 +69,9 @@ size_t CollectionImpl::ReadChunk(const PointSelection& selection) const {
   constexpr size_t kMaxPoints = 1024;
   constexpr size_t kMaxPayloads = 32;
   size_t points = selection.payload ? kMaxPayloads : kMaxPoints;
-  if (!selection.vectors.empty()) {
-    size_t record_bytes = 1;
+  if (!selection.vectors.empty() || !selection.sparse.empty()) {
+    // Few sparse vectors have more than some hundred entries.
+    size_t record_bytes = 1 + 4096 * layout_->num_sparse;
     for (const FieldLayout& field : layout_->fields) {
       record_bytes += field.row_bytes;
     }
@@ -120,7 +125,8 @@ absl::Status CollectionImpl::FillChunk(
       }
     }
   }
-  if (selection.vectors.empty()) return absl::OkStatus();
+  const bool wants_sparse = !selection.sparse.empty();
+  if (selection.vectors.empty() && !wants_sparse) return absl::OkStatus();
   std::vector<bool> wanted(layout_->fields.size(), false);
   for (const size_t f : selection.vectors) {
     if (f >= wanted.size()) {
@@ -140,10 +146,19 @@ absl::Status CollectionImpl::FillChunk(
     VICINAL_ASSIGN_OR_RETURN(const RecordView record,
                              RecordView::Decode(*records[i]));
     targets[i]->vectors.resize(layout_->fields.size());
+    targets[i]->sparse.resize(wants_sparse ? layout_->num_sparse : 0);
     for (const RecordView::Vector& vector : record.vectors) {
-      if (vector.field < wanted.size() && wanted[vector.field]) {
+      if (vector.field >= kFirstSparseRecordField) {
+        if (!wants_sparse) continue;
+        VICINAL_RETURN_IF_ERROR(
+            DecodeRecordSparse(*layout_, vector, &targets[i]->sparse));
+      } else if (vector.field < wanted.size() && wanted[vector.field]) {
         targets[i]->vectors[vector.field] = std::string(vector.bytes);
       }
+    }
+    for (size_t s = 0; s < targets[i]->sparse.size(); ++s) {
+      if (!absl::c_linear_search(selection.sparse, s))
+        targets[i]->sparse[s] = {};
     }
   }
   return absl::OkStatus();
@@ -202,7 +217,17 @@ absl::Status CollectionImpl::AddFilters(const Query& query,
   if (const auto* rerank = std::get_if<RerankStage>(&query.stage)) {
     return AddFilters(*rerank->input, filters);
   }
-  const FilterNode* filter = std::get<RetrieveStage>(query.stage).filter.get();
+  if (const auto* rescore = std::get_if<RescoreStage>(&query.stage)) {
+    return AddFilters(*rescore->input, filters);
+  }
+  const FilterNode* filter = nullptr;
+  if (const auto* sparse = std::get_if<SparseStage>(&query.stage)) {
+    filter = sparse->filter.get();
+  } else if (const auto* text = std::get_if<TextStage>(&query.stage)) {
+    filter = text->filter.get();
+  } else {
+    filter = std::get<RetrieveStage>(query.stage).filter.get();
+  }
   if (filter == nullptr || filters->contains(filter)) return absl::OkStatus();
   VICINAL_ASSIGN_OR_RETURN((*filters)[filter],
                            row_filters_.Get(*filter, schema(), store_));
@@ -221,7 +246,8 @@ absl::StatusOr<std::vector<SearchResult>> CollectionImpl::Search(
   pin.view = view_.Load();
   for (const auto& [node, filter] : filters) filter->ForgetOthers(*pin.view);
   const Searcher searcher(schema(), *layout_, std::move(pin), epoch_, stop,
-                          &recall_watch_, std::move(filters));
+                          &recall_watch_, store_, std::move(filters),
+                          encoders());
   ThreadPool* pool = context_->query_pool;
   std::vector<SearchResult> results;
   results.reserve(queries.size());
@@ -298,6 +324,10 @@ CollectionStats CollectionImpl::stats() const {
       index.file_bytes += found->file_bytes();
     }
     stats.payload_indexes.push_back(std::move(index));
+  }
+  for (const auto& encoder : encoders()) {
+    stats.encoder_tokens.push_back(
+        encoder == nullptr ? 0 : static_cast<uint32_t>(encoder->size()));
   }
   stats.degraded = has_recovered();
   return stats;

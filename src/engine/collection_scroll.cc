@@ -58,8 +58,12 @@ class CollectionImpl::Pages {
 
   // False: the visitor wants no more.
   absl::StatusOr<bool> Add(const PointId& id, IdEntry entry, std::string key) {
-    points_.emplace_back(
-        StoredPoint{id, entry.sequence, {}, "", std::move(key)});
+    points_.emplace_back(StoredPoint{.id = id,
+                                     .sequence = entry.sequence,
+                                     .vectors = {},
+                                     .sparse = {},
+                                     .payload = "",
+                                     .key = std::move(key)});
     entries_.push_back(entry);
     if (points_.size() < chunk_) return true;
     return Flush();

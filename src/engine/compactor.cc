@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -426,11 +427,35 @@ std::optional<Compactor::Job> Compactor::PickJob(State* state, Time now) {
   return job;
 }
 
+namespace {
+
+// As SealedSegment::live_vector_bytes.
+size_t VectorBytesOf(const MemorySegment& segment, const Layout& layout) {
+  size_t bytes = segment.stats().vector_bytes;
+  for (size_t l = 0; l < layout.lexical.size(); ++l) {
+    bytes += segment.lexical(l).memory_bytes();
+  }
+  return bytes;
+}
+
+// An index of text has at most 2^24 words (index/sparse_build.cc); where each
+// text is a word of its own, as of a keyword analyzer, rows are words.
+size_t MaxRowsOf(const Layout& layout) {
+  return layout.lexical.size() > layout.num_sparse
+             ? size_t{1} << 24
+             : std::numeric_limits<size_t>::max();
+}
+
+}  // namespace
+
 void Compactor::AddFrozen(const View& view, Job* job) const {
-  size_t bytes = 0;
+  const Layout& layout = *job->collection->layout();
+  size_t bytes = 0, rows = 0;
   for (const auto& segment : view.frozen) {
-    bytes += segment->stats().vector_bytes;
-    if (!job->frozen.empty() && bytes > context_->options->max_segment_bytes) {
+    bytes += VectorBytesOf(*segment, layout);
+    rows += segment->num_live();
+    if (!job->frozen.empty() && (bytes > context_->options->max_segment_bytes ||
+                                 rows > MaxRowsOf(layout))) {
       return;
     }
     job->frozen.push_back(segment);
@@ -446,18 +471,22 @@ void Compactor::AddSealed(const View& view, const OptimizeRequest* request,
                    });
   const double max_dead =
       request != nullptr ? kMaxDeadShareOptimized : kMaxDeadShare;
-  size_t bytes = 0;
+  const Layout& layout = *job->collection->layout();
+  size_t bytes = 0, rows = 0;
   for (const auto& segment : job->frozen) {
-    bytes += segment->stats().vector_bytes;
+    bytes += VectorBytesOf(*segment, layout);
+    rows += segment->num_live();
   }
   std::vector<std::shared_ptr<SealedSegment>> left;
   const auto take = [&](const std::shared_ptr<SealedSegment>& segment) {
     bytes += segment->live_vector_bytes();
+    rows += segment->num_live();
     job->sealed.push_back(segment);
   };
   const auto fits = [&](const SealedSegment& segment) {
     return bytes + segment.live_vector_bytes() <=
-           context_->options->max_segment_bytes;
+               context_->options->max_segment_bytes &&
+           rows + segment.num_live() <= MaxRowsOf(layout);
   };
   // Its bytes must get no new checksum.
   std::erase_if(by_size, [](const auto& segment) {

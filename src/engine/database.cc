@@ -91,6 +91,9 @@ class DatabaseImpl final : public Database {
       std::optional<MemorySpec> memory) override;
   absl::StatusOr<std::shared_ptr<Operation>> CreatePayloadIndex(
       absl::string_view name, PayloadField field) override;
+  absl::StatusOr<size_t> SetSparseEncoder(absl::string_view name,
+                                          absl::string_view vector,
+                                          absl::string_view file) override;
   absl::Status DropPayloadIndex(absl::string_view name,
                                 absl::string_view path) override;
   absl::Status SetIndexedFiltersOnly(absl::string_view name,
@@ -227,6 +230,8 @@ absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::CreateCollection(
       !violations.empty()) {
     return InvalidSchema(violations);
   }
+  for (TextField& text : schema.texts)
+    text.icu_version = std::string(IcuVersion());
   MutexLock change(change_mu_);
   {
     MutexLock lock(mu_);
@@ -332,6 +337,24 @@ absl::StatusOr<std::shared_ptr<Operation>> DatabaseImpl::CreatePayloadIndex(
   schema.payload_fields.push_back(field);
   VICINAL_RETURN_IF_ERROR(StoreSchema(*collection, std::move(schema)));
   return compactor_->IndexPayloads(collection, std::move(field));
+}
+
+absl::StatusOr<size_t> DatabaseImpl::SetSparseEncoder(absl::string_view name,
+                                                      absl::string_view vector,
+                                                      absl::string_view file) {
+  VICINAL_ASSIGN_OR_RETURN(WordPieceVocabulary vocabulary,
+                           WordPieceVocabulary::FromFile(file));
+  const size_t num_tokens = vocabulary.size();
+  MutexLock lock(change_mu_);
+  VICINAL_ASSIGN_OR_RETURN(auto collection, Find(name));
+  const std::optional<size_t> s = collection->schema().FindSparse(vector);
+  if (!s.has_value()) {
+    return absl::NotFoundError(absl::StrCat(
+        "collection \"", name, "\" has no sparse vector \"", vector, "\""));
+  }
+  VICINAL_RETURN_IF_ERROR(
+      collection->SetEncoder(*s, file, std::move(vocabulary)));
+  return num_tokens;
 }
 
 absl::Status DatabaseImpl::DropPayloadIndex(absl::string_view name,

@@ -133,6 +133,13 @@ class Database {
   // Whether filters over fields without an index are refused. NotFound.
   virtual absl::Status SetIndexedFiltersOnly(absl::string_view name,
                                              bool only) = 0;
+  // Gives a sparse vector the vocabulary and weights of an inference-free
+  // model, in place of an earlier one; returns its number of tokens. file: as
+  // of WordPieceVocabulary::FromFile. NotFound: no such collection or vector;
+  // InvalidArgument: the file is none.
+  virtual absl::StatusOr<size_t> SetSparseEncoder(absl::string_view name,
+                                                  absl::string_view vector,
+                                                  absl::string_view file) = 0;
   // Gone when it returns OK; searches under way finish. NotFound.
   virtual absl::Status DropCollection(absl::string_view name) = 0;
 

@@ -3,10 +3,17 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "index/growing_lexical.h"
+#include "index/sparse.h"
 #include "src/base/types.h"
 #include "src/engine/schema.h"
+#include "src/text/analyzer.h"
 
 namespace vicinal {
 
@@ -23,11 +30,34 @@ struct FieldLayout {
   size_t stride_bytes = 0;             // from row to row, >= row_bytes
 };
 
+// A sparse vector or a text.
+struct LexicalLayout {
+  LexicalKind kind = LexicalKind::kSparse;
+  SparseWeight weight = SparseWeight::kFloat32;  // kCount of texts
+  bool positions = false;                        // of texts: kept
+  std::string path;                              // of texts
+  std::shared_ptr<const Analyzer> analyzer;      // of texts
+  // The same without a stemmer and stop words, for what words begin with.
+  std::shared_ptr<const Analyzer> prefix_analyzer;
+};
+
 struct Layout {
   std::vector<FieldLayout> fields;
-  // Memory of one row of a growing segment, all fields and its bookkeeping.
+  // The sparse vectors in the schema's order, then the texts.
+  std::vector<LexicalLayout> lexical;
+  size_t num_sparse = 0;
+  // Not OK: an analyzer of the schema is one that this version does not have.
+  absl::Status status;
+  // Memory of one row of a growing segment, all dense fields and its
+  // bookkeeping.
   size_t memory_per_row = 0;
+
+  bool has_texts() const { return lexical.size() > num_sparse; }
 };
+
+// The number of a field in a record (storage/collection_store.h): dense vectors
+// have their own. Never changes.
+inline constexpr uint8_t kFirstSparseRecordField = 64;
 
 Layout LayoutOf(const CollectionSchema& schema);
 

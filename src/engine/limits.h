@@ -7,11 +7,19 @@
 
 namespace vicinal {
 
+// Absolute; sums of products of so many stay finite.
+inline constexpr float kMaxSparseWeight = 1e15f;
+inline constexpr size_t kMaxSparseCandidates = 1'000'000;  // of one query
+
 struct Limits {
   size_t max_collections = 10'000;
   size_t max_name_bytes = 128;          // collections and vectors
   size_t max_vectors_per_point = 16;    // named vectors of a collection
   size_t max_dim = 65'536;              // elements of one vector
+  size_t max_sparse_entries = 65'535;   // of one sparse vector
+  size_t max_text_fields = 16;          // of one text query
+  size_t max_feedback_documents = 100;  // of one query
+  size_t max_feedback_terms = 1'000;
   size_t max_id_bytes = 512;            // string ids
   size_t max_payload_bytes = 1 << 20;   // JSON text of one point
   size_t max_payload_depth = 64;        // nesting of that JSON

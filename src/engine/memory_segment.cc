@@ -21,6 +21,7 @@
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
 #include "src/engine/layout.h"
+#include "src/engine/lexical_query.h"
 #include "src/engine/row_filter.h"
 
 namespace vicinal {
@@ -40,14 +41,26 @@ MemorySegment::MemorySegment(
     field.hidden = std::make_unique<AtomicBitmap>(capacity_rows);
     field.absent = std::make_unique<AtomicBitmap>(capacity_rows);
   }
+  for (const LexicalLayout& lexical : layout_->lexical) {
+    lexical_.push_back(std::make_unique<GrowingLexicalField>(
+        lexical.kind, lexical.positions, capacity_rows));
+  }
 }
 
 MemorySegment::~MemorySegment() {
-  unindexed_bytes_->fetch_sub(memory_bytes(), std::memory_order_relaxed);
+  unindexed_bytes_->fetch_sub(published_bytes_, std::memory_order_relaxed);
+}
+
+size_t MemorySegment::memory_bytes() const {
+  size_t bytes = num_rows() * layout_->memory_per_row;
+  if (bytes == 0) return 0;
+  for (const auto& field : lexical_) bytes += field->memory_bytes();
+  return bytes;
 }
 
 RowId MemorySegment::Append(PointId id, uint64_t hash, Ordinal ordinal,
-                            const std::byte* const* vectors) {
+                            const std::byte* const* vectors,
+                            const LexicalRows& lexical, size_t lexical_row) {
   const auto row = static_cast<RowId>(num_appended());
   VICINAL_CHECK_LT(row, capacity_rows_);
   const size_t chunk = stable_chunks::ChunkOf(row);
@@ -59,6 +72,9 @@ RowId MemorySegment::Append(PointId id, uint64_t hash, Ordinal ordinal,
       continue;
     }
     std::memcpy(RowAt(f, row), vectors[f], layout_->fields[f].row_bytes);
+  }
+  for (size_t l = 0; l < lexical_.size(); ++l) {
+    lexical.AppendTo(lexical_row, l, lexical_[l].get());
   }
   ids_.PushBack(std::move(id));
   ordinals_.PushBack(ordinal);
@@ -86,10 +102,11 @@ std::byte* MemorySegment::RowAt(size_t field, RowId row) const {
 }
 
 void MemorySegment::Publish() {
-  const size_t added = num_appended() - num_rows();
-  unindexed_bytes_->fetch_add(added * layout_->memory_per_row,
-                              std::memory_order_relaxed);
   num_visible_.store(num_appended(), std::memory_order_release);
+  const size_t bytes = memory_bytes();
+  unindexed_bytes_->fetch_add(bytes - published_bytes_,
+                              std::memory_order_relaxed);
+  published_bytes_ = bytes;
 }
 
 void MemorySegment::SetNext(std::shared_ptr<const MemorySegment> next) {
@@ -119,12 +136,19 @@ std::optional<RowId> MemorySegment::FindId(const PointId& id,
 
 bool MemorySegment::Kill(RowId row) {
   for (Field& field : fields_) field.hidden->Set(row);
-  return dead_.Set(row);
+  if (!dead_.Set(row)) return false;
+  for (const auto& field : lexical_) field->Kill(row);
+  return true;
 }
 
 absl::Status MemorySegment::SearchRows(const SegmentQuery& query, size_t begin,
                                        size_t end, const StopCondition& stop,
                                        TopK* out, SearchStats* stats) const {
+  if (query.lexical != nullptr) {
+    return query.lexical->Search(*this, static_cast<RowId>(begin),
+                                 static_cast<RowId>(end), query, stop, out,
+                                 stats);
+  }
   const FieldLayout& layout = layout_->fields[query.field];
   const AtomicBitmap* hidden = fields_[query.field].hidden.get();
   const Filter filter = query.rows != nullptr ? query.rows->AsFilter(hidden)

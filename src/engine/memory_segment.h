@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "index/growing_lexical.h"
+#include "index/lexical_field.h"
 #include "src/base/bitmap.h"
 #include "src/base/mapped_buffer.h"
 #include "src/base/point_id.h"
@@ -17,6 +19,7 @@
 #include "src/base/vector_set.h"
 #include "src/engine/id_table.h"
 #include "src/engine/layout.h"
+#include "src/engine/lexical_rows.h"
 #include "src/engine/segment.h"
 
 namespace vicinal {
@@ -37,9 +40,11 @@ class MemorySegment final : public Segment {
   // Appending thread only: rows so far, published or not.
   size_t num_appended() const { return hashes_.size(); }
   // vectors: one pointer per field to row_bytes in the layout's form
-  // (normalized where that says so); null where the point has none.
+  // (normalized where that says so); null where the point has none. lexical:
+  // of which point `lexical_row` has the row's sparse vectors and texts.
   RowId Append(PointId id, uint64_t hash, Ordinal ordinal,
-               const std::byte* const* vectors);
+               const std::byte* const* vectors, const LexicalRows& lexical,
+               size_t lexical_row);
   void Publish();
 
   // Once, when no more rows come: where later rows go. A search that pinned
@@ -59,6 +64,7 @@ class MemorySegment final : public Segment {
   bool IsDead(RowId row) const override { return dead_.Test(row); }
   const AtomicBitmap& dead() const override { return dead_; }
   const std::byte* VectorOf(size_t field, RowId row) const override;
+  const LexicalField& lexical(size_t l) const override { return *lexical_[l]; }
   std::optional<RowId> FindOrdinal(Ordinal ordinal) const override;
   std::optional<RowId> FindId(const PointId& id, uint64_t hash) const override;
   bool Kill(RowId row) override;
@@ -75,7 +81,7 @@ class MemorySegment final : public Segment {
   SegmentStats stats() const override;
 
   // Bytes in use, vectors and bookkeeping.
-  size_t memory_bytes() const { return num_rows() * layout_->memory_per_row; }
+  size_t memory_bytes() const;
   void MarkSealing() { sealing_.store(true, std::memory_order_relaxed); }
 
  private:
@@ -94,6 +100,8 @@ class MemorySegment final : public Segment {
   const size_t capacity_rows_;
   const std::shared_ptr<std::atomic<size_t>> unindexed_bytes_;
   std::vector<Field> fields_;
+  std::vector<std::unique_ptr<GrowingLexicalField>> lexical_;
+  size_t published_bytes_ = 0;  // appending thread only
   StableVector<PointId> ids_;
   StableVector<Ordinal> ordinals_;
   std::vector<uint64_t> hashes_;  // appending thread only

@@ -26,11 +26,22 @@ struct VectorColumn {
   std::vector<uint32_t> present;
 };
 
+// One sparse vector of n points, as rows of a matrix in CSR. Borrows the bytes.
+struct SparseColumn {
+  std::string name;
+  // n + 1: row i has the entries indptr[i] to indptr[i + 1]; of an empty one
+  // the point has no such vector.
+  std::vector<uint64_t> indptr;
+  absl::string_view indices;  // u32 per entry, strictly ascending in each row
+  absl::string_view values;   // f32 per entry; zeros are dropped
+};
+
 // n points; an upsert replaces the whole point. When an id stands twice, the
 // last one wins.
 struct PointBatch {
   std::vector<PointId> ids;                 // n
   std::vector<VectorColumn> vectors;        // at most one per name
+  std::vector<SparseColumn> sparse;         // at most one per name
   std::vector<absl::string_view> payloads;  // empty, or n JSON objects;
                                             // an empty one: no payload
 };
@@ -55,6 +66,14 @@ struct WriteResult {
   std::vector<ItemError> item_errors;  // by index
 };
 
+// A sparse vector on its way out.
+struct SparseEntries {
+  std::vector<uint32_t> dims;  // strictly ascending
+  std::vector<float> weights;
+
+  bool empty() const { return dims.empty(); }
+};
+
 // One point on its way out.
 struct StoredPoint {
   PointId id;
@@ -63,6 +82,8 @@ struct StoredPoint {
   // By field number; empty bytes: the point has no such vector or it was not
   // asked for. Elements of the field's type, as they were upserted.
   std::vector<std::string> vectors;
+  // By number; empty where `vectors` is.
+  std::vector<SparseEntries> sparse;
   std::string payload;  // JSON text; empty: none, or not asked for
   std::string key;      // by which Collection::ScrollOrdered ordered it
 };

@@ -12,12 +12,24 @@
 #include "index/index.h"
 #include "src/base/point_id.h"
 #include "src/base/types.h"
+#include "src/engine/formula.h"
+#include "src/engine/fusion.h"
+#include "src/engine/point_batch.h"
+#include "src/engine/text_demand.h"
 #include "src/payload/filter.h"
 #include "src/payload/group_value.h"
 
 namespace vicinal {
 
 struct Query;
+
+// Asks again with what the best hits have in common (Rocchio, 1971).
+struct Feedback {
+  size_t documents = 10;  // to learn from
+  size_t terms = 10;      // of sparse vectors and texts: to add
+  double alpha = 1;       // weight of the query, of length 1
+  double beta = 0.75;     // weight of the mean of the hits, of length 1 each
+};
 
 // The k nearest points by one named vector.
 struct RetrieveStage {
@@ -40,15 +52,50 @@ struct RetrieveStage {
   std::vector<PointId> excluded_ids;
   // Of the k nearest only those at most so far away, as Hit::distance.
   std::optional<double> max_distance;
+  std::optional<Feedback> feedback;
 };
 
-// Reciprocal rank fusion (Cormack et al., SIGIR 2009): score of a point is
-// the sum over inputs of weight / (rank_constant + rank), rank from 1.
+// The k points with the largest inner products with a sparse vector, of those
+// that share a dimension with it. Distances are minus the products.
+struct SparseStage {
+  std::string vector_name;
+  SparseEntries query;  // dimensions strictly ascending, weights finite
+  // Instead, what the vector's encoder makes of it.
+  std::optional<std::string> text;
+  size_t k = 10;
+  double query_mass = 1;  // see SparseParams
+  size_t candidates = 10'000;
+  std::shared_ptr<const FilterNode> filter;
+  std::optional<double> max_distance;
+  std::optional<Feedback> feedback;
+};
+
+// The k points that have what is asked for, by BM25. Distances are minus the
+// scores.
+struct TextStage {
+  struct Field {
+    std::string path;
+    float boost = 1;
+  };
+  std::vector<Field> fields;  // empty: all texts
+  TextDemand demand;
+  size_t k = 10;
+  std::optional<float> k1;  // instead of the fields' own
+  std::optional<float> b;
+  std::shared_ptr<const FilterNode> filter;
+  std::optional<double> max_distance;
+  std::optional<Feedback> feedback;
+};
+
+// The score of a point is the sum over inputs of weight times what
+// NormalizeScores makes of its score there.
 struct FuseStage {
   std::vector<Query> inputs;    // 1..
   std::vector<double> weights;  // empty: all 1; else one per input, >= 0
+  FusionKind kind = FusionKind::kRrf;
   double rank_constant = 60;
   size_t k = 10;
+  std::optional<double> max_distance;
 };
 
 // Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): hits are
@@ -66,10 +113,21 @@ struct RerankStage {
   std::unique_ptr<Query> input;
   std::string vector_name;
   std::string query;  // as in RetrieveStage
+  // Instead, of a sparse vector: then without diversity.
+  std::optional<SparseEntries> sparse;
   size_t k = 10;
   std::optional<double> max_distance;  // as in RetrieveStage
   // The k hits are then chosen so, and stand in the order of their choice.
   std::optional<Diversity> diversity;
+};
+
+// Scores of the input's points by an expression; those for which it has no
+// value are dropped. Distances are minus the new scores.
+struct RescoreStage {
+  std::unique_ptr<Query> input;
+  ScoreExpression score;
+  size_t k = 10;
+  std::optional<double> max_distance;
 };
 
 // Hits by the values of a payload's field.
@@ -80,7 +138,9 @@ struct GroupBy {
 };
 
 struct Query {
-  std::variant<RetrieveStage, FuseStage, RerankStage> stage;
+  std::variant<RetrieveStage, FuseStage, RerankStage, SparseStage, TextStage,
+               RescoreStage>
+      stage;
   bool explain = false;  // of the outermost query
   // So many of the stage's k hits are left out, the nearest ones. Of the
   // whole query; nothing as an input.
@@ -104,12 +164,22 @@ struct SegmentExplanation {
   double search_micros = 0;
 };
 
+// What an inner stage said of a point.
+struct LegScore {
+  size_t rank = 0;        // from 1; 0: the point is not among its hits
+  float distance = 0;     // as Hit::distance
+  double normalized = 0;  // of a fusion's inputs, before the weight
+};
+
 struct Hit {
   PointId id;
   Ordinal ordinal = 0;  // of the version that was found
   // Distance (smaller is closer) for retrieve and rerank; for fuse minus the
   // fused score.
   float distance = 0;
+  // What the stages below said, where it was asked for: as many as
+  // SearchResult::legs.
+  std::vector<LegScore> legs;
 };
 
 struct HitGroup {
@@ -128,6 +198,12 @@ struct SearchResult {
   Sequence sequence = 0;  // writes up to this one were visible
   SearchStats stats;
   std::vector<SegmentExplanation> explanation;  // where it was asked for
+  // Where it was asked for: the stages below the outermost one.
+  struct Leg {
+    std::string path;              // "inputs[0].input"
+    const Query* query = nullptr;  // of it
+  };
+  std::vector<Leg> legs;
 };
 
 }  // namespace vicinal

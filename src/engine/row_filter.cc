@@ -15,9 +15,11 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "src/base/point_id.h"
 #include "src/base/status_macros.h"
 #include "src/engine/segment_keys.h"
+#include "src/engine/text_tree.h"
 #include "src/payload/filter_text.h"
 
 namespace vicinal {
@@ -72,6 +74,16 @@ class KnownRows final : public FieldRows {
         rows->Set(*row - base_);
       }
     }
+    return true;
+  }
+
+  bool AddRowsWith(const TextCondition& condition,
+                   Bitmap* rows) const override {
+    const auto& match = static_cast<const TextMatch&>(condition);
+    const RowId end = base_ + static_cast<RowId>(rows->num_bits());
+    match.RowsOf(segment_, first_, end).ForEach([&](RowId row) {
+      rows->Set(row - base_);
+    });
     return true;
   }
 
@@ -389,7 +401,8 @@ absl::StatusOr<std::shared_ptr<RowFilter>> RowFilterCache::Get(
 absl::StatusOr<std::shared_ptr<RowFilter>> RowFilterCache::Make(
     const FilterNode& filter, const CollectionSchema& schema,
     const CollectionStore& store) {
-  VICINAL_ASSIGN_OR_RETURN(BoundFilter bound, BindToSchema(filter, schema));
+  VICINAL_ASSIGN_OR_RETURN(BoundFilter bound,
+                           BindToSchema(filter, schema, layout_));
   std::optional<RowFilter::Partition> partition;
   std::vector<const FilterNode*> joined;
   CollectJoined(filter, &joined);
@@ -400,7 +413,7 @@ absl::StatusOr<std::shared_ptr<RowFilter>> RowFilterCache::Make(
     std::optional<std::string> key = bound.OnlyKey();
     if (joined.size() > 1) {
       VICINAL_ASSIGN_OR_RETURN(const BoundFilter alone,
-                               BindToSchema(**node, schema));
+                               BindToSchema(**node, schema, layout_));
       key = alone.OnlyKey();
     }
     joined.erase(node);
@@ -417,10 +430,31 @@ absl::StatusOr<std::shared_ptr<RowFilter>> RowFilterCache::Make(
                                      store, std::move(partition));
 }
 
+TextConditionMaker TextsOf(const CollectionSchema& schema,
+                           const Layout& layout) {
+  return [&schema, &layout](absl::string_view path,
+                            absl::string_view expression)
+             -> absl::StatusOr<std::shared_ptr<const TextCondition>> {
+    const std::optional<size_t> t = schema.FindText(path);
+    if (!t.has_value()) {
+      return absl::InvalidArgumentError(
+          "the collection has no such text; declare it when the collection is "
+          "created (texts)");
+    }
+    const size_t l = layout.num_sparse + *t;
+    const TextDemand demand{.expression = std::string(expression), .all = true};
+    VICINAL_ASSIGN_OR_RETURN(TextNode root,
+                             AnalyzeDemand(demand, layout, {&l, 1}));
+    return std::make_shared<const TextMatch>(layout, l, std::move(root));
+  };
+}
+
 absl::StatusOr<BoundFilter> BindToSchema(const FilterNode& filter,
-                                         const CollectionSchema& schema) {
+                                         const CollectionSchema& schema,
+                                         const Layout& layout) {
+  const TextConditionMaker texts = TextsOf(schema, layout);
   return BoundFilter::Bind(filter, schema.payload_fields, {},
-                           schema.indexed_filters_only);
+                           schema.indexed_filters_only, &texts);
 }
 
 namespace {
@@ -430,6 +464,7 @@ void CollectUnindexed(const FilterNode& node, const std::string& prefix,
                       std::vector<std::string>* out) {
   const std::string path = prefix + node.path;
   const bool is_element = node.kind == FilterNode::Kind::kElement;
+  if (node.kind == FilterNode::Kind::kMatch) return;  // has one of its own
   const bool is_indexed =
       !is_element && prefix.empty() &&
       absl::c_any_of(schema.payload_fields, [&](const PayloadField& field) {

@@ -20,11 +20,13 @@
 #include "src/base/cancel.h"
 #include "src/base/mutex.h"
 #include "src/base/types.h"
+#include "src/engine/layout.h"
 #include "src/engine/schema.h"
 #include "src/engine/segment.h"
 #include "src/engine/view.h"
 #include "src/payload/bound_filter.h"
 #include "src/payload/filter.h"
+#include "src/payload/text_condition.h"
 #include "storage/collection_store.h"
 
 namespace vicinal {
@@ -129,9 +131,13 @@ class RowFilter {
 std::vector<std::string> UnindexedPaths(const FilterNode& filter,
                                         const CollectionSchema& schema);
 
+// What a MATCH asks of a text of the schema. Borrows both.
+TextConditionMaker TextsOf(const CollectionSchema& schema,
+                           const Layout& layout);
 // InvalidArgument: see BoundFilter::Bind.
 absl::StatusOr<BoundFilter> BindToSchema(const FilterNode& filter,
-                                         const CollectionSchema& schema);
+                                         const CollectionSchema& schema,
+                                         const Layout& layout);
 
 // Calls visit(row, payload) for those of the rows that are alive, in their
 // order. One whose payload a commit has just replaced is left out when
@@ -149,11 +155,13 @@ absl::Status VisitPayloads(
 
 // The filters of late of one collection, so that a filter that is asked again
 // costs nothing but its new rows: at most 32, each a bit per row; none of them
-// longer than 64 KiB as text. Thread-safe.
+// longer than 64 KiB as text. Borrows the layout. Thread-safe.
 class RowFilterCache {
  public:
   static constexpr size_t kMaxFilters = 32;
   static constexpr size_t kMaxTextBytes = size_t{64} << 10;
+
+  explicit RowFilterCache(const Layout& layout) : layout_(layout) {}
 
   // Borrows the schema and the store. Errors: of BoundFilter::Bind.
   absl::StatusOr<std::shared_ptr<RowFilter>> Get(const FilterNode& filter,
@@ -172,6 +180,7 @@ class RowFilterCache {
     std::shared_ptr<RowFilter> filter;
   };
 
+  const Layout& layout_;
   Mutex mu_;
   std::list<Entry> entries_ ABSL_GUARDED_BY(mu_);  // the latest first
 };

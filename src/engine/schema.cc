@@ -21,53 +21,14 @@
 #include "src/base/utf8.h"
 #include "src/engine/layout.h"
 #include "src/engine/limits.h"
+#include "src/engine/schema_parts.h"
 #include "src/payload/filter.h"
 
 namespace vicinal {
 namespace {
 
 // Version of the encoding below; a newer one is refused.
-constexpr uint8_t kSchemaFormat = 6;
-
-bool IsNameCharacter(char c) {
-  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' ||
-         c == '.' || c == '-';
-}
-
-// Why `name` cannot be used; empty when it can.
-std::string NameProblem(absl::string_view name, size_t max_bytes) {
-  if (name.size() > max_bytes) {
-    return absl::StrCat("has ", name.size(), " bytes; at most ", max_bytes,
-                        " are allowed");
-  }
-  for (const char c : name) {
-    if (!IsNameCharacter(c)) {
-      return absl::StrCat("\"", name,
-                          "\" has a character other than A-Z a-z 0-9 _ . -");
-    }
-  }
-  if (!name.empty() && (name[0] == '.' || name[0] == '-')) {
-    return absl::StrCat("\"", name, "\" starts with '", name.substr(0, 1),
-                        "'; start with a letter, a digit or '_'");
-  }
-  return "";
-}
-
-// Why `path` names no field of a payload; empty when it does.
-std::string PathProblem(absl::string_view path) {
-  const FilterLimits limits;
-  if (path.empty() || path.size() > limits.max_path_bytes) {
-    return absl::StrCat("has ", path.size(), " bytes; it must be 1 to ",
-                        limits.max_path_bytes);
-  }
-  if (path[0] == '.' || path[path.size() - 1] == '.' ||
-      absl::StrContains(path, "..")) {
-    return absl::StrCat("\"", path,
-                        "\" has an empty name; names stand between dots");
-  }
-  if (FindBadUtf8(path) < path.size()) return "is not UTF-8";
-  return "";
-}
+constexpr uint8_t kSchemaFormat = 7;
 
 void ValidateCodec(const CodecSpec& codec, size_t dim, const std::string& path,
                    std::vector<FieldViolation>* out) {
@@ -167,6 +128,21 @@ std::optional<size_t> CollectionSchema::FindVector(
   return std::nullopt;
 }
 
+std::optional<size_t> CollectionSchema::FindSparse(
+    absl::string_view wanted) const {
+  for (size_t i = 0; i < sparse.size(); ++i) {
+    if (sparse[i].name == wanted) return i;
+  }
+  return std::nullopt;
+}
+
+std::optional<size_t> CollectionSchema::FindText(absl::string_view path) const {
+  for (size_t i = 0; i < texts.size(); ++i) {
+    if (texts[i].path == path) return i;
+  }
+  return std::nullopt;
+}
+
 const PayloadField* CollectionSchema::FindPartitionKey() const {
   const auto found = absl::c_find_if(
       payload_fields,
@@ -195,8 +171,13 @@ absl::StatusOr<PayloadField> CollectionSchema::FindIndexedField(
 // where payload fields are declared or filters restricted: the same, then flags
 // (u8; 1: indexed filters only), the number of payload fields (varint), and for
 // each its path (length-prefixed) and type (u8). Format 6, written where there
-// is a partition key: the same, then its path (length-prefixed). What follows
-// is ignored, so that fields can be added.
+// is a partition key: the same, then its path (length-prefixed). Format 7,
+// written where there are sparse vectors or texts: the same (the path may be
+// empty), then the number of sparse vectors (varint), for each its name
+// (length-prefixed), weights (u8), flags (u8; 1: idf), the number of texts
+// (varint), and for each its path (length-prefixed), flags (u8; 1: positions),
+// k1, b (f32), version of ICU (length-prefixed) and the analyzer as
+// EncodeAnalyzer has it. What follows is ignored, so that fields can be added.
 std::string CollectionSchema::Encode() const {
   std::string out;
   const bool has_codecs = absl::c_any_of(vectors, [](const VectorField& field) {
@@ -209,14 +190,17 @@ std::string CollectionSchema::Encode() const {
                           absl::c_any_of(vectors, [](const VectorField& field) {
                             return field.index == IndexKind::kAuto;
                           });
-  const bool has_fields = !payload_fields.empty() || indexed_filters_only;
-  const bool has_partitions = !partition_key.empty();  // then has_fields, too
-  PutFixed<uint8_t>(&out, has_partitions ? 6
-                          : has_fields   ? 5
-                          : has_memory   ? 4
-                          : has_lists    ? 3
-                          : has_codecs   ? 2
-                                         : 1);
+  const bool has_lexical = !sparse.empty() || !texts.empty();
+  const bool has_partitions = !partition_key.empty() || has_lexical;
+  const bool has_fields =
+      !payload_fields.empty() || indexed_filters_only || has_partitions;
+  PutFixed<uint8_t>(&out, has_lexical      ? 7
+                          : has_partitions ? 6
+                          : has_fields     ? 5
+                          : has_memory     ? 4
+                          : has_lists      ? 3
+                          : has_codecs     ? 2
+                                           : 1);
   PutLengthPrefixed(&out, name);
   PutLengthPrefixed(&out, uuid);
   PutFixed<int64_t>(&out, created_unix_micros);
@@ -252,6 +236,7 @@ std::string CollectionSchema::Encode() const {
     PutFixed(&out, static_cast<uint8_t>(field.type));
   }
   if (has_partitions) PutLengthPrefixed(&out, partition_key);
+  if (has_lexical) EncodeLexical(*this, &out);
   return out;
 }
 
@@ -353,7 +338,9 @@ absl::StatusOr<CollectionSchema> CollectionSchema::Decode(
   absl::string_view partition_key;
   if (!ConsumeLengthPrefixed(&bytes, &partition_key)) return damaged;
   schema.partition_key = std::string(partition_key);
-  if (schema.FindPartitionKey() == nullptr) return damaged;
+  const bool may_lack_key = format >= 7 && partition_key.empty();
+  if (!may_lack_key && schema.FindPartitionKey() == nullptr) return damaged;
+  if (format >= 7 && !DecodeLexical(&bytes, &schema)) return damaged;
   return schema;
 }
 
@@ -406,11 +393,14 @@ std::vector<FieldViolation> ValidateSchema(const CollectionSchema& schema,
              !problem.empty()) {
     out.push_back({"name", "the collection's name " + problem});
   }
-  if (schema.vectors.empty() ||
+  const bool is_lexical = !schema.sparse.empty() || !schema.texts.empty();
+  if ((schema.vectors.empty() && !is_lexical) ||
       schema.vectors.size() > limits.max_vectors_per_point) {
-    out.push_back({"vectors", absl::StrCat("has ", schema.vectors.size(),
-                                           " vectors; there must be 1 to ",
-                                           limits.max_vectors_per_point)});
+    out.push_back(
+        {"vectors", absl::StrCat("has ", schema.vectors.size(),
+                                 " vectors; there must be 1 to ",
+                                 limits.max_vectors_per_point,
+                                 ", or none beside sparse vectors or texts")});
   }
   if (schema.memory.tier > MemoryTier::kPinned) {
     out.push_back({"memory.tier",
@@ -455,6 +445,7 @@ std::vector<FieldViolation> ValidateSchema(const CollectionSchema& schema,
     }
   }
   if (!schema.partition_key.empty()) ValidatePartitions(schema, &out);
+  ValidateLexical(schema, limits, &out);
   return out;
 }
 
@@ -479,6 +470,33 @@ Layout LayoutOf(const CollectionSchema& schema) {
         padded - out.row_bytes <= out.row_bytes / 8 ? padded : out.row_bytes;
     layout.memory_per_row += out.stride_bytes;
     layout.fields.push_back(out);
+  }
+  for (const SparseField& field : schema.sparse) {
+    layout.lexical.push_back(
+        {.kind = LexicalKind::kSparse, .weight = field.weight});
+  }
+  layout.num_sparse = layout.lexical.size();
+  for (const TextField& field : schema.texts) {
+    AnalyzerSpec prefix = field.analyzer;
+    prefix.stemmer = "none";
+    prefix.remove_stop_words = false;
+    prefix.extra_stop_words.clear();
+    prefix.min_token_chars = 1;
+    auto analyzer = Analyzer::Make(field.analyzer);
+    auto prefix_analyzer = Analyzer::Make(prefix);
+    if (!analyzer.ok() || !prefix_analyzer.ok()) {
+      layout.status = absl::FailedPreconditionError(absl::StrCat(
+          "text \"", field.path, "\": ",
+          (analyzer.ok() ? prefix_analyzer : analyzer).status().message()));
+      layout.lexical.emplace_back();
+      continue;
+    }
+    layout.lexical.push_back({.kind = LexicalKind::kText,
+                              .weight = SparseWeight::kCount,
+                              .positions = field.positions,
+                              .path = field.path,
+                              .analyzer = *std::move(analyzer),
+                              .prefix_analyzer = *std::move(prefix_analyzer)});
   }
   return layout;
 }

@@ -12,10 +12,12 @@
 #include "absl/strings/string_view.h"
 #include "index/hnsw.h"
 #include "index/ivf.h"
+#include "index/sparse.h"
 #include "quant/codec.h"
 #include "src/base/types.h"
 #include "src/engine/limits.h"
 #include "src/payload/payload_key.h"
+#include "src/text/analyzer.h"
 
 namespace vicinal {
 
@@ -83,6 +85,26 @@ struct VectorField {
   CodecSpec codec;
 };
 
+// One named sparse vector, searched by the inner product.
+struct SparseField {
+  std::string name;                              // not empty
+  SparseWeight weight = SparseWeight::kFloat32;  // or kFloat16
+  // Queries' weights are multiplied by the idf of their dimensions.
+  bool idf = false;
+};
+
+inline constexpr float kMaxK1 = 100;
+
+// One text: strings of the payload, searched by BM25.
+struct TextField {
+  std::string path;  // as in filters
+  AnalyzerSpec analyzer;
+  std::string icu_version;  // of the library that Create found
+  bool positions = false;   // kept, for phrases
+  float k1 = 1.2f;
+  float b = 0.75f;
+};
+
 // Whether sealed segments are searched by more than a scan of the vectors: a
 // flat index is one of codes where a codec was chosen.
 bool HasIndex(const VectorField& field);
@@ -91,7 +113,10 @@ struct CollectionSchema {
   std::string name;  // [A-Za-z0-9_.-]{1,128}, not starting with '.' or '-'
   std::string uuid;  // given by Create; names the collection for ever
   int64_t created_unix_micros = 0;
-  std::vector<VectorField> vectors;  // 1..16; order is the field number
+  std::vector<VectorField> vectors;  // 0..16; order is the field number
+  // At least one vector, sparse vector or text.
+  std::vector<SparseField> sparse;  // 0..16
+  std::vector<TextField> texts;     // 0..16; no path twice
   MemorySpec memory;
   // Fields of payloads whose type is known and that have an index; no path
   // twice.
@@ -106,6 +131,8 @@ struct CollectionSchema {
 
   // Index into vectors; nullopt when there is none of that name.
   std::optional<size_t> FindVector(absl::string_view name) const;
+  std::optional<size_t> FindSparse(absl::string_view name) const;
+  std::optional<size_t> FindText(absl::string_view path) const;
   // The partition key; null: none.
   const PayloadField* FindPartitionKey() const;
   // FailedPrecondition: no payload field of that path has an index.

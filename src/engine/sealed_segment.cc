@@ -25,6 +25,7 @@
 #include "src/base/section_file.h"
 #include "src/base/status_macros.h"
 #include "src/engine/id_table.h"
+#include "src/engine/lexical_query.h"
 #include "src/engine/row_filter.h"
 #include "src/engine/segment_file.h"
 
@@ -111,7 +112,13 @@ absl::Status SealedSegment::Load() {
   VICINAL_ASSIGN_OR_RETURN(absl::string_view meta,
                            index_file_->Section("META"));
   const size_t num_fields = layout_->fields.size();
-  if (meta.size() != kMetaHeaderBytes + num_fields * sizeof(FieldMeta) ||
+  const size_t num_lexical = layout_->lexical.size();
+  const size_t lexical_bytes =
+      num_lexical == 0
+          ? 0
+          : sizeof(uint64_t) + num_lexical * sizeof(segment_file::LexicalMeta);
+  if (meta.size() !=
+          kMetaHeaderBytes + num_fields * sizeof(FieldMeta) + lexical_bytes ||
       GetFixed<uint64_t>(meta.data()) != entry_.number ||
       GetFixed<uint64_t>(meta.data() + 8) != entry_.num_rows ||
       GetFixed<uint64_t>(meta.data() + 16) != num_fields ||
@@ -126,8 +133,9 @@ absl::Status SealedSegment::Load() {
     VICINAL_RETURN_IF_ERROR(LoadField(f, meta.substr(0, sizeof(FieldMeta))));
     meta.remove_prefix(sizeof(FieldMeta));
   }
+  VICINAL_RETURN_IF_ERROR(LoadLexical(meta));
   if (placement_.tier != MemoryTier::kMapped) {
-    index_file_->DropPages();  // links and codes were copied
+    index_file_->DropPages();  // what searches read was copied
   }
   if (placement_.tier == MemoryTier::kPinned) Pin();
   return absl::OkStatus();
@@ -141,6 +149,9 @@ void SealedSegment::Pin() {
       is_placed_ = false;
     }
   };
+  for (const MappedBuffer& bytes : lexical_bytes_) {
+    pin(bytes.data(), bytes.size_bytes());
+  }
   for (const Field& field : fields_) {
     pin(field.hot.data(), field.hot.size_bytes());
     pin(field.vectors.data,
@@ -193,6 +204,53 @@ absl::Status SealedSegment::LoadIds() {
     if (slot != 0 && id_table::Row(slot) >= n) {
       return Damaged("IDTABLE points outside the segment");
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::string_view SealedSegment::Placed(absl::string_view bytes,
+                                        MappedBuffer* buffer) {
+  const bool fits = placement_.tier != MemoryTier::kMapped &&
+                    ram_bytes_ + bytes.size() <= placement_.max_ram_bytes;
+  is_placed_ &= fits || placement_.tier == MemoryTier::kMapped;
+  if (!fits) return bytes;
+  *buffer = MappedBuffer(bytes.size());
+  ram_bytes_ += bytes.size();
+  std::memcpy(buffer->data(), bytes.data(), bytes.size());
+  return {reinterpret_cast<const char*>(buffer->data()), bytes.size()};
+}
+
+absl::Status SealedSegment::LoadLexical(absl::string_view meta) {
+  const size_t num_fields = layout_->lexical.size();
+  if (num_fields == 0) return absl::OkStatus();
+  if (GetFixed<uint64_t>(meta.data()) != num_fields) {
+    return Damaged("has other sparse vectors or texts than the schema");
+  }
+  meta.remove_prefix(sizeof(uint64_t));
+  for (size_t l = 0; l < num_fields; ++l) {
+    const LexicalLayout& layout = layout_->lexical[l];
+    const segment_file::LexicalMeta wanted = segment_file::MetaOf(layout);
+    if (std::memcmp(meta.data(), &wanted, sizeof(wanted)) != 0) {
+      return Damaged(absl::StrCat("sparse vector or text ", l,
+                                  " does not fit the schema"));
+    }
+    meta.remove_prefix(sizeof(wanted));
+    LexicalView bytes;
+    VICINAL_ASSIGN_OR_RETURN(bytes.index,
+                             index_file_->Section(SectionName("X", l)));
+    bytes.index = Placed(bytes.index, &lexical_bytes_.emplace_back());
+    if (layout.kind == LexicalKind::kText) {
+      VICINAL_ASSIGN_OR_RETURN(bytes.words,
+                               index_file_->Section(SectionName("W", l)));
+      if (layout.positions) {
+        VICINAL_ASSIGN_OR_RETURN(bytes.positions,
+                                 index_file_->Section(SectionName("P", l)));
+      }
+    }
+    auto field = SealedLexicalField::Open(bytes, layout.kind, layout.positions,
+                                          entry_.num_rows);
+    if (!field.ok()) return Damaged(field.status().message());
+    lexical_.push_back(*std::move(field));
   }
   return absl::OkStatus();
 }
@@ -419,10 +477,13 @@ bool SealedSegment::Kill(RowId row) {
     const RowId field_row = FieldRow(field, row);
     if (field_row != kInvalidRow) field.hidden->Set(field_row);
   }
-  return dead_->Set(row);
+  if (!dead_->Set(row)) return false;
+  for (const auto& field : lexical_) field->Kill(row);
+  return true;
 }
 
 bool SealedSegment::IsExact(const SegmentQuery& query) const {
+  if (query.lexical != nullptr) return query.lexical->is_exact();
   const Field& field = fields_[query.field];
   return query.exact || field.index == nullptr ||
          (!field.EffortOf(query).has_value() && query.recall_target >= 1);
@@ -531,6 +592,10 @@ void SealedSegment::AddFilterEffort(const Field& field,
 absl::Status SealedSegment::Search(const SegmentQuery& query,
                                    const StopCondition& stop, TopK* out,
                                    SearchStats* stats) const {
+  if (query.lexical != nullptr) {
+    return query.lexical->Search(*this, 0, static_cast<RowId>(num_rows()),
+                                 query, stop, out, stats);
+  }
   const Field& field = fields_[query.field];
   std::optional<Bitmap> bits;
   const Filter filter = FilterOf(field, query.rows, &bits);
@@ -579,6 +644,9 @@ SegmentStats SealedSegment::stats() const {
     }
     stats.code_bytes += field.code_bytes;
   }
+  for (const auto& field : lexical_) {
+    stats.index_bytes += field->memory_bytes();
+  }
   stats.file_bytes = index_file_->size_bytes() + vectors_file_->size_bytes();
   stats.ram_bytes = ram_bytes_;
   stats.pinned_bytes = pinned_bytes_;
@@ -590,6 +658,10 @@ size_t SealedSegment::live_vector_bytes() const {
   for (const Field& field : fields_) {
     bytes += (field.vectors.num_rows - field.hidden->Count()) *
              field.vectors.stride_bytes;
+  }
+  for (const auto& field : lexical_) {
+    bytes +=
+        field->memory_bytes() * num_live() / std::max<size_t>(1, num_rows());
   }
   return bytes;
 }

@@ -19,6 +19,7 @@
 #include "index/flat.h"
 #include "index/index.h"
 #include "index/ivf.h"
+#include "index/sealed_lexical.h"
 #include "quant/codec.h"
 #include "src/base/bitmap.h"
 #include "src/base/cancel.h"
@@ -69,6 +70,7 @@ class SealedSegment final : public Segment {
   bool IsDead(RowId row) const override { return dead_->Test(row); }
   const AtomicBitmap& dead() const override { return *dead_; }
   const std::byte* VectorOf(size_t field, RowId row) const override;
+  const LexicalField& lexical(size_t l) const override { return *lexical_[l]; }
   std::optional<RowId> FindOrdinal(Ordinal ordinal) const override;
   std::optional<RowId> FindId(const PointId& id, uint64_t hash) const override;
   bool Kill(RowId row) override;
@@ -92,7 +94,7 @@ class SealedSegment final : public Segment {
   // Whether all that its placement asked for was locked, or put, in memory.
   bool is_placed() const { return is_placed_; }
 
-  // Live bytes of vectors: what a merge would have to rebuild.
+  // Live bytes of vectors and terms: what a merge would have to rebuild.
   size_t live_vector_bytes() const;
 
  private:
@@ -136,6 +138,9 @@ class SealedSegment final : public Segment {
   absl::Status LoadIds();
   absl::Status LoadField(size_t f, absl::string_view meta_bytes);
   absl::Status LoadRowMaps(size_t f);
+  absl::Status LoadLexical(absl::string_view meta);
+  // The bytes, in memory where the placement asks for it and has room.
+  absl::string_view Placed(absl::string_view bytes, MappedBuffer* buffer);
   // Reads the codec and finds the codes in the file.
   absl::StatusOr<std::span<const uint8_t>> LoadCodes(size_t f, bool in_blocks);
   absl::Status LoadIndex(size_t f, uint8_t flags);
@@ -177,6 +182,9 @@ class SealedSegment final : public Segment {
   absl::string_view ids_;
   std::span<const uint64_t> id_slots_;
   std::deque<Field> fields_;  // which do not move
+  // Copies of their indexes in large pages; empty: read from the file.
+  std::vector<MappedBuffer> lexical_bytes_;
+  std::vector<std::unique_ptr<SealedLexicalField>> lexical_;
   std::unique_ptr<AtomicBitmap> dead_;
   std::atomic<Health> health_ = Health::kUnknown;
 };

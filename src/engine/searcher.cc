@@ -26,6 +26,7 @@
 #include "src/base/status_macros.h"
 #include "src/base/top_k.h"
 #include "src/distance/distance.h"
+#include "src/engine/searcher_stages.h"
 
 namespace vicinal {
 namespace {
@@ -34,13 +35,9 @@ namespace {
 // are searched faster than that.
 constexpr size_t kMinRowsToShare = 10'000;
 
-template <typename T>
-void SortNearestFirst(std::vector<T>* candidates, size_t k) {
-  std::sort(candidates->begin(), candidates->end(), [](const T& a, const T& b) {
-    return a.distance != b.distance ? a.distance < b.distance : a.id < b.id;
-  });
-  if (candidates->size() > k) candidates->resize(k);
-}
+// Rows of one segment that are asked for where scores at the end are equal, so
+// that ids decide: texts of a few words often have equal scores.
+constexpr size_t kSomeTied = 1'024, kMaxTied = 16'384;
 
 // Sums of huge products can end in NaN, which no order can hold.
 float Ordered(float distance) {
@@ -91,20 +88,14 @@ class Stopwatch {
   std::optional<std::chrono::steady_clock::time_point> start_;
 };
 
-size_t KOf(const Query& query) {
-  return std::visit([](const auto& stage) { return stage.k; }, query.stage);
-}
-
-// What Hit::distance is more than the distance of a search: users see
-// 1 - cosine; unit vectors are searched by minus the product.
-float ShiftOf(const FieldLayout& field) { return field.normalized ? 1 : 0; }
-
 }  // namespace
 
 void Searcher::Explain(const SegmentQuery& query, const Segment& segment,
                        const SearchStats& stats, SegmentExplanation about,
                        Context* context) const {
-  about.vector_name = schema_.vectors[query.field].name;
+  about.vector_name = query.lexical != nullptr
+                          ? std::string(query.lexical->name())
+                          : schema_.vectors[query.field].name;
   about.num_rows = segment.num_rows();
   about.plan = stats.plan;
   about.expanded_nodes = stats.expanded_nodes;
@@ -120,21 +111,11 @@ absl::StatusOr<SearchResult> Searcher::Run(const Query& query,
 absl::StatusOr<SearchResult> Searcher::Run(const Query& query, size_t k,
                                            ThreadPool* pool) const {
   VICINAL_RETURN_IF_ERROR(stop_.Check());
-  Context context{.pool = pool, .explain = query.explain};
+  Context context{.pool = pool,
+                  .explain = query.explain,
+                  .want_legs = query.explain || WantsLegs(query)};
   VICINAL_ASSIGN_OR_RETURN(StageResult found, Evaluate(query, k, &context));
-  const absl::string_view* vector_name = nullptr;
-  absl::string_view name;
-  if (const auto* retrieve = std::get_if<RetrieveStage>(&query.stage)) {
-    name = retrieve->vector_name;
-    vector_name = &name;
-  } else if (const auto* rerank = std::get_if<RerankStage>(&query.stage)) {
-    name = rerank->vector_name;
-    vector_name = &name;
-  }
-  const float shift =
-      vector_name == nullptr
-          ? 0
-          : ShiftOf(layout_.fields[*schema_.FindVector(*vector_name)]);
+  const float shift = ShiftOf(query, schema_, layout_);
   SearchResult result;
   result.exact = found.exact;
   result.sequence = pin_.sequence;
@@ -144,8 +125,10 @@ absl::StatusOr<SearchResult> Searcher::Run(const Query& query, size_t k,
   result.hits.reserve(found.candidates.size() - offset);
   for (Candidate& candidate : std::span(found.candidates).subspan(offset)) {
     result.hits.push_back({std::move(candidate.id), candidate.ordinal,
-                           candidate.distance + shift});
+                           candidate.distance + shift,
+                           std::move(candidate.legs)});
   }
+  if (query.explain) result.legs = std::move(found.legs);
   return result;
 }
 
@@ -157,7 +140,24 @@ absl::StatusOr<Searcher::StageResult> Searcher::Evaluate(
   if (const auto* stage = std::get_if<FuseStage>(&query.stage)) {
     return Fuse(*stage, k, context);
   }
-  return Rerank(std::get<RerankStage>(query.stage), k, context);
+  if (const auto* stage = std::get_if<RerankStage>(&query.stage)) {
+    return Rerank(*stage, k, context);
+  }
+  if (const auto* stage = std::get_if<SparseStage>(&query.stage)) {
+    return RetrieveSparse(*stage, k, context);
+  }
+  if (const auto* stage = std::get_if<TextStage>(&query.stage)) {
+    return RetrieveText(*stage, k, context);
+  }
+  return Rescore(std::get<RescoreStage>(query.stage), k, context);
+}
+
+RowFilter* Searcher::FilterOf(
+    const std::shared_ptr<const FilterNode>& filter) const {
+  if (filter == nullptr) return nullptr;
+  const auto found = filters_.find(filter.get());
+  VICINAL_CHECK(found != filters_.end());
+  return found->second.get();
 }
 
 absl::StatusOr<size_t> Searcher::PrepareVector(absl::string_view vector_name,
@@ -210,12 +210,7 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
   query.recall_target = stage.recall_target;
   query.k = k;
   query.force = stage.force;
-  RowFilter* filter = nullptr;
-  if (stage.filter != nullptr) {
-    const auto found = filters_.find(stage.filter.get());
-    VICINAL_CHECK(found != filters_.end());
-    filter = found->second.get();
-  }
+  RowFilter* const filter = FilterOf(stage.filter);
   // The watch asks queries again, and does not keep filters.
   if (filter == nullptr &&
       std::any_of(
@@ -225,16 +220,40 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
   }
   const absl::flat_hash_set<PointId> excluded(stage.excluded_ids.begin(),
                                               stage.excluded_ids.end());
+  std::vector<float> learned;
+  if (stage.feedback.has_value()) {
+    VICINAL_ASSIGN_OR_RETURN(const StageResult first,
+                             FindNearest(query, stage.feedback->documents,
+                                         filter, excluded, context));
+    learned = LearnDense(*stage.feedback, query.field, query.vector,
+                         first.candidates);
+    query.vector = learned.data();
+  }
+  VICINAL_ASSIGN_OR_RETURN(StageResult result,
+                           FindNearest(query, k, filter, excluded, context));
+  CutOff(stage.max_distance, query.field, &result.candidates);
+  return result;
+}
+
+absl::StatusOr<Searcher::StageResult> Searcher::FindNearest(
+    SegmentQuery query, size_t k, RowFilter* filter,
+    const absl::flat_hash_set<PointId>& excluded, Context* context) const {
   const size_t wanted = k + excluded.size();
   // Versions that were replaced meanwhile can crowd out others; then ask for
   // as many more. Each round is needed only when writers were faster than it.
-  for (size_t surplus = 0;;) {
+  // One more by terms, to see whether the last of them has equals.
+  for (size_t surplus = query.lexical != nullptr ? 1 : 0;;) {
     query.k = wanted + surplus;
     StageResult result;
     std::vector<Found> found;
     VICINAL_RETURN_IF_ERROR(
         SearchSegments(query, filter, context, &found, &result.exact));
     const bool may_be_more = found.size() >= query.k;
+    if (query.lexical != nullptr && query.k < kMaxTied &&
+        HasCutTies(found, query.k, wanted)) {
+      surplus += query.k < kSomeTied ? kSomeTied : kMaxTied;
+      continue;
+    }
     size_t num_dropped = 0;
     result.candidates = Select(std::move(found), wanted, &num_dropped);
     if (result.candidates.size() == wanted || num_dropped == 0 ||
@@ -245,7 +264,6 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
         });
         if (result.candidates.size() > k) result.candidates.resize(k);
       }
-      CutOff(stage.max_distance, query.field, &result.candidates);
       return result;
     }
     surplus = 2 * surplus + num_dropped;
@@ -343,7 +361,7 @@ absl::Status Searcher::SearchMemory(const SegmentQuery& query,
         segment.SearchRows(own, begin, end, stop_, &top, &stats));
     context->stats.distance_computations += stats.distance_computations;
     about.search_micros = watch.micros() - about.filter_micros;
-    stats.plan = SearchPlan::kScan;
+    if (query.lexical == nullptr) stats.plan = SearchPlan::kScan;
     if (context->explain) {
       Explain(query, segment, stats, std::move(about), context);
     }
@@ -374,6 +392,29 @@ absl::Status Searcher::SearchMemory(const SegmentQuery& query,
     segment = next;
     num_done = 0;
   }
+}
+
+bool Searcher::HasCutTies(const std::vector<Found>& found, size_t k,
+                          size_t wanted) {
+  if (found.size() < wanted || wanted == 0) return false;
+  std::vector<float> distances;
+  distances.reserve(found.size());
+  struct OfSegment {
+    size_t count = 0;
+    float farthest = -std::numeric_limits<float>::infinity();
+  };
+  absl::flat_hash_map<const Segment*, OfSegment> segments;
+  for (const Found& f : found) {
+    distances.push_back(f.distance);
+    OfSegment& segment = segments[f.segment];
+    ++segment.count;
+    segment.farthest = std::max(segment.farthest, f.distance);
+  }
+  const auto last = distances.begin() + static_cast<ptrdiff_t>(wanted) - 1;
+  std::nth_element(distances.begin(), last, distances.end());
+  return std::any_of(segments.begin(), segments.end(), [&](const auto& entry) {
+    return entry.second.count >= k && entry.second.farthest == *last;
+  });
 }
 
 std::vector<Searcher::Candidate> Searcher::Select(std::vector<Found> found,
@@ -421,56 +462,25 @@ void Searcher::CutOff(std::optional<double> max_distance, size_t field,
   });
 }
 
-absl::StatusOr<Searcher::StageResult> Searcher::Fuse(const FuseStage& stage,
-                                                     size_t k,
-                                                     Context* context) const {
-  if (!stage.weights.empty() && stage.weights.size() != stage.inputs.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a fuse stage has ", stage.weights.size(), " weights for ",
-                     stage.inputs.size(), " inputs"));
-  }
-  struct Fused {
-    double score = 0;
-    Candidate candidate;
-  };
-  StageResult result;
-  absl::flat_hash_map<PointId, Fused> by_id;
-  for (size_t i = 0; i < stage.inputs.size(); ++i) {
-    VICINAL_ASSIGN_OR_RETURN(
-        StageResult input,
-        Evaluate(stage.inputs[i], KOf(stage.inputs[i]), context));
-    result.exact = result.exact && input.exact;
-    const double weight = stage.weights.empty() ? 1.0 : stage.weights[i];
-    for (size_t rank = 0; rank < input.candidates.size(); ++rank) {
-      Candidate& candidate = input.candidates[rank];
-      Fused& fused = by_id[candidate.id];
-      fused.score +=
-          weight / (stage.rank_constant + static_cast<double>(rank + 1));
-      if (fused.candidate.segment == nullptr ||
-          fused.candidate.ordinal < candidate.ordinal) {
-        fused.candidate = std::move(candidate);
-      }
-    }
-  }
-  result.candidates.reserve(by_id.size());
-  for (auto& [id, fused] : by_id) {
-    fused.candidate.distance = static_cast<float>(-fused.score);
-    result.candidates.push_back(std::move(fused.candidate));
-  }
-  SortNearestFirst(&result.candidates, k);
-  return result;
-}
-
 absl::StatusOr<Searcher::StageResult> Searcher::Rerank(const RerankStage& stage,
                                                        size_t k,
                                                        Context* context) const {
   std::vector<float> normalized;
   const void* vector = nullptr;
-  VICINAL_ASSIGN_OR_RETURN(
-      const size_t f,
-      PrepareVector(stage.vector_name, stage.query, &normalized, &vector));
+  size_t f = 0;
+  if (!stage.sparse.has_value()) {
+    VICINAL_ASSIGN_OR_RETURN(
+        f, PrepareVector(stage.vector_name, stage.query, &normalized, &vector));
+  }
   VICINAL_ASSIGN_OR_RETURN(StageResult result,
                            Evaluate(*stage.input, KOf(*stage.input), context));
+  if (context->want_legs) NoteLegs(*stage.input, "input", &result);
+  if (stage.sparse.has_value()) {
+    VICINAL_RETURN_IF_ERROR(ScoreSparse(stage, &result.candidates));
+    CutOff(stage.max_distance, &result.candidates);
+    SortNearestFirst(&result.candidates, k);
+    return result;
+  }
   const FieldLayout& field = layout_.fields[f];
   const DistanceOps& ops = OpsFor(field.search_metric, field.type);
   std::erase_if(result.candidates, [&](const Candidate& candidate) {

@@ -6,10 +6,13 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -18,12 +21,16 @@
 #include "src/base/thread_pool.h"
 #include "src/base/types.h"
 #include "src/engine/layout.h"
+#include "src/engine/lexical_query.h"
 #include "src/engine/query.h"
 #include "src/engine/recall_watch.h"
 #include "src/engine/row_filter.h"
 #include "src/engine/schema.h"
 #include "src/engine/segment.h"
+#include "src/engine/text_plan.h"
 #include "src/engine/view.h"
+#include "src/text/wordpiece.h"
+#include "storage/collection_store.h"
 
 namespace vicinal {
 
@@ -40,6 +47,9 @@ struct SearchPin {
 using RowFilters =
     absl::flat_hash_map<const FilterNode*, std::shared_ptr<RowFilter>>;
 
+// By number of the sparse vector; null: it has none.
+using SparseEncoders = std::vector<std::shared_ptr<const WordPieceVocabulary>>;
+
 // Const and thread-safe; lives for one Collection::Search.
 //
 // Why a point that is replaced meanwhile is neither missed nor found twice: a
@@ -51,14 +61,17 @@ class Searcher {
  public:
   Searcher(const CollectionSchema& schema, const Layout& layout, SearchPin pin,
            const std::atomic<uint64_t>& epoch, const StopCondition& stop,
-           RecallWatch* watch, RowFilters filters = {})
+           RecallWatch* watch, const CollectionStore& store,
+           RowFilters filters = {}, SparseEncoders encoders = {})
       : schema_(schema),
         layout_(layout),
         pin_(std::move(pin)),
         epoch_(epoch),
         stop_(stop),
         watch_(watch),
-        filters_(std::move(filters)) {}
+        store_(store),
+        filters_(std::move(filters)),
+        encoders_(std::move(encoders)) {}
 
   // pool: helps when several sealed segments are worth it; null: the calling
   // thread does everything.
@@ -80,14 +93,17 @@ class Searcher {
     RowId row = 0;
     Ordinal ordinal = 0;
     PointId id;
+    std::vector<LegScore> legs = {};  // as StageResult::legs; or not asked for
   };
   struct StageResult {
     std::vector<Candidate> candidates;  // nearest first
     bool exact = true;
+    std::vector<SearchResult::Leg> legs = {};  // of the stages below
   };
   struct Context {
     ThreadPool* pool;
     bool explain = false;
+    bool want_legs = false;
     SearchStats stats;
     std::vector<SegmentExplanation> explanation;
   };
@@ -101,6 +117,39 @@ class Searcher {
                                    Context* context) const;
   absl::StatusOr<StageResult> Rerank(const RerankStage& stage, size_t k,
                                      Context* context) const;
+  absl::StatusOr<StageResult> RetrieveSparse(const SparseStage& stage, size_t k,
+                                             Context* context) const;
+  absl::StatusOr<StageResult> RetrieveText(const TextStage& stage, size_t k,
+                                           Context* context) const;
+  absl::StatusOr<StageResult> Rescore(const RescoreStage& stage, size_t k,
+                                      Context* context) const;
+
+  // The k nearest of all segments but those with an excluded id.
+  absl::StatusOr<StageResult> FindNearest(
+      SegmentQuery query, size_t k, RowFilter* filter,
+      const absl::flat_hash_set<PointId>& excluded, Context* context) const;
+  // Of a leaf; null: it has none.
+  RowFilter* FilterOf(const std::shared_ptr<const FilterNode>& filter) const;
+  // The segments of the view and those that grew out of it.
+  std::vector<const Segment*> Segments() const;
+  // The stage's query as it is after its feedback, of `results`.
+  std::vector<float> LearnDense(const Feedback& feedback, size_t field,
+                                const void* query,
+                                std::span<const Candidate> found) const;
+  SparseEntries LearnSparse(const Feedback& feedback, size_t l,
+                            SparseEntries query,
+                            std::span<const Candidate> found) const;
+  // What a stage asks of its sparse vector.
+  absl::StatusOr<SparseEntries> EntriesOf(const SparseStage& stage,
+                                          size_t s) const;
+  absl::StatusOr<TextScope> ScopeOf(const TextStage& stage) const;
+  // Of reranking by a sparse vector.
+  absl::Status ScoreSparse(const RerankStage& stage,
+                           std::vector<Candidate>* candidates) const;
+  // Notes in an input's candidates what it said of them, before what their own
+  // legs said.
+  void NoteLegs(const Query& input, absl::string_view path,
+                StageResult* result) const;
 
   // filter: null, or that of the query.
   absl::Status SearchSegments(const SegmentQuery& query, RowFilter* filter,
@@ -115,6 +164,10 @@ class Searcher {
   void Explain(const SegmentQuery& query, const Segment& segment,
                const SearchStats& stats, SegmentExplanation about,
                Context* context) const;
+  // Whether a segment of which k rows were found may have more that are as far
+  // away as the last of the `wanted` nearest.
+  static bool HasCutTies(const std::vector<Found>& found, size_t k,
+                         size_t wanted);
   // The k nearest of `found`, each id once; *num_dropped counts older
   // versions that were left out.
   std::vector<Candidate> Select(std::vector<Found> found, size_t k,
@@ -124,7 +177,10 @@ class Searcher {
   absl::Status Diversify(const Diversity& diversity, size_t field, size_t k,
                          Context* context,
                          std::vector<Candidate>* candidates) const;
-  // Drops those that are farther away than a stage allows.
+  // Drops those that are farther away than a stage of scores allows.
+  static void CutOff(std::optional<double> max_distance,
+                     std::vector<Candidate>* candidates);
+  // The same of a stage of a dense vector.
   void CutOff(std::optional<double> max_distance, size_t field,
               std::vector<Candidate>* candidates) const;
   // Looks up a stage's vector and brings its query into the layout's form.
@@ -139,7 +195,9 @@ class Searcher {
   const std::atomic<uint64_t>& epoch_;
   const StopCondition& stop_;
   RecallWatch* const watch_;  // told of what was asked
+  const CollectionStore& store_;
   const RowFilters filters_;
+  const SparseEncoders encoders_;
 };
 
 }  // namespace vicinal

@@ -19,11 +19,15 @@
 
 namespace vicinal {
 
+class LexicalField;
+class LexicalQuery;
 struct RowSet;
 
 // What one leaf of a query asks of one segment. Borrows the query.
 struct SegmentQuery {
   size_t field = 0;
+  // Not null: by terms instead, which of the rest leaves k and rows.
+  const LexicalQuery* lexical = nullptr;
   // dim elements of the field's type; of length 1 for normalized fields.
   const void* vector = nullptr;
   size_t k = 10;
@@ -58,6 +62,8 @@ class Segment {
   virtual const AtomicBitmap& dead() const = 0;
   // row_bytes of the field's layout; null: this point has no such vector.
   virtual const std::byte* VectorOf(size_t field, RowId row) const = 0;
+  // The layout's sparse vector or text l.
+  virtual const LexicalField& lexical(size_t l) const = 0;
   virtual std::optional<RowId> FindOrdinal(Ordinal ordinal) const = 0;
   // The live row of `id`, whose HashPointId is `hash`. Memory segments: only
   // for the thread that appends.

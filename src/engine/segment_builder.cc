@@ -19,6 +19,7 @@
 #include "index/cell_order.h"
 #include "index/hnsw.h"
 #include "index/ivf.h"
+#include "index/sealed_lexical.h"
 #include "quant/codec.h"
 #include "src/base/check.h"
 #include "src/base/coding.h"
@@ -99,6 +100,7 @@ class SegmentBuild {
   absl::Status WriteIds(SectionFileWriter* writer);
   absl::Status WriteField(const SectionFile& vectors_file, size_t f,
                           SectionFileWriter* writer);
+  absl::Status WriteLexical(size_t l, SectionFileWriter* writer) const;
   absl::Status WriteMeta(SectionFileWriter* writer) const;
   absl::StatusOr<BuiltIndex> BuildIndexOf(size_t f, VectorSetView vectors);
   absl::StatusOr<BuiltIndex> BuildGraph(size_t f, VectorSetView vectors,
@@ -198,7 +200,8 @@ absl::Status SegmentBuild::OrderRows() {
   }
   // The first field numbers the segment's rows; those without it follow, of
   // each partition its own.
-  std::vector<uint32_t> new_order = fields_[0].rows;
+  std::vector<uint32_t> new_order;
+  if (!fields_.empty()) new_order = fields_[0].rows;
   std::vector<bool> is_placed(rows_.size());
   for (const uint32_t old : new_order) is_placed[old] = true;
   for (uint32_t old = 0; old < rows_.size(); ++old) {
@@ -331,6 +334,9 @@ absl::Status SegmentBuild::WriteIndex(const SectionFile& vectors_file) {
   for (size_t f = 0; f < fields_.size(); ++f) {
     VICINAL_RETURN_IF_ERROR(WriteField(vectors_file, f, writer.get()));
   }
+  for (size_t l = 0; l < layout_->lexical.size(); ++l) {
+    VICINAL_RETURN_IF_ERROR(WriteLexical(l, writer.get()));
+  }
   // Last, since it says what was written.
   VICINAL_RETURN_IF_ERROR(WriteMeta(writer.get()));
   return writer->Finish();
@@ -338,6 +344,7 @@ absl::Status SegmentBuild::WriteIndex(const SectionFile& vectors_file) {
 
 // Readable by older versions where it can be.
 uint32_t SegmentBuild::FileVersion() const {
+  if (!layout_->lexical.empty()) return segment_file::kIndexVersion;
   uint32_t version = 1;
   for (size_t f = 0; f < fields_.size(); ++f) {
     if (!fields_[f].has_index) continue;
@@ -364,6 +371,12 @@ absl::Status SegmentBuild::WriteMeta(SectionFileWriter* writer) const {
     field.type = static_cast<uint8_t>(layout.type);
     field.flags = fields_[f].flags;
     PutFixed(&meta, field);
+  }
+  if (!layout_->lexical.empty()) {
+    PutFixed<uint64_t>(&meta, layout_->lexical.size());
+  }
+  for (const LexicalLayout& layout : layout_->lexical) {
+    PutFixed(&meta, segment_file::MetaOf(layout));
   }
   VICINAL_RETURN_IF_ERROR(writer->BeginSection("META"));
   return writer->Append(meta);
@@ -474,6 +487,34 @@ absl::Status SegmentBuild::WriteField(const SectionFile& vectors_file, size_t f,
     VICINAL_RETURN_IF_ERROR(writer->Append(bytes));
   }
   return absl::OkStatus();
+}
+
+absl::Status SegmentBuild::WriteLexical(size_t l,
+                                        SectionFileWriter* writer) const {
+  VICINAL_RETURN_IF_ERROR(CheckCancelled());
+  const LexicalLayout& layout = layout_->lexical[l];
+  const bool is_text = layout.kind == LexicalKind::kText;
+  Phase(is_text ? "indexing a text" : "indexing a sparse vector");
+  std::vector<LexicalSource> rows;
+  rows.reserve(rows_.size());
+  for (const RowRef ref : rows_) {
+    rows.push_back({&sources_[ref.source]->lexical(l), ref.row});
+  }
+  VICINAL_ASSIGN_OR_RETURN(
+      const LexicalBytes bytes,
+      BuildLexicalField(rows, layout.kind, layout.weight, layout.positions,
+                        options_.cancel));
+  if (fields_.empty() && l == 0 && options_.progress != nullptr) {
+    options_.progress->done.fetch_add(rows.size(), std::memory_order_relaxed);
+  }
+  VICINAL_RETURN_IF_ERROR(writer->BeginSection(SectionName("X", l)));
+  VICINAL_RETURN_IF_ERROR(writer->Append(bytes.index));
+  if (!is_text) return absl::OkStatus();
+  VICINAL_RETURN_IF_ERROR(writer->BeginSection(SectionName("W", l)));
+  VICINAL_RETURN_IF_ERROR(writer->Append(bytes.words));
+  if (!layout.positions) return absl::OkStatus();
+  VICINAL_RETURN_IF_ERROR(writer->BeginSection(SectionName("P", l)));
+  return writer->Append(bytes.positions);
 }
 
 absl::StatusOr<VectorSetView> SegmentBuild::VectorsIn(

@@ -6,14 +6,16 @@
 //   V<f>      the field's vectors, stride_bytes apart; rows in the field's
 //             own order. Unit vectors for f32 cosine fields.
 //
-// NUMBER.seg, kind "SEGM", version 6 (1 had no codes, 2 no lists, 3 no
-// codes of lists, 4 no reach, 5 no partitions nor cells; the lowest that will
-// do is written): everything else
+// NUMBER.seg, kind "SEGM", version 7 (1 had no codes, 2 no lists, 3 no
+// codes of lists, 4 no reach, 5 no partitions nor cells, 6 no sparse vectors
+// nor texts; the lowest that will do is written): everything else
 //   META      number (u64), num_rows (u64), num_fields (u64), then per field:
 //             dim, stride_bytes, num_rows (u64 each), metric, type (u8 each),
 //             flags (u8: 1 = has row maps, 2 = has a graph, 4 = has codes, 8 =
 //             has lists, 16 = codes in blocks, 32 = has reaches, 64 = has
-//             partitions, 128 = has cells), 5 zero bytes
+//             partitions, 128 = has cells), 5 zero bytes; and where there
+//             are sparse vectors or texts, their number (u64), and per such
+//             field l: kind, weight, positions (u8 each), 5 zero bytes
 //   ORDINALS  u64 per row
 //   BYORD     u32 per row: the rows in the order of their ordinals
 //   IDS       the encoded ids, one after the other
@@ -36,6 +38,10 @@
 //   M<f>      the codec, see quant/codec.h (with flag 4 only)
 //   K<f>      a code record per field row (with flag 4 only); with flag 16,
 //             which lists have, in blocks as of PackCodeBlocks in index/ivf.h
+//   X<l>      sparse vector or text l: its inverted index, see
+//             index/sparse_state.h; of all rows
+//   W<l>      of a text: its words, see index/sealed_lexical.cc
+//   P<l>      of a text with positions: see there
 //
 // Without flag 1 a field may have fewer rows than the segment: the later rows
 // then have no such vector.
@@ -47,14 +53,16 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "src/engine/layout.h"
 
 namespace vicinal::segment_file {
 
 inline constexpr absl::string_view kVectorsKind = "VECS";
 inline constexpr absl::string_view kIndexKind = "SEGM";
 inline constexpr uint32_t kVectorsVersion = 1;
-inline constexpr uint32_t kIndexVersion = 6;
-inline constexpr size_t kMaxSections = 134;  // 6 + 8 for each of 16 fields
+inline constexpr uint32_t kIndexVersion = 7;
+// 6, 8 for each of 16 dense fields and 3 for each of 32 others.
+inline constexpr size_t kMaxSections = 230;
 
 struct FieldMeta {
   uint64_t dim = 0;
@@ -66,6 +74,14 @@ struct FieldMeta {
   uint8_t zero[5] = {};
 };
 static_assert(sizeof(FieldMeta) == 32);
+
+struct LexicalMeta {
+  uint8_t kind = 0;
+  uint8_t weight = 0;
+  uint8_t positions = 0;
+  uint8_t zero[5] = {};
+};
+static_assert(sizeof(LexicalMeta) == 8);
 inline constexpr uint8_t kHasRowMaps = 1;
 inline constexpr uint8_t kHasGraph = 2;
 inline constexpr uint8_t kHasCodes = 4;
@@ -77,6 +93,11 @@ inline constexpr uint8_t kHasCells = 128;
 
 inline std::string SectionName(absl::string_view prefix, size_t field) {
   return absl::StrCat(prefix, field);
+}
+inline LexicalMeta MetaOf(const LexicalLayout& layout) {
+  return {.kind = static_cast<uint8_t>(layout.kind),
+          .weight = static_cast<uint8_t>(layout.weight),
+          .positions = static_cast<uint8_t>(layout.positions ? 1 : 0)};
 }
 inline std::string VectorsPath(absl::string_view folder, uint64_t number) {
   return absl::StrCat(folder, "/", number, ".vec");

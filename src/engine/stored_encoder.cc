@@ -31,7 +31,12 @@ absl::Status StoredEncoder::Add(absl::string_view record,
   const size_t first_offset = batch_.vector_offsets.size();
   batch_.vector_offsets.resize(first_offset + batch_.num_fields,
                                EncodedBatch::kNone);
+  sparse_.assign(layout_.num_sparse, {});
   for (const RecordView::Vector& vector : view.vectors) {
+    if (vector.field >= kFirstSparseRecordField) {
+      VICINAL_RETURN_IF_ERROR(DecodeRecordSparse(layout_, vector, &sparse_));
+      continue;
+    }
     if (vector.field >= batch_.num_fields ||
         vector.bytes.size() != layout_.fields[vector.field].row_bytes) {
       return absl::DataLossError(absl::StrCat("the record of point ",
@@ -45,6 +50,7 @@ absl::Status StoredEncoder::Add(absl::string_view record,
   batch_.body_offsets.push_back(batch_.bodies.size());
   batch_.payloads.append(payload.data(), payload.size());
   batch_.payload_offsets.push_back(batch_.payloads.size());
+  AddLexical(layout_, sparse_, payload, &batch_.lexical);
   batch_.hashes.push_back(HashPointId(view.id));
   batch_.ids.push_back(view.id);
   return absl::OkStatus();

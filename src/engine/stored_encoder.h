@@ -2,15 +2,18 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "src/engine/layout.h"
+#include "src/engine/point_batch.h"
 #include "src/engine/write_batch_encoder.h"
 
 namespace vicinal {
 
 // Copies records as they are: their vectors stay bit for bit what they were.
+// Texts are those of the new payloads.
 // Life: Add for each point, each id once, then Take. Belongs to one thread.
 class StoredEncoder {
  public:
@@ -30,6 +33,7 @@ class StoredEncoder {
 
   const Layout& layout_;
   EncodedBatch batch_;
+  std::vector<SparseEntries> sparse_;  // scratch of Add
 };
 
 }  // namespace vicinal

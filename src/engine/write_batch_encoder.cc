@@ -187,8 +187,20 @@ class BatchEncoder {
     }
   };
 
+  // A sparse vector of the batch.
+  struct Sparse {
+    const SparseColumn* source = nullptr;
+    size_t number = 0;  // in the batch
+  };
+
   void CheckStructure();
   void CheckColumn(size_t number);
+  void CheckSparseColumn(size_t number);
+  void CheckSparseItems(size_t s);
+  // Why the entry cannot be kept; empty: it can.
+  std::string SparseProblem(size_t s, size_t begin, size_t entry) const;
+  // The entries of a point that are not zero, into sparse_[s].
+  void TakeSparse(size_t s, size_t point);
   bool CheckPresent(const VectorColumn& source, const std::string& path);
   void CheckItems();
   void CheckElements(size_t f);
@@ -222,6 +234,9 @@ class BatchEncoder {
   const bool atomic_;
   EncodedBatch& out_;
   std::vector<std::optional<Column>> columns_;  // by field
+  std::vector<Sparse> sparse_columns_;          // by number
+  std::vector<SparseEntries> sparse_;           // scratch of EncodePoint
+  std::vector<std::string> sparse_bytes_;       // scratch of EncodePoint
   std::vector<bool> bad_;                       // by point; empty: none
   std::vector<uint64_t> hashes_;                // by point
   std::vector<ItemError> errors_;
@@ -242,6 +257,7 @@ const std::byte* EncodedBatch::vector(size_t i, size_t f) const {
 
 EncodeOutcome BatchEncoder::Run() {
   columns_.resize(layout_.fields.size());
+  sparse_columns_.resize(layout_.num_sparse);
   CheckStructure();
   if (!errors_.empty()) {
     absl::Status status = errors_.front().status;
@@ -276,6 +292,122 @@ void BatchEncoder::CheckStructure() {
                              " ids"));
   }
   for (size_t c = 0; c < batch_.vectors.size(); ++c) CheckColumn(c);
+  for (size_t c = 0; c < batch_.sparse.size(); ++c) CheckSparseColumn(c);
+}
+
+void BatchEncoder::CheckSparseColumn(size_t number) {
+  const SparseColumn& source = batch_.sparse[number];
+  const std::string path = absl::StrCat("sparse_vectors[", number, "]");
+  const std::optional<size_t> s = schema_.FindSparse(source.name);
+  if (!s.has_value()) {
+    RefuseBatch(path + ".name",
+                absl::StrCat("is \"", source.name,
+                             "\"; the collection has no such sparse vector"));
+    return;
+  }
+  if (sparse_columns_[*s].source != nullptr) {
+    RefuseBatch(path + ".name", absl::StrCat("\"", source.name,
+                                             "\" stands twice; send one column "
+                                             "for each vector name"));
+    return;
+  }
+  const size_t n = batch_.ids.size();
+  if (source.indptr.size() != n + 1) {
+    RefuseBatch(path + ".indptr",
+                absl::StrCat("has ", source.indptr.size(), " elements; ", n,
+                             " points take ", n + 1));
+    return;
+  }
+  const size_t num_entries = source.indices.size() / sizeof(uint32_t);
+  if (source.indices.size() % sizeof(uint32_t) != 0 ||
+      source.values.size() != source.indices.size()) {
+    RefuseBatch(path + ".values",
+                absl::StrCat("has ", source.values.size(), " bytes beside ",
+                             source.indices.size(),
+                             " bytes of indices; both take 4 per entry"));
+    return;
+  }
+  for (size_t i = 0; i <= n; ++i) {
+    const uint64_t least = i == 0 ? 0 : source.indptr[i - 1];
+    const uint64_t most = i == 0 ? 0 : num_entries;
+    const bool is_end = i == n && source.indptr[i] != num_entries;
+    if (source.indptr[i] >= least && source.indptr[i] <= most && !is_end) {
+      continue;
+    }
+    RefuseBatch(absl::StrCat(path, ".indptr[", i, "]"),
+                absl::StrCat("is ", source.indptr[i],
+                             "; indptr begins with 0, does not descend and "
+                             "ends with the number of entries, ",
+                             num_entries));
+    return;
+  }
+  sparse_columns_[*s] = {&source, number};
+}
+
+std::string BatchEncoder::SparseProblem(size_t s, size_t begin,
+                                        size_t entry) const {
+  const SparseColumn& source = *sparse_columns_[s].source;
+  const auto dim_of = [&](size_t i) {
+    return GetFixed<uint32_t>(source.indices.data() + i * sizeof(uint32_t));
+  };
+  if (entry > begin && dim_of(entry) <= dim_of(entry - 1)) {
+    return absl::StrCat("has index ", dim_of(entry), " after ",
+                        dim_of(entry - 1), "; indices must ascend, none twice");
+  }
+  const auto value =
+      GetFixed<float>(source.values.data() + entry * sizeof(float));
+  const auto type = layout_.lexical[s].weight == SparseWeight::kFloat16
+                        ? ElementType::kFloat16
+                        : ElementType::kFloat32;
+  char scratch[sizeof(float)];
+  if (!PutElement(value, type, scratch)) {
+    return absl::StrCat("has a value at index ", dim_of(entry), " that ",
+                        WhyRefused(value, type));
+  }
+  if (std::abs(value) > kMaxSparseWeight) {
+    return absl::StrCat("has the value ", value, " at index ", dim_of(entry),
+                        "; at most ", kMaxSparseWeight, " is allowed");
+  }
+  return "";
+}
+
+void BatchEncoder::CheckSparseItems(size_t s) {
+  const Sparse& column = sparse_columns_[s];
+  for (size_t i = 0; i < batch_.ids.size(); ++i) {
+    const size_t begin = column.source->indptr[i];
+    const size_t end = column.source->indptr[i + 1];
+    const std::string path =
+        absl::StrCat("sparse_vectors[", column.number, "][", i, "]");
+    if (end - begin > limits_.max_sparse_entries) {
+      RefuseItem(i, path,
+                 absl::StrCat("has ", end - begin, " entries; at most ",
+                              limits_.max_sparse_entries, " are allowed"));
+      continue;
+    }
+    for (size_t entry = begin; entry < end; ++entry) {
+      std::string problem = SparseProblem(s, begin, entry);
+      if (problem.empty()) continue;
+      RefuseItem(i, path, problem);
+      break;
+    }
+  }
+}
+
+void BatchEncoder::TakeSparse(size_t s, size_t point) {
+  SparseEntries& out = sparse_[s];
+  out.dims.clear();
+  out.weights.clear();
+  const SparseColumn* source = sparse_columns_[s].source;
+  if (source == nullptr) return;
+  const bool is_half = layout_.lexical[s].weight == SparseWeight::kFloat16;
+  for (size_t i = source->indptr[point]; i < source->indptr[point + 1]; ++i) {
+    auto value = GetFixed<float>(source->values.data() + i * sizeof(float));
+    if (is_half) value = HalfToFloat(FloatToHalf(value));
+    if (value == 0) continue;
+    out.dims.push_back(
+        GetFixed<uint32_t>(source->indices.data() + i * sizeof(uint32_t)));
+    out.weights.push_back(value);
+  }
 }
 
 void BatchEncoder::CheckColumn(size_t number) {
@@ -365,7 +497,12 @@ void BatchEncoder::CheckItems() {
           absl::StrCat("has ", id.string().size(),
                        " bytes; string ids have 1 to ", limits_.max_id_bytes));
     }
-    bool has_vector = false;
+    // A point with a text may have nothing else.
+    bool has_vector = layout_.has_texts();
+    for (const Sparse& column : sparse_columns_) {
+      has_vector |= column.source != nullptr &&
+                    column.source->indptr[i] < column.source->indptr[i + 1];
+    }
     for (const std::optional<Column>& column : columns_) {
       has_vector |= column.has_value() && column->PositionOf(i) >= 0;
     }
@@ -384,6 +521,9 @@ void BatchEncoder::CheckItems() {
       ConvertColumn(f);
     }
     if (layout_.fields[f].metric == Metric::kCosine) CheckZeroVectors(f);
+  }
+  for (size_t s = 0; s < sparse_columns_.size(); ++s) {
+    if (sparse_columns_[s].source != nullptr) CheckSparseItems(s);
   }
   for (size_t i = 0; i < batch_.payloads.size(); ++i) {
     if (batch_.payloads[i].empty()) continue;
@@ -536,7 +676,21 @@ void BatchEncoder::EncodePoint(size_t point) {
         {static_cast<uint8_t>(f),
          columns_[f]->data.substr(position * row_bytes, row_bytes)});
   }
+  sparse_.resize(layout_.num_sparse);
+  sparse_bytes_.resize(layout_.num_sparse);
+  for (size_t s = 0; s < layout_.num_sparse; ++s) {
+    TakeSparse(s, point);
+    if (sparse_[s].empty()) continue;
+    sparse_bytes_[s].clear();
+    EncodeSparse({sparse_[s].dims, sparse_[s].weights},
+                 layout_.lexical[s].weight, &sparse_bytes_[s]);
+    record_vectors_.push_back(
+        {static_cast<uint8_t>(kFirstSparseRecordField + s), sparse_bytes_[s]});
+  }
   AppendRecordBody(batch_.ids[point], record_vectors_, &out_.bodies);
+  AddLexical(layout_, sparse_,
+             batch_.payloads.empty() ? "" : batch_.payloads[point],
+             &out_.lexical);
   // Vectors end the body: field (1 byte), length (varint), bytes. From the
   // back their places follow from their sizes.
   const size_t first_offset = out_.vector_offsets.size();
@@ -546,10 +700,13 @@ void BatchEncoder::EncodePoint(size_t point) {
     const size_t begin = end - it->bytes.size();
     VICINAL_DCHECK(std::memcmp(out_.bodies.data() + begin, it->bytes.data(),
                                it->bytes.size()) == 0);
-    out_.vector_offsets[first_offset + it->field] = begin;
+    if (it->field < num_fields) {
+      out_.vector_offsets[first_offset + it->field] = begin;
+    }
     end = begin - VarintSize(it->bytes.size()) - 1;
   }
   for (const RecordView::Vector& vector : record_vectors_) {
+    if (vector.field >= num_fields) break;
     if (!layout_.fields[vector.field].normalized) continue;
     Normalize(vector, &out_.vector_offsets[first_offset + vector.field]);
   }

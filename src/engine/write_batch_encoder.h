@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "src/base/point_id.h"
 #include "src/engine/layout.h"
+#include "src/engine/lexical_rows.h"
 #include "src/engine/limits.h"
 #include "src/engine/point_batch.h"
 #include "src/engine/schema.h"
@@ -42,6 +43,7 @@ class EncodedBatch {
   std::vector<size_t> body_offsets;     // size() + 1
   std::string payloads;                 // JSON texts
   std::vector<size_t> payload_offsets;  // size() + 1
+  LexicalRows lexical;                  // of each
 
  private:
   friend class BatchEncoder;

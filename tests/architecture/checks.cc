@@ -50,7 +50,7 @@ const std::vector<Folder>& Folders() {
       {"index", {"index", "src/base", "src/distance", "quant"}, {"openmp"}},
       {"storage", {"storage", "src/base"}, {"rocksdb"}},
       {"server",
-       {"server", "src/engine", "src/payload", "src/base", "proto"},
+       {"server", "src/engine", "src/payload", "src/text", "src/base", "proto"},
        {"grpc", "protobuf", "json", "spdlog", "cli"}},
       {"client",
        {"client", "src/base", "proto"},

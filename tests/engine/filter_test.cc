@@ -344,7 +344,7 @@ TEST_P(FilterTest, RefusesWhatCannotBeAsked) {
   std::vector<Query> queries;
   queries.push_back(std::move(query));
   EXPECT_EQ(collection_->Search(queries, {}).status().code(),
-            absl::StatusCode::kUnimplemented);
+            absl::StatusCode::kInvalidArgument);
   const FilterNode wrong{.kind = FilterNode::Kind::kExists, .path = ""};
   EXPECT_TRUE(
       absl::IsInvalidArgument(collection_->CountMatching(wrong, {}).status()));

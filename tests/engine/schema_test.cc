@@ -45,7 +45,7 @@ TEST(SchemaTest, ComesBackFromItsEncoding) {
         << size;
   }
   std::string newer = encoded;
-  newer[0] = 7;
+  newer[0] = 8;
   EXPECT_TRUE(
       absl::IsFailedPrecondition(CollectionSchema::Decode(newer).status()));
 }
