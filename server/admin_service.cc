@@ -24,7 +24,9 @@ constexpr const char* kFeatures[] = {
     "payload.update",      "query.threshold",     "query.offset",
     "query.group_by",      "query.recommend",     "query.rerank.mmr",
     "payload.index",       "query.explain",       "payload.facet",
-    "scroll.order_by"};
+    "scroll.order_by",     "vector.sparse",       "text.bm25",
+    "query.fuse",          "query.rescore",       "query.feedback",
+    "query.highlight",     "filter.match",        "sparse.encoder"};
 
 // How often a waiting call looks whether its client is still there.
 constexpr std::chrono::milliseconds kWaitSlice(100);
@@ -62,6 +64,10 @@ grpc::Status AdminServiceImpl::GetServerInfo(grpc::ServerContext*,
   out->set_max_examples(limits.max_examples);
   out->set_max_diversity_candidates(limits.max_diversity_candidates);
   out->set_max_facet_values(limits.max_facet_values);
+  out->set_max_sparse_entries(limits.max_sparse_entries);
+  out->set_max_text_fields(limits.max_text_fields);
+  out->set_max_feedback_documents(limits.max_feedback_documents);
+  out->set_max_feedback_terms(limits.max_feedback_terms);
   out->set_max_unindexed_bytes(state_.database->options().max_unindexed_bytes);
   return grpc::Status::OK;
 }

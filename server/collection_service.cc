@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "server/convert_schema.h"
+#include "server/convert_sparse.h"
 #include "server/errors.h"
 #include "src/base/status_macros.h"
 #include "src/engine/memory_plan.h"
@@ -285,6 +286,34 @@ grpc::Status CollectionServiceImpl::CreatePayloadIndex(
     grpc::ServerContext*, const v1::CreatePayloadIndexRequest* request,
     v1::CreatePayloadIndexResponse* reply) {
   return ToGrpcStatus(CreateIndex(*request, reply));
+}
+
+grpc::Status CollectionServiceImpl::SetSparseEncoder(
+    grpc::ServerContext*, const v1::SetSparseEncoderRequest* request,
+    v1::SetSparseEncoderResponse* reply) {
+  const auto collection =
+      state_.FindCollection(request->collection(), "collection");
+  if (!collection.ok()) return ToGrpcStatus(collection.status());
+  FieldViolations violations;
+  FindSparse(request->vector(), (*collection)->schema(), "vector", &violations);
+  const bool is_json = request->has_idf_json();
+  const std::string& file =
+      is_json ? request->idf_json() : request->vocabulary();
+  if (file.empty()) {
+    violations.Add("encoder", "is empty; set idf_json or vocabulary");
+  }
+  if (!violations.empty()) return ToGrpcStatus(violations.ToStatus());
+  const auto num_tokens = state_.database->SetSparseEncoder(
+      request->collection(), request->vector(), file);
+  if (absl::IsInvalidArgument(num_tokens.status())) {
+    return ToGrpcStatus(FieldError(is_json ? "idf_json" : "vocabulary",
+                                   num_tokens.status().message()));
+  }
+  if (!num_tokens.ok()) {
+    return ToGrpcStatus(state_.ExplainStoreError(num_tokens.status()));
+  }
+  reply->set_num_tokens(static_cast<uint32_t>(*num_tokens));
+  return grpc::Status::OK;
 }
 
 grpc::Status CollectionServiceImpl::DropPayloadIndex(

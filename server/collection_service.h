@@ -37,6 +37,9 @@ class CollectionServiceImpl final : public v1::CollectionService::Service {
   grpc::Status DropPayloadIndex(grpc::ServerContext* context,
                                 const v1::DropPayloadIndexRequest* request,
                                 v1::DropPayloadIndexResponse* reply) override;
+  grpc::Status SetSparseEncoder(grpc::ServerContext* context,
+                                const v1::SetSparseEncoderRequest* request,
+                                v1::SetSparseEncoderResponse* reply) override;
 
  private:
   absl::Status Create(const v1::CreateCollectionRequest& request,

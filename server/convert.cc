@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/convert_elements.h"
+#include "server/convert_sparse.h"
 #include "server/json_struct.h"
 #include "src/base/status_macros.h"
 
@@ -217,6 +218,9 @@ void ParsedBatch::ParseColumns(const v1::PointColumns& columns,
     column.present.assign(in.present().begin(), in.present().end());
     batch_.vectors.push_back(std::move(column));
   }
+  for (const v1::SparseColumn& column : columns.sparse_vectors()) {
+    batch_.sparse.push_back(ParseSparseColumn(column));
+  }
   for (const std::string& payload : columns.payloads()) {
     batch_.payloads.emplace_back(payload);
   }
@@ -231,6 +235,7 @@ void ParsedBatch::ParseRows(const v1::PointBatch& points,
   std::vector<std::vector<std::pair<size_t, size_t>>> origins(num_fields);
   bool any_payload = false;
   std::vector<std::string> payloads;
+  SparseRows sparse(schema);
   const size_t n = static_cast<size_t>(points.rows_size());
   if (n > limits.max_batch_points) {
     violations->Add(
@@ -267,6 +272,7 @@ void ParsedBatch::ParseRows(const v1::PointBatch& points,
       data[*f].append(reinterpret_cast<const char*>(vector.values().data()),
                       sizeof(float) * schema.vectors[*f].dim);
     }
+    sparse.Add(row, path, violations);
     payloads.emplace_back();
     if (row.has_payload()) {
       auto json = StructToJson(row.payload(), limits.max_payload_depth);
@@ -289,6 +295,7 @@ void ParsedBatch::ParseRows(const v1::PointBatch& points,
     batch_.vectors.push_back(std::move(column));
     origins_.push_back(std::move(origins[f]));
   }
+  batch_.sparse = sparse.Take(&owned_, &sparse_origins_);
   if (any_payload) {
     for (std::string& payload : payloads) {
       batch_.payloads.emplace_back(owned_.emplace_back(std::move(payload)));
@@ -316,6 +323,15 @@ std::string ParsedBatch::RequestPath(absl::string_view engine_path) const {
                           ".values", rest);
     }
   }
+  rest = engine_path;
+  if (const auto c = ConsumeIndex("sparse_vectors", &rest)) {
+    const auto row = ConsumeIndex("", &rest);
+    if (row.has_value() && *c < sparse_origins_.size() &&
+        *row < sparse_origins_[*c].size()) {
+      return At(At(path_, "rows", *row), "sparse_vectors",
+                sparse_origins_[*c][*row]);
+    }
+  }
   return absl::StrCat(path_, ".rows");
 }
 
@@ -330,6 +346,13 @@ Selection ParseSelector(const v1::PointSelector& selector,
                     "must be empty when with_all_vectors is set");
   }
   for (int i = 0; i < selector.vectors_size(); ++i) {
+    if (const auto s = schema.FindSparse(selector.vectors(i))) {
+      auto& numbers = out.points.sparse;
+      if (std::find(numbers.begin(), numbers.end(), *s) == numbers.end()) {
+        numbers.push_back(*s);
+      }
+      continue;
+    }
     const auto f = FindVector(selector.vectors(i), schema,
                               At(path, "vectors", i), violations);
     if (!f.has_value()) continue;
@@ -341,6 +364,9 @@ Selection ParseSelector(const v1::PointSelector& selector,
   if (selector.with_all_vectors()) {
     for (size_t f = 0; f < schema.vectors.size(); ++f) {
       out.points.vectors.push_back(f);
+    }
+    for (size_t s = 0; s < schema.sparse.size(); ++s) {
+      out.points.sparse.push_back(s);
     }
   }
   return out;
@@ -377,6 +403,9 @@ void ToColumns(const CollectionSchema& schema, const Selection& selection,
       column->mutable_present()->Assign(present.begin(), present.end());
     }
   }
+  for (const size_t s : selection.points.sparse) {
+    ToColumn(schema.sparse[s].name, s, points, out->add_sparse_vectors());
+  }
   if (!selection.points.payload) return;
   for (const auto& point : points) {
     out->add_payloads(point.has_value() ? point->payload : std::string());
@@ -394,6 +423,10 @@ absl::Status ToRow(const CollectionSchema& schema, const Selection& selection,
     vector->mutable_values()->Resize(static_cast<int>(field.dim), 0);
     ToFloats(point.vectors[f].data(), field.type,
              {vector->mutable_values()->mutable_data(), field.dim});
+  }
+  for (const size_t s : selection.points.sparse) {
+    if (s >= point.sparse.size() || point.sparse[s].empty()) continue;
+    ToProto(schema.sparse[s].name, point.sparse[s], out->add_sparse_vectors());
   }
   if (selection.points.payload && !point.payload.empty()) {
     return JsonToStruct(point.payload, out->mutable_payload());

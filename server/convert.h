@@ -79,13 +79,17 @@ class ParsedBatch {
   std::deque<std::string> owned_;  // what batch_ borrows in the row form
   // Row form: by column and position, which vector of which row it was.
   std::vector<std::vector<std::pair<size_t, size_t>>> origins_;
+  // Row form: by sparse column and row, which sparse vector of the row it was.
+  std::vector<std::vector<size_t>> sparse_origins_;
 };
 
 // What a request wants of each point, with field numbers resolved.
 struct Selection {
   PointSelection points;
   bool rows = false;
-  bool any() const { return points.payload || !points.vectors.empty(); }
+  bool any() const {
+    return points.payload || !points.vectors.empty() || !points.sparse.empty();
+  }
 };
 Selection ParseSelector(const v1::PointSelector& selector,
                         const CollectionSchema& schema, const std::string& path,

@@ -15,8 +15,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "server/convert.h"
+#include "server/convert_expression.h"
 #include "server/convert_filter.h"
+#include "server/convert_lexical.h"
 #include "server/convert_recommend.h"
+#include "server/convert_sparse.h"
 #include "server/convert_vector.h"
 #include "src/base/status_macros.h"
 #include "src/payload/filter_checker.h"
@@ -210,6 +213,15 @@ std::optional<Query> ParseStage(const v1::Query& query, const std::string& path,
                    violations);
       stage.max_distance = ParseThreshold(in, schema.vectors[*f],
                                           at + ".score_threshold", violations);
+      if (in.has_feedback()) {
+        stage.feedback =
+            ParseFeedback(in.feedback(), limits, at + ".feedback", violations);
+        const ElementType type = schema.vectors[*f].type;
+        if (type != ElementType::kFloat32 && type != ElementType::kFloat16) {
+          violations->Add(at + ".feedback",
+                          "is for vectors of f32 or f16; leave it out");
+        }
+      }
       if (in.has_filter()) {
         stage.filter = ParseFilter(in.filter(), at + ".filter", violations);
       }
@@ -257,6 +269,15 @@ std::optional<Query> ParseStage(const v1::Query& query, const std::string& path,
                         absl::StrCat("is ", in.rank_constant(),
                                      "; give a number over 0, or 0 for 60"));
       }
+      if (in.kind() != v1::FUSION_UNSPECIFIED) {
+        if (!v1::Fusion_IsValid(in.kind())) {
+          violations->Add(at + ".kind",
+                          absl::StrCat("is ", in.kind(),
+                                       "; give one of vicinal.v1.Fusion"));
+        }
+        stage.kind = static_cast<FusionKind>(in.kind());
+      }
+      stage.max_distance = ParseScoreThreshold(in, at, violations);
       for (int i = 0; i < in.inputs_size(); ++i) {
         auto input =
             ParseStage(in.inputs(i), At(at, "inputs", i), depth + 1, scope);
@@ -271,6 +292,22 @@ std::optional<Query> ParseStage(const v1::Query& query, const std::string& path,
       stage.vector_name = in.vector();
       stage.k = ParseStageK(in.k(), at + ".k", depth, *scope);
       auto input = ParseStage(in.input(), at + ".input", depth + 1, scope);
+      if (in.has_sparse()) {
+        FindSparse(in.vector(), schema, at + ".vector", violations);
+        if (in.has_query() || in.has_mmr()) {
+          violations->Add(at + ".sparse",
+                          "stands beside query or mmr, which are for dense "
+                          "vectors");
+        }
+        stage.sparse =
+            ParseSparseQuery(in.sparse(), limits, at + ".sparse", violations);
+        stage.max_distance = ParseScoreThreshold(in, at, violations);
+        if (!input.has_value() || !stage.sparse.has_value()) {
+          return std::nullopt;
+        }
+        stage.input = std::make_unique<Query>(*std::move(input));
+        return Query{std::move(stage)};
+      }
       const auto f =
           FindVector(in.vector(), schema, at + ".vector", violations);
       if (!input.has_value() || !f.has_value()) return std::nullopt;
@@ -286,10 +323,43 @@ std::optional<Query> ParseStage(const v1::Query& query, const std::string& path,
       stage.query = *std::move(vector);
       return Query{std::move(stage)};
     }
+    case v1::Query::kRetrieveSparse: {
+      const v1::RetrieveSparse& in = query.retrieve_sparse();
+      const std::string at = path + ".retrieve_sparse";
+      auto stage = ParseSparseStage(in, schema, limits, at, violations);
+      const size_t k = ParseStageK(in.k(), at + ".k", depth, *scope);
+      if (!stage.has_value()) return std::nullopt;
+      stage->k = k;
+      return Query{*std::move(stage)};
+    }
+    case v1::Query::kRetrieveText: {
+      const v1::RetrieveText& in = query.retrieve_text();
+      const std::string at = path + ".retrieve_text";
+      auto stage = ParseTextStage(in, schema, limits, at, violations);
+      const size_t k = ParseStageK(in.k(), at + ".k", depth, *scope);
+      if (!stage.has_value()) return std::nullopt;
+      stage->k = k;
+      return Query{*std::move(stage)};
+    }
+    case v1::Query::kRescore: {
+      const v1::Rescore& in = query.rescore();
+      const std::string at = path + ".rescore";
+      RescoreStage stage;
+      stage.k = ParseStageK(in.k(), at + ".k", depth, *scope);
+      stage.max_distance = ParseScoreThreshold(in, at, violations);
+      auto input = ParseStage(in.input(), at + ".input", depth + 1, scope);
+      auto score = ParseScoreExpression(in.score(), at + ".score", violations);
+      if (!input.has_value() || !score.has_value()) return std::nullopt;
+      stage.input = std::make_unique<Query>(*std::move(input));
+      stage.score = *std::move(score);
+      return Query{std::move(stage)};
+    }
     case v1::Query::STAGE_NOT_SET:
       break;
   }
-  violations->Add(path, "has no stage; set retrieve, fuse or rerank");
+  violations->Add(path,
+                  "has no stage; set retrieve, retrieve_sparse, "
+                  "retrieve_text, fuse, rerank or rescore");
   return std::nullopt;
 }
 
@@ -412,9 +482,10 @@ absl::StatusOr<std::vector<Query>> ParseSearchBatch(
 double ScoreOf(const Query& query, const CollectionSchema& schema,
                float distance) {
   const std::string* name = nullptr;
+  const auto* rerank = std::get_if<RerankStage>(&query.stage);
   if (const auto* retrieve = std::get_if<RetrieveStage>(&query.stage)) {
     name = &retrieve->vector_name;
-  } else if (const auto* rerank = std::get_if<RerankStage>(&query.stage)) {
+  } else if (rerank != nullptr && !rerank->sparse.has_value()) {
     name = &rerank->vector_name;
   } else {
     return -static_cast<double>(distance);

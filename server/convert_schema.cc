@@ -73,6 +73,99 @@ void ToProto(const ResourceEstimate& estimate, v1::ResourceEstimate* out) {
   }
 }
 
+namespace {
+
+void ParseSparse(const v1::Collection& collection, const std::string& path,
+                 FieldViolations* violations, CollectionSchema* schema) {
+  for (int i = 0; i < collection.sparse_vectors_size(); ++i) {
+    const v1::SparseConfig& in = collection.sparse_vectors(i);
+    SparseField field{.name = in.name(), .idf = in.idf()};
+    switch (in.weight_type()) {
+      case v1::ELEMENT_TYPE_UNSPECIFIED:
+      case v1::ELEMENT_TYPE_FLOAT32:
+        break;
+      case v1::ELEMENT_TYPE_FLOAT16:
+        field.weight = SparseWeight::kFloat16;
+        break;
+      default:
+        violations->Add(
+            At(path, "sparse_vectors", static_cast<size_t>(i)) + ".weight_type",
+            "is not possible here; choose FLOAT32 or FLOAT16");
+    }
+    schema->sparse.push_back(std::move(field));
+  }
+}
+
+AnalyzerSpec ParseAnalyzer(const v1::AnalyzerConfig& in) {
+  AnalyzerSpec out;
+  if (!in.name().empty()) out.name = in.name();
+  out.language = in.language();
+  if (in.has_fold_case()) out.fold_case = in.fold_case();
+  out.fold_diacritics = in.fold_diacritics();
+  out.stemmer = in.stemmer();
+  if (in.has_remove_stop_words()) {
+    out.remove_stop_words = in.remove_stop_words();
+  }
+  out.extra_stop_words.assign(in.extra_stop_words().begin(),
+                              in.extra_stop_words().end());
+  if (in.min_token_chars() != 0) out.min_token_chars = in.min_token_chars();
+  if (in.max_token_bytes() != 0) out.max_token_bytes = in.max_token_bytes();
+  return out;
+}
+
+void ToProto(const TextField& in, v1::TextConfig* out) {
+  out->set_path(in.path);
+  out->set_positions(in.positions);
+  out->set_k1(in.k1);
+  out->set_b(in.b);
+  v1::AnalyzerConfig* to = out->mutable_analyzer();
+  const AnalyzerSpec& analyzer = in.analyzer;
+  to->set_name(analyzer.name);
+  to->set_language(analyzer.language);
+  to->set_fold_case(analyzer.fold_case);
+  to->set_fold_diacritics(analyzer.fold_diacritics);
+  to->set_stemmer(analyzer.stemmer);
+  if (analyzer.remove_stop_words.has_value()) {
+    to->set_remove_stop_words(*analyzer.remove_stop_words);
+  }
+  to->mutable_extra_stop_words()->Assign(analyzer.extra_stop_words.begin(),
+                                         analyzer.extra_stop_words.end());
+  to->set_min_token_chars(analyzer.min_token_chars);
+  to->set_max_token_bytes(analyzer.max_token_bytes);
+  to->set_version(analyzer.version);
+  to->set_icu_version(in.icu_version);
+}
+
+void ParseTexts(const v1::Collection& collection, CollectionSchema* schema) {
+  for (const v1::TextConfig& in : collection.texts()) {
+    TextField field{.path = in.path(),
+                    .analyzer = ParseAnalyzer(in.analyzer()),
+                    .positions = in.positions()};
+    if (in.has_k1()) field.k1 = in.k1();
+    if (in.has_b()) field.b = in.b();
+    schema->texts.push_back(std::move(field));
+  }
+}
+
+void LexicalToProto(const CollectionSchema& schema,
+                    const CollectionStats& stats, v1::Collection* out) {
+  for (size_t s = 0; s < schema.sparse.size(); ++s) {
+    const SparseField& field = schema.sparse[s];
+    v1::SparseConfig* to = out->add_sparse_vectors();
+    to->set_name(field.name);
+    to->set_weight_type(field.weight == SparseWeight::kFloat16
+                            ? v1::ELEMENT_TYPE_FLOAT16
+                            : v1::ELEMENT_TYPE_FLOAT32);
+    to->set_idf(field.idf);
+    if (s < stats.encoder_tokens.size()) {
+      to->set_encoder_tokens(stats.encoder_tokens[s]);
+    }
+  }
+  for (const TextField& field : schema.texts) ToProto(field, out->add_texts());
+}
+
+}  // namespace
+
 CollectionSchema ParseSchema(const v1::Collection& collection,
                              const std::string& path,
                              FieldViolations* violations) {
@@ -116,6 +209,8 @@ CollectionSchema ParseSchema(const v1::Collection& collection,
   }
   schema.indexed_filters_only = collection.indexed_filters_only();
   schema.partition_key = collection.partition_key();
+  ParseSparse(collection, path, violations, &schema);
+  ParseTexts(collection, &schema);
   return schema;
 }
 
@@ -151,6 +246,7 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
   out->mutable_memory()->set_budget_bytes(schema.memory.budget_bytes);
   out->set_indexed_filters_only(schema.indexed_filters_only);
   out->set_partition_key(schema.partition_key);
+  LexicalToProto(schema, stats, out);
   for (size_t i = 0; i < schema.payload_fields.size(); ++i) {
     v1::PayloadIndex* index = out->add_payload_indexes();
     index->set_path(schema.payload_fields[i].path);

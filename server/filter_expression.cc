@@ -15,6 +15,7 @@
 #include "src/engine/limits.h"
 #include "src/payload/bound_filter.h"
 #include "src/payload/filter_checker.h"
+#include "src/text/text_query.h"
 
 namespace vicinal {
 namespace {
@@ -233,6 +234,14 @@ bool Converter::Leaf(const FilterExpression& in, const Where& at,
       out->literals.emplace_back(in.starts_with().prefix());
       return Path(in.starts_with().path(), at, out) &&
              Check({&at, "prefix"}, checker_.AddLiteral(out->literals[0]));
+    case FilterExpression::kMatch:
+      out->kind = Kind::kMatch;
+      out->literals.emplace_back(in.match().expression());
+      return Path(in.match().path(), at, out) &&
+             Check({&at, "expression"},
+                   checker_.AddLiteral(out->literals[0])) &&
+             Check({&at, "expression"},
+                   ParseTextExpression(in.match().expression()).status());
     case FilterExpression::kExists:
       out->kind = Kind::kExists;
       return Path(in.exists().path(), at, out);

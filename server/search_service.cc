@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/algorithm/container.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/duration.pb.h"
 #include "server/convert.h"
@@ -47,8 +48,14 @@ bool Scans(const v1::Query& query, const CollectionSchema& schema) {
         return Scans(input, schema);
       });
     case v1::Query::kRerank:
-      return query.rerank().mmr().candidates() > kMaxShortCandidates ||
+      return query.rerank().has_sparse() ||
+             query.rerank().mmr().candidates() > kMaxShortCandidates ||
              Scans(query.rerank().input(), schema);
+    // Of a million points some tenths of a millisecond to some milliseconds.
+    case v1::Query::kRetrieveSparse:
+    case v1::Query::kRetrieveText:
+    case v1::Query::kRescore:
+      return true;
     case v1::Query::STAGE_NOT_SET:
       return false;
   }
@@ -121,6 +128,104 @@ absl::Status FillGroups(const std::vector<HitGroup>& groups,
   return absl::OkStatus();
 }
 
+// budget: of the whole reply.
+absl::Status FillLegs(const SearchResult& result,
+                      const CollectionSchema& schema, ReplyBudget* budget,
+                      v1::SearchResult* out) {
+  for (size_t l = 0; l < result.legs.size(); ++l) {
+    const SearchResult::Leg& leg = result.legs[l];
+    v1::LegScores* to = out->add_legs();
+    to->set_leg(leg.path);
+    const size_t last_dot = leg.path.rfind('.');
+    const absl::string_view own = absl::string_view(leg.path).substr(
+        last_dot == std::string::npos ? 0 : last_dot + 1);
+    const bool is_fused = absl::StartsWith(own, "inputs[");
+    for (const Hit& hit : result.hits) {
+      const LegScore& score = hit.legs[l];
+      to->add_ranks(static_cast<uint32_t>(score.rank));
+      to->add_scores(score.rank == 0
+                         ? 0
+                         : static_cast<float>(
+                               ScoreOf(*leg.query, schema, score.distance)));
+      if (is_fused) to->add_normalized(score.normalized);
+    }
+    VICINAL_RETURN_IF_ERROR(budget->Spend(to->ByteSizeLong()));
+  }
+  return absl::OkStatus();
+}
+
+HighlightOptions ParseHighlight(const v1::Highlight& in,
+                                const CollectionSchema& schema,
+                                FieldViolations* violations) {
+  constexpr uint32_t kMaxPassages = 100, kMinChars = 20, kMaxChars = 10'000;
+  HighlightOptions out;
+  for (int i = 0; i < in.fields_size(); ++i) {
+    if (!schema.FindText(in.fields(i)).has_value()) {
+      violations->Add(At("highlight", "fields", static_cast<size_t>(i)),
+                      absl::StrCat("is \"", in.fields(i),
+                                   "\", which is no text of the collection"));
+    }
+    if (!absl::c_linear_search(out.paths, in.fields(i))) {
+      out.paths.push_back(in.fields(i));
+    }
+  }
+  if (in.num_passages() != 0) out.num_passages = in.num_passages();
+  if (out.num_passages > kMaxPassages) {
+    violations->Add("highlight.num_passages",
+                    absl::StrCat("is ", out.num_passages, "; at most ",
+                                 kMaxPassages, " are allowed"));
+  }
+  if (in.passage_chars() != 0) out.passage_chars = in.passage_chars();
+  if (out.passage_chars < kMinChars || out.passage_chars > kMaxChars) {
+    violations->Add("highlight.passage_chars",
+                    absl::StrCat("is ", out.passage_chars, "; give ", kMinChars,
+                                 " to ", kMaxChars));
+  }
+  return out;
+}
+
+// budget: of the whole reply.
+absl::Status FillPassages(const Collection& collection, const Query& query,
+                          const std::vector<Hit>& hits,
+                          const HighlightOptions& options,
+                          const StopCondition& stop, ReplyBudget* budget,
+                          v1::SearchResult* out) {
+  // So many payloads are in memory at a time.
+  constexpr size_t kHitsAtOnce = 32;
+  if (hits.size() > kHitsAtOnce) {
+    for (size_t begin = 0; begin < hits.size(); begin += kHitsAtOnce) {
+      const std::vector<Hit> part(
+          hits.begin() + static_cast<std::ptrdiff_t>(begin),
+          hits.begin() + static_cast<std::ptrdiff_t>(
+                             std::min(hits.size(), begin + kHitsAtOnce)));
+      VICINAL_RETURN_IF_ERROR(
+          FillPassages(collection, query, part, options, stop, budget, out));
+    }
+    return absl::OkStatus();
+  }
+  VICINAL_ASSIGN_OR_RETURN(const auto passages,
+                           collection.Highlight(query, hits, options, stop));
+  for (const std::vector<HitPassage>& of_hit : passages) {
+    v1::HitPassages* to = out->add_passages();
+    for (const HitPassage& in : of_hit) {
+      v1::Passage* passage = to->add_passages();
+      passage->set_path(in.path);
+      passage->set_value(static_cast<uint32_t>(in.value));
+      passage->mutable_span()->set_begin(static_cast<uint32_t>(in.begin));
+      passage->mutable_span()->set_end(
+          static_cast<uint32_t>(in.begin + in.text.size()));
+      passage->set_text(in.text);
+      for (const auto& [begin, end] : in.matches) {
+        v1::TextSpan* span = passage->add_matches();
+        span->set_begin(static_cast<uint32_t>(begin));
+        span->set_end(static_cast<uint32_t>(end));
+      }
+    }
+    VICINAL_RETURN_IF_ERROR(budget->Spend(to->ByteSizeLong()));
+  }
+  return absl::OkStatus();
+}
+
 google::protobuf::Duration ToDuration(int64_t nanos) {
   google::protobuf::Duration out;
   out.set_seconds(nanos / 1'000'000'000);
@@ -133,9 +238,23 @@ void AddWarnings(const Query& query, const CollectionSchema& schema,
                  v1::SearchProfile* out) {
   if (const auto* fuse = std::get_if<FuseStage>(&query.stage)) {
     for (const Query& input : fuse->inputs) AddWarnings(input, schema, out);
-  } else if (const auto* rerank = std::get_if<RerankStage>(&query.stage)) {
-    AddWarnings(*rerank->input, schema, out);
-  } else if (const auto& filter = std::get<RetrieveStage>(query.stage).filter) {
+    return;
+  }
+  if (const auto* rerank = std::get_if<RerankStage>(&query.stage)) {
+    return AddWarnings(*rerank->input, schema, out);
+  }
+  if (const auto* rescore = std::get_if<RescoreStage>(&query.stage)) {
+    return AddWarnings(*rescore->input, schema, out);
+  }
+  std::shared_ptr<const FilterNode> filter;
+  if (const auto* sparse = std::get_if<SparseStage>(&query.stage)) {
+    filter = sparse->filter;
+  } else if (const auto* text = std::get_if<TextStage>(&query.stage)) {
+    filter = text->filter;
+  } else {
+    filter = std::get<RetrieveStage>(query.stage).filter;
+  }
+  if (filter != nullptr) {
     for (const std::string& path : UnindexedPaths(*filter, schema)) {
       out->add_warnings(absl::StrCat("The filter reads payloads: field \"",
                                      path, "\" has no payload index."));
@@ -182,6 +301,8 @@ absl::Status SearchServiceImpl::DoSearch(grpc::ServerContextBase* context,
   FieldViolations violations;
   const Selection selection = ParseSelector(
       request.select(), collection.schema(), "select", &violations);
+  const HighlightOptions highlight =
+      ParseHighlight(request.highlight(), collection.schema(), &violations);
   const StopCondition stop = StopOf(context);
   const auto read = [&](const std::vector<PointId>& ids,
                         const PointSelection& points) {
@@ -202,6 +323,13 @@ absl::Status SearchServiceImpl::DoSearch(grpc::ServerContextBase* context,
                                      reply->mutable_result()));
   VICINAL_RETURN_IF_ERROR(
       FillGroups(results[0].groups, &budget, reply->mutable_result()));
+  VICINAL_RETURN_IF_ERROR(FillLegs(results[0], collection.schema(), &budget,
+                                   reply->mutable_result()));
+  if (request.has_highlight()) {
+    VICINAL_RETURN_IF_ERROR(FillPassages(collection, queries[0],
+                                         results[0].hits, highlight, stop,
+                                         &budget, reply->mutable_result()));
+  }
   reply->mutable_snapshot()->set_collection_uuid(collection.schema().uuid);
   reply->mutable_snapshot()->set_sequence(results[0].sequence);
   FillProfile(start, results[0].stats, reply->mutable_profile());
@@ -273,7 +401,8 @@ grpc::ServerUnaryReactor* SearchServiceImpl::Search(
   return Run(
       context, request->collection(),
       [request](const CollectionSchema& schema) {
-        return request->has_group_by() || Scans(request->query(), schema);
+        return request->has_group_by() || request->has_highlight() ||
+               Scans(request->query(), schema);
       },
       [=, this](const Collection& collection) {
         return DoSearch(context, collection, *request, reply);

@@ -24,7 +24,7 @@ TEST_F(BadInputTest, FiltersOfEveryCallThatTakesThem) {
   refuse(std::string(100, '('), "nested deeper than 32");
   refuse("GEO_RADIUS(p, 99, 0, 1)", "it must be -90 to 90");
   refuse("x BETWEEN 1 AND 'a'", "two values of one type");
-  refuse("MATCH(body, 'x')", "MATCH needs a text field");
+  refuse("MATCH(body, 7)", "wants a string");
   ExpectRefused(Retrieve([](auto* retrieve) {
                   v1::Filter* filter = retrieve->mutable_filter();
                   filter->set_text("a = $x");

@@ -122,7 +122,7 @@ TEST_F(BadInputTest, UnknownVectorsInASelection) {
 TEST_F(BadInputTest, QueryWithoutStageOrTooDeep) {
   ExpectRefused(
       Search([](v1::SearchRequest* request) { request->clear_query(); }),
-      "query", "set retrieve, fuse or rerank");
+      "query", "fuse, rerank or rescore");
   const grpc::Status status = Search([](v1::SearchRequest* request) {
     v1::Query query = request->query();
     for (int i = 0; i < 9; ++i) {
