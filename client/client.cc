@@ -300,6 +300,14 @@ absl::StatusOr<std::string> Client::CreatePayloadIndex(
   return response.operation();
 }
 
+absl::StatusOr<v1::SetSparseEncoderResponse> Client::SetSparseEncoder(
+    const v1::SetSparseEncoderRequest& request) {
+  v1::SetSparseEncoderResponse response;
+  VICINAL_RETURN_IF_ERROR(Run(VICINAL_CALL(collections, SetSparseEncoder),
+                              request, &response, true));
+  return response;
+}
+
 absl::Status Client::DropPayloadIndex(absl::string_view collection,
                                       absl::string_view path) {
   v1::DropPayloadIndexRequest request;

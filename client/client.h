@@ -119,6 +119,9 @@ class Client {
                                                  v1::PayloadType type);
   absl::Status DropPayloadIndex(absl::string_view collection,
                                 absl::string_view path);
+  // Tried again: a repetition does no harm.
+  absl::StatusOr<v1::SetSparseEncoderResponse> SetSparseEncoder(
+      const v1::SetSparseEncoderRequest& request);
   absl::Status SetIndexedFiltersOnly(absl::string_view collection, bool only);
 
   // Points. `points` is moved into the request and not copied.

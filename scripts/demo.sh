@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Imports 60,000 real vectors into a fresh server, searches them, kills the
-# server and shows that nothing was lost.
+# server and shows that nothing was lost. With --text, Debian's packages, which
+# it then answers questions about.
 set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-Usage: scripts/demo.sh [--build-dir DIR] [--no-setup] [--help]
+Usage: scripts/demo.sh [--text] [--build-dir DIR] [--no-setup] [--help]
 
 Installs what is missing, builds Vicinal, starts the server on a free port with
 a temporary data folder, imports the 60,000 x 784 images of Fashion-MNIST, waits
@@ -13,6 +14,10 @@ for the index, runs the 10,000 test images as queries over gRPC against exact
 ground truth, then kills the server with SIGKILL, starts it again and compares
 the count and a sample of answers. Some 3 minutes on 2 cores after the build.
 
+  --text           import the descriptions of Debian's packages, as apt knows
+                   them, and answer questions that are typed, or come line by
+                   line from standard input: words, or an expression that begins
+                   with = : =+editor -vim "command line" pdf*
   --build-dir DIR  use the programs of this build tree, do not build
   --no-setup       do not look for missing packages
   --help           this text
@@ -20,6 +25,7 @@ USAGE
 }
 
 run_setup=true
+text=false
 build_dir=''
 while (($# > 0)); do
   case "$1" in
@@ -28,6 +34,7 @@ while (($# > 0)); do
       shift
       ;;
     --no-setup) run_setup=false ;;
+    --text) text=true ;;
     -h | --help)
       usage
       exit 0
@@ -102,6 +109,75 @@ sample() { # the count, and answers to a few queries without their times
       sed 's/, [^,]* in the server$//'
   done
 }
+
+# Name, description and section of each package, one JSON object per line. apt
+# knows those that could be installed, dpkg only those that are.
+packages_as_json() {
+  {
+    if [[ -n $(apt-cache dumpavail 2>/dev/null | head -c 1) ]]; then
+      apt-cache dumpavail
+    else
+      cat /var/lib/dpkg/status
+    fi
+  } | awk '
+    function quoted(text) {
+      gsub(/\\/, "\\\\", text)
+      gsub(/"/, "\\\"", text)
+      gsub(/[[:cntrl:]]/, " ", text)
+      return "\"" text "\""
+    }
+    function flush() {
+      if (name != "" && text != "" && !(name in seen)) {
+        seen[name] = 1
+        printf "{\"_id\": %s, \"name\": %s, \"description\": %s, " \
+          "\"section\": %s}\n",
+          quoted(name), quoted(name), quoted(text), quoted(section)
+      }
+      name = text = section = ""
+      more = 0
+    }
+    /^$/ { flush() }
+    /^Package: / { name = $2 }
+    /^Section: / { section = $2 }
+    /^Description(-en)?: / {
+      sub(/^[^:]*: /, "")
+      text = $0
+      more = 1
+      next
+    }
+    /^ / && more { text = text " " substr($0, 2); next }
+    { more = 0 }
+    END { flush() }'
+}
+
+answer() { # a line: words, or = and an expression
+  local how=--text line=$1
+  if [[ $line == =* ]]; then how=--match line=${line#=}; fi
+  vicinal search packages "$how" "$line" -k 5 --text-field name^3 \
+    --text-field description --highlight | grep -E '^[0-9]+\. |^   |hits' || true
+}
+
+if $text; then
+  step 'Server'
+  start_server
+  packages_as_json >"$work/packages.jsonl"
+  step "Import $(wc -l <"$work/packages.jsonl") packages; index their names and descriptions"
+  vicinal import packages "$work/packages.jsonl" --create --id-field _id \
+    --payload-field . --text name:english:positions \
+    --text description:english:positions --wait-index
+  step 'Ask'
+  if [[ -t 0 ]]; then
+    echo 'Words, or an expression: =+editor -vim "command line" pdf*'
+    echo 'An empty line ends.'
+  fi
+  while printf '\n%s> %s' "$bold" "$plain" && IFS= read -r line &&
+    [[ -n $line ]]; do
+    [[ -t 0 ]] || echo "$line"
+    answer "$line" || echo 'Ask otherwise.'
+  done
+  echo
+  exit 0
+fi
 
 begin=$SECONDS
 step 'Server'

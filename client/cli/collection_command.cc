@@ -115,6 +115,23 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
   out["resident_file_bytes"] = stats.resident_file_bytes();
   out["search_major_faults"] = stats.search_major_faults();
   out["degraded"] = stats.degraded();
+  out["sparse_vectors"] = nlohmann::ordered_json::array();
+  for (const v1::SparseConfig& sparse : collection.sparse_vectors()) {
+    out["sparse_vectors"].push_back(
+        {{"name", sparse.name()},
+         {"weight_type", std::string(client::ElementTypeName(
+                             client::FromProto(sparse.weight_type())))},
+         {"idf", sparse.idf()},
+         {"encoder_tokens", sparse.encoder_tokens()}});
+  }
+  out["texts"] = nlohmann::ordered_json::array();
+  for (const v1::TextConfig& text : collection.texts()) {
+    out["texts"].push_back({{"path", text.path()},
+                            {"analyzer", text.analyzer().name()},
+                            {"positions", text.positions()},
+                            {"k1", text.k1()},
+                            {"b", text.b()}});
+  }
   out["payload_indexes"] = PayloadIndexesToJson(collection);
   out["indexed_filters_only"] = collection.indexed_filters_only();
   out["partition_key"] = collection.partition_key();
@@ -145,6 +162,35 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
 
 std::string VectorName(const std::string& name) {
   return name.empty() ? "(unnamed)" : name;
+}
+
+void PrintLexical(const v1::Collection& collection) {
+  if (!collection.sparse_vectors().empty()) {
+    Table table({{"sparse vector"},
+                 {"weights"},
+                 {"idf"},
+                 {"encoder tokens", Align::kRight}});
+    for (const v1::SparseConfig& sparse : collection.sparse_vectors()) {
+      table.AddRow({sparse.name(),
+                    std::string(client::ElementTypeName(
+                        client::FromProto(sparse.weight_type()))),
+                    sparse.idf() ? "yes" : "no",
+                    WithCommas(sparse.encoder_tokens())});
+    }
+    absl::PrintF("\n%s", table.Format());
+  }
+  if (collection.texts().empty()) return;
+  Table table({{"text"},
+               {"analyzer"},
+               {"positions"},
+               {"k1", Align::kRight},
+               {"b", Align::kRight}});
+  for (const v1::TextConfig& text : collection.texts()) {
+    table.AddRow({text.path(), text.analyzer().name(),
+                  text.positions() ? "yes" : "no", Fixed(text.k1(), 2),
+                  Fixed(text.b(), 2)});
+  }
+  absl::PrintF("\n%s", table.Format());
 }
 
 void Print(const v1::Collection& collection) {
@@ -188,7 +234,8 @@ void Print(const v1::Collection& collection) {
          std::string(client::ElementTypeName(client::FromProto(vector.type()))),
          IndexName(vector.index()), CodecName(vector.codec())});
   }
-  absl::PrintF("\n%s", vectors.Format());
+  if (!collection.vectors().empty()) absl::PrintF("\n%s", vectors.Format());
+  PrintLexical(collection);
   if (!collection.payload_indexes().empty()) {
     absl::PrintF("\n%s", FormatPayloadIndexes(collection));
   }
@@ -265,6 +312,7 @@ struct CreateOptions {
   std::string name;
   uint32_t dim = 0;
   VectorOptions vector;
+  LexicalOptions lexical;
   std::vector<std::string> specs;
   std::string memory_tier;
   uint64_t memory_budget = 0;
@@ -308,11 +356,17 @@ int Create(const Globals& globals, const CreateOptions& options) {
     if (!config.ok()) return ReportUsage(config.status());
     *collection.add_vectors() = *std::move(config);
   }
-  if (options.specs.empty()) {
+  if (absl::Status status = FillLexicalConfig(options.lexical, &collection);
+      !status.ok()) {
+    return ReportUsage(status);
+  }
+  const bool is_lexical =
+      collection.sparse_vectors_size() + collection.texts_size() > 0;
+  if (options.specs.empty() && (options.dim != 0 || !is_lexical)) {
     if (options.dim == 0 || options.vector.metric.empty()) {
       return ReportUsage(absl::InvalidArgumentError(
           "Give --dim and --metric, or one --vector NAME:DIM:METRIC for each "
-          "named vector."));
+          "named vector, or --sparse or --text."));
     }
     v1::VectorConfig* config = collection.add_vectors();
     config->set_dim(options.dim);
@@ -439,6 +493,7 @@ void AddCreate(CLI::App& parent, Globals& globals) {
   CLI::Option* dim = command->add_option("--dim", options->dim,
                                          "Elements of its unnamed vector");
   AddVectorOptions(*command, options->vector);
+  AddLexicalOptions(*command, options->lexical);
   command
       ->add_option("--vector", options->specs,
                    "A named vector: NAME:DIM:METRIC[:TYPE[:INDEX]]; may be "

@@ -79,6 +79,8 @@ int RunCommandLine(int argc, const char* const* argv) {
   AddSearchCommand(app, globals);
   AddPointsCommands(app, globals);
   AddFacetCommand(app, globals);
+  AddEncoderCommand(app, globals);
+  AddEvalCommand(app, globals);
   AddBenchCommand(app, globals);
   try {
     app.parse(argc, argv);
@@ -260,10 +262,11 @@ absl::StatusOr<v1::VectorConfig> FindVector(const v1::Collection& collection,
 void AddFileOptions(CLI::App& command, FileOptions& options) {
   command
       .add_option("--format", options.format,
-                  "auto (by the file's ending), fvecs, bvecs, npy, jsonl, hdf5 "
-                  "or idx")
-      ->check(CLI::IsMember(std::vector<std::string>{
-          "auto", "fvecs", "bvecs", "npy", "jsonl", "hdf5", "idx"}))
+                  "auto (by the file's ending), fvecs, bvecs, npy, jsonl, "
+                  "hdf5, idx, csr or beir (a folder)")
+      ->check(CLI::IsMember(std::vector<std::string>{"auto", "fvecs", "bvecs",
+                                                     "npy", "jsonl", "hdf5",
+                                                     "idx", "csr", "beir"}))
       ->capture_default_str();
   command.add_option("--dataset", options.dataset, "Data set of an HDF5 file");
 }
@@ -297,7 +300,23 @@ absl::Status WaitWithProgress(client::Client& client,
                                  ") failed: ", error.message()));
 }
 
+absl::Status WriteTextFile(const std::string& path, absl::string_view text) {
+  FILE* file = std::fopen(path.c_str(), "wbe");
+  if (file == nullptr) return IoError(errno, "open", path);
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  const bool closed = std::fclose(file) == 0;
+  return written && closed ? absl::OkStatus() : IoError(errno, "write", path);
+}
+
 absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
+  if (path == "-") {
+    std::string text;
+    for (int c = std::getchar(); c != EOF; c = std::getchar()) {
+      text.push_back(static_cast<char>(c));
+    }
+    return text;
+  }
   FILE* file = std::fopen(path.c_str(), "rbe");
   if (file == nullptr) return IoError(errno, "open", path);
   const absl::Cleanup close_file = [file] { std::fclose(file); };

@@ -42,6 +42,8 @@ void AddSearchCommand(CLI::App& app, Globals& globals);
 // count, delete, update
 void AddPointsCommands(CLI::App& app, Globals& globals);
 void AddFacetCommand(CLI::App& app, Globals& globals);
+void AddEncoderCommand(CLI::App& app, Globals& globals);
+void AddEvalCommand(CLI::App& app, Globals& globals);
 void AddBenchCommand(CLI::App& app, Globals& globals);
 
 // Parses and runs; the whole command but for process set-up.
@@ -62,6 +64,16 @@ void AddVectorOptions(CLI::App& command, VectorOptions& options);
 absl::StatusOr<v1::CodecConfig> ParseCodec(absl::string_view text);
 std::string CodecName(const v1::CodecConfig& codec);
 void FillVectorConfig(const VectorOptions& options, v1::VectorConfig* config);
+
+// The sparse vectors and texts of a new collection.
+struct LexicalOptions {
+  std::vector<std::string> sparse;  // NAME[:f16][:idf]
+  std::vector<std::string> texts;   // PATH[:ANALYZER][:positions]
+};
+void AddLexicalOptions(CLI::App& command, LexicalOptions& options);
+// InvalidArgument: one is not of that form.
+absl::Status FillLexicalConfig(const LexicalOptions& options,
+                               v1::Collection* collection);
 
 // "keyword", "i64", "f64", "bool", "datetime", "uuid", "geo" and back.
 std::vector<std::string> PayloadTypeNames();
@@ -112,7 +124,8 @@ std::string ValueText(const v1::FilterValue& value);
 absl::Status WaitWithProgress(client::Client& client,
                               const std::string& operation, bool quiet);
 
-// Reads text of a whole file of lines. NotFound etc.
+absl::Status WriteTextFile(const std::string& path, absl::string_view text);
+// Reads text of a whole file of lines, - for standard input. NotFound etc.
 absl::StatusOr<std::string> ReadTextFile(const std::string& path);
 
 }  // namespace vicinal::cli

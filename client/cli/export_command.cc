@@ -25,6 +25,7 @@
 #include "client/formats/elements.h"
 #include "client/formats/jsonl.h"
 #include "client/formats/npy.h"
+#include "src/base/coding.h"
 #include "src/base/io_error.h"
 #include "src/base/status_macros.h"
 #include "src/base/types.h"
@@ -215,11 +216,16 @@ class JsonlSink : public Sink {
     for (const v1::VectorColumn& column : points.vectors()) {
       VICINAL_RETURN_IF_ERROR(AddColumn(column, &vectors));
     }
+    std::vector<std::string> sparse(ids.size());
+    for (const v1::SparseColumn& column : points.sparse_vectors()) {
+      VICINAL_RETURN_IF_ERROR(AddSparse(column, &sparse));
+    }
     std::string out;
     for (size_t i = 0; i < ids.size(); ++i) {
       out += "{\"id\": ";
       client::AppendIdJson(ids[i], &out);
       if (!vectors[i].empty()) out += unnamed_ ? vectors[i] : vectors[i] + "}";
+      if (!sparse[i].empty()) out += sparse[i] + "}";
       const auto row = static_cast<int>(i);
       if (row < points.payloads_size() && !points.payloads(row).empty()) {
         absl::StrAppend(&out, ", \"payload\": ", OneLine(points.payloads(row)));
@@ -236,6 +242,40 @@ class JsonlSink : public Sink {
     std::replace(json.begin(), json.end(), '\n', ' ');
     std::replace(json.begin(), json.end(), '\r', ' ');
     return json;
+  }
+
+  // Appends the next member of `, "sparse": {`.
+  static absl::Status AddSparse(const v1::SparseColumn& column,
+                                std::vector<std::string>* out) {
+    const size_t num_entries = column.indices().size() / sizeof(uint32_t);
+    if (column.indptr_size() != static_cast<int>(out->size()) + 1 ||
+        column.values().size() != num_entries * sizeof(float) ||
+        column.indptr(column.indptr_size() - 1) > num_entries ||
+        !std::is_sorted(column.indptr().begin(), column.indptr().end())) {
+      return absl::InternalError(
+          "The server sent sparse vectors that do not fit their points.");
+    }
+    for (size_t row = 0; row < out->size(); ++row) {
+      const uint64_t begin = column.indptr(static_cast<int>(row));
+      const uint64_t end = column.indptr(static_cast<int>(row) + 1);
+      if (begin == end) continue;
+      std::string indices, values;
+      for (uint64_t i = begin; i < end; ++i) {
+        absl::StrAppend(
+            &indices, i > begin ? "," : "",
+            GetFixed<uint32_t>(column.indices().data() + i * sizeof(uint32_t)));
+        if (i > begin) values.push_back(',');
+        client::AppendFloatJson(
+            GetFixed<float>(column.values().data() + i * sizeof(float)),
+            &values);
+      }
+      std::string& text = (*out)[row];
+      text += text.empty() ? ", \"sparse\": {" : ", ";
+      client::AppendJsonString(column.name(), &text);
+      absl::StrAppend(&text, ": {\"indices\": [", indices, "], \"values\": [",
+                      values, "]}");
+    }
+    return absl::OkStatus();
   }
 
   // Appends `, "vector": [...]`, or the next member of `, "vectors": {`.

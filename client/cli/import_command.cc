@@ -30,6 +30,7 @@ struct Options {
   ImportOptions import;
   FileOptions file;
   VectorOptions vector;
+  LexicalOptions lexical;
   std::string wire_type;
   std::string durability = "fsynced";
   bool create = false;
@@ -51,11 +52,12 @@ absl::StatusOr<v1::Collection> Create(client::Client& client,
                                       const Options& options) {
   v1::Collection wanted;
   wanted.set_name(options.import.collection);
+  VICINAL_RETURN_IF_ERROR(FillLexicalConfig(options.lexical, &wanted));
   VectorOptions vector = options.vector;
   if (vector.metric.empty()) {
     vector.metric = MetricOfDistance(reader.distance());
   }
-  if (vector.metric.empty()) {
+  if (vector.metric.empty() && !reader.fields().empty()) {
     return absl::InvalidArgumentError(
         "--create needs --metric l2, ip or cosine: the file does not say it.");
   }
@@ -86,7 +88,8 @@ absl::StatusOr<v1::Collection> GetOrCreate(client::Client& client,
           found.status().message(),
           "\nAdd --create --metric l2, ip or cosine to make it here."));
     }
-    if (found.ok() && options.create && !options.vector.metric.empty()) {
+    if (found.ok() && options.create && !options.vector.metric.empty() &&
+        !reader.fields().empty()) {
       VICINAL_ASSIGN_OR_RETURN(
           const v1::VectorConfig vector,
           FindVector(*found, reader.fields()[0].name.empty()
@@ -199,6 +202,8 @@ int RunImport(const Globals& globals, Options& options) {
   auto open = MakeOpenOptions(options.file, "train");
   if (!open.ok()) return ReportUsage(open.status());
   open->jsonl = options.import.open.jsonl;
+  // Until the collection says what rows must have.
+  open->may_lack_vectors = true;
   options.import.open = *std::move(open);
   // The file first: a bad one must not leave an empty collection behind.
   auto reader =
@@ -209,12 +214,16 @@ int RunImport(const Globals& globals, Options& options) {
   const auto collection = GetOrCreate(**client, **reader, options);
   if (!collection.ok()) return Report(collection.status());
   if (!(*reader)->num_rows().has_value()) {
+    options.import.open.may_lack_vectors =
+        collection->sparse_vectors_size() + collection->texts_size() > 0;
     // The collection knows vectors that the first line may lack.
     for (const v1::VectorConfig& vector : collection->vectors()) {
       const bool unnamed = collection->vectors_size() == 1 ||
                            (!options.import.vector_name.empty() &&
                             vector.name() == options.import.vector_name);
-      const bool file_names = !(*reader)->fields()[0].name.empty();
+      const bool file_names = (*reader)->fields().empty()
+                                  ? !vector.name().empty()
+                                  : !(*reader)->fields()[0].name.empty();
       if (!file_names && !unnamed) continue;
       options.import.open.expected_fields.push_back(
           {.name = file_names ? vector.name() : "", .dim = vector.dim()});
@@ -272,8 +281,14 @@ void AddIdOptions(CLI::App& command, Options& options) {
                   "JSONL: field of named vectors, an object of arrays")
       ->capture_default_str();
   command
+      .add_option("--sparse-field", fields.sparse,
+                  "JSONL: field of sparse vectors, an object of "
+                  "{\"indices\", \"values\"}")
+      ->capture_default_str();
+  command
       .add_option("--payload-field", fields.payload,
-                  "JSONL: field of the payload, an object")
+                  "JSONL: field of the payload, an object; . for the whole "
+                  "line")
       ->capture_default_str();
   command.add_flag("--uuid-ids", fields.uuid_strings,
                    "JSONL: string ids are UUIDs");
@@ -310,8 +325,9 @@ void AddSendOptions(CLI::App& command, Options& options) {
 void AddImportCommand(CLI::App& app, Globals& globals) {
   CLI::App* command = app.add_subcommand(
       "import",
-      "Uploads a file of vectors: fvecs, bvecs, npy, JSONL, HDF5 or IDX "
-      "(.gz).\n"
+      "Uploads a file of vectors or texts: fvecs, bvecs, npy, JSONL, HDF5, "
+      "IDX (.gz),\n"
+      "CSR of sparse vectors, or a folder of a BEIR data set.\n"
       "The same command run again after a kill goes on where it stopped.");
   auto options = std::make_shared<Options>();
   command
@@ -326,6 +342,7 @@ void AddImportCommand(CLI::App& app, Globals& globals) {
   command->add_flag("--create", options->create,
                     "Create the collection unless it exists");
   AddVectorOptions(*command, options->vector);
+  AddLexicalOptions(*command, options->lexical);
   AddIdOptions(*command, *options);
   AddSendOptions(*command, *options);
   command->add_flag("--wait-index", options->wait_index,

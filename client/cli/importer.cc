@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <deque>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -284,6 +285,8 @@ class Importer {
   absl::Status SkipFrames(uint64_t num_frames);
   absl::StatusOr<v1::PointBatch> MakeBatch(client::VectorBlock block);
   absl::Status SetIds(client::VectorBlock& block, v1::PointIds* ids);
+  // The collection's name of a sparse vector of the file.
+  absl::StatusOr<std::string> SparseName(const std::string& in_file) const;
   absl::Status SendAll(client::Uploader& uploader, AckLog& acks,
                        ImportResult* result);
 
@@ -330,7 +333,9 @@ absl::Status Importer::Plan() {
   const uint64_t most = server_limit > 0
                             ? std::min<uint64_t>(server_limit, kFramePoints)
                             : kFramePoints;
-  size_t rows = std::max<size_t>(1, kFrameBytes / row_bytes);
+  row_bytes += reader_.other_row_bytes();
+  size_t rows =
+      row_bytes == 0 ? most : std::max<size_t>(1, kFrameBytes / row_bytes);
   if (options_.batch_size > 0) {
     if (server_limit > 0 && options_.batch_size > server_limit) {
       return absl::InvalidArgumentError(absl::StrCat(
@@ -358,15 +363,18 @@ absl::StatusOr<std::string> Importer::StreamId() const {
   if (options_.restart) return std::string();  // the uploader's random one
   Fingerprint print;
   print.Add(collection_.uuid());
-  VICINAL_RETURN_IF_ERROR(AddFile(options_.file, &print));
+  const bool is_beir = options_.open.format == client::FileFormat::kBeir ||
+                       std::filesystem::is_directory(options_.file);
+  VICINAL_RETURN_IF_ERROR(AddFile(
+      is_beir ? options_.file + "/corpus.jsonl" : options_.file, &print));
   if (!options_.ids_file.empty()) {
     VICINAL_RETURN_IF_ERROR(AddFile(options_.ids_file, &print));
   }
   print.Add(options_.open.dataset);
   print.Add(static_cast<uint64_t>(options_.open.format));
   const client::JsonlFields& jsonl = options_.open.jsonl;
-  for (const std::string* name :
-       {&jsonl.id, &jsonl.vector, &jsonl.vectors, &jsonl.payload}) {
+  for (const std::string* name : {&jsonl.id, &jsonl.vector, &jsonl.vectors,
+                                  &jsonl.sparse, &jsonl.payload}) {
     print.Add(*name);
   }
   print.Add(jsonl.uuid_strings ? 1 : 0);
@@ -455,6 +463,17 @@ absl::StatusOr<v1::PointBatch> Importer::MakeBatch(client::VectorBlock block) {
                                 std::move(from.data)));
     column->mutable_present()->Assign(from.present.begin(), from.present.end());
   }
+  for (client::SparseColumnData& from : block.sparse) {
+    v1::SparseColumn* column = columns->add_sparse_vectors();
+    VICINAL_ASSIGN_OR_RETURN(*column->mutable_name(), SparseName(from.name));
+    column->mutable_indptr()->Assign(from.indptr.begin(), from.indptr.end());
+    column->mutable_indices()->assign(
+        reinterpret_cast<const char*>(from.indices.data()),
+        from.indices.size() * sizeof(uint32_t));
+    column->mutable_values()->assign(
+        reinterpret_cast<const char*>(from.values.data()),
+        from.values.size() * sizeof(float));
+  }
   if (!block.payloads.empty()) {
     block.payloads.resize(block.num_rows);
     for (std::string& payload : block.payloads) {
@@ -462,6 +481,19 @@ absl::StatusOr<v1::PointBatch> Importer::MakeBatch(client::VectorBlock block) {
     }
   }
   return batch;
+}
+
+absl::StatusOr<std::string> Importer::SparseName(
+    const std::string& in_file) const {
+  if (!in_file.empty()) return in_file;
+  if (!options_.vector_name.empty()) return options_.vector_name;
+  if (collection_.sparse_vectors_size() == 1) {
+    return collection_.sparse_vectors(0).name();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "Collection ", collection_.name(), " has ",
+      collection_.sparse_vectors_size(),
+      " sparse vectors; say with --vector-name which one the file holds."));
 }
 
 absl::Status Importer::SendAll(client::Uploader& uploader, AckLog& acks,

@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/query_options.h"
 #include "client/cli/search_output.h"
 #include "client/client.h"
 #include "client/formats/elements.h"
@@ -40,6 +41,7 @@ struct Options {
   FileOptions file_options;
   client::SearchOptions search;
   FilterOptions filter;
+  QueryOptions query;
   uint32_t ef = 0;
   uint32_t nprobe = 0;
   double recall = 0;
@@ -129,10 +131,16 @@ absl::Status CheckOptions(const Options& options) {
   const int given =
       (options.id.empty() ? 0 : 1) + (options.literal.empty() ? 0 : 1) +
       (options.file.empty() ? 0 : 1) + (options.positive.empty() ? 0 : 1);
-  if (given != 1) {
+  const bool by_terms = AsksForTerms(options.query);
+  if (given > 1 || (given == 0 && !by_terms)) {
     return absl::InvalidArgumentError(
         "Say what to look for: one of --id, --vector, --file with --row, and "
-        "--positive, once or more.");
+        "--positive, once or more; or --text, --match, --sparse or --query.");
+  }
+  if (by_terms && !options.positive.empty()) {
+    return absl::InvalidArgumentError(
+        "--positive cannot be fused with --text, --match or --sparse here; "
+        "use --query.");
   }
   if (!options.mmr_lambda.has_value()) return absl::OkStatus();
   if (!options.positive.empty()) {
@@ -165,6 +173,29 @@ absl::Status FillSearch(Options& options) {
   return absl::OkStatus();
 }
 
+// vector: of a dense leg; empty: none.
+int SearchByTerms(client::Client& client, const std::vector<float>& vector,
+                  const Options& options) {
+  v1::SearchRequest request =
+      client::MakeSearchRequest(options.collection, vector, options.search);
+  v1::Query dense;
+  if (!vector.empty()) dense = std::move(*request.mutable_query());
+  absl::StatusOr<v1::Query> query;
+  if (options.query.query_file.empty()) {
+    query = MakeQuery(options.query, options.search, std::move(dense));
+  } else {
+    auto json = ReadTextFile(options.query.query_file);
+    if (!json.ok()) return Report(json.status());
+    query = ParseQueryJson(*json, options.query.text);
+  }
+  if (!query.ok()) return ReportUsage(query.status());
+  *request.mutable_query() = *std::move(query);
+  if (options.query.highlight) request.mutable_highlight();
+  const auto response = client.Search(request);
+  if (!response.ok()) return Report(response.status());
+  return PrintSearch(*response, options.search, options.json);
+}
+
 int RunSearch(const Globals& globals, Options& options) {
   absl::Status usage = CheckOptions(options);
   usage.Update(FillSearch(options));
@@ -189,6 +220,9 @@ int RunSearch(const Globals& globals, Options& options) {
     auto fetched = FetchVector(**client, options);
     if (!fetched.ok()) return Report(fetched.status());
     query = *std::move(fetched);
+  }
+  if (AsksForTerms(options.query)) {
+    return SearchByTerms(**client, query, options);
   }
   const auto response =
       positive->empty()
@@ -294,12 +328,15 @@ void AddChoiceOptions(CLI::App& command, Options& options) {
 }  // namespace
 
 void AddSearchCommand(CLI::App& app, Globals& globals) {
-  CLI::App* command =
-      app.add_subcommand("search", "Finds the nearest points of a vector");
+  CLI::App* command = app.add_subcommand(
+      "search", "Finds points by a vector, by text, or by both");
   auto options = std::make_shared<Options>();
   command->add_option("collection", options->collection, "Where to search")
       ->required();
   AddQueryOptions(*command, *options);
+  AddLegOptions(*command, options->query, /*with_words=*/true);
+  command->add_flag("--highlight", options->query.highlight,
+                    "Print passages with the words");
   AddChoiceOptions(*command, *options);
   AddQualityOptions(*command, *options);
   command->add_flag("--explain", options->search.explain,
@@ -320,6 +357,10 @@ void AddSearchCommand(CLI::App& app, Globals& globals) {
       "  vicinal search shop --id 42 --filter 'price < $max' --param max=20\n"
       "  vicinal search shop --positive 42 --negative 7 --group-by brand\n"
       "  vicinal search shop --id 42 --mmr 0.5\n"
+      "  vicinal search docs --text 'lost luggage' --highlight\n"
+      "  vicinal search docs --match '+refund -\"gift card\" travel*' "
+      "--text-field title^3 --text-field body\n"
+      "  vicinal search docs --id 42 --text refund --fusion convex --explain\n"
       "  vicinal search photos --file queries.npy --row 7 --exact --json");
   command->callback([&globals, options] {
     globals.run = [&globals, options] { return RunSearch(globals, *options); };

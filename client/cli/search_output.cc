@@ -1,5 +1,7 @@
 #include "client/cli/search_output.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -41,6 +43,8 @@ std::string PlanName(v1::SearchPlan plan) {
       return "graph";
     case v1::SEARCH_PLAN_GRAPH_THEN_SCAN:
       return "graph, then scan";
+    case v1::SEARCH_PLAN_POSTINGS:
+      return "postings";
     default:
       return "nothing to do";
   }
@@ -162,6 +166,90 @@ double ElapsedMs(const v1::SearchProfile& profile) {
   return Micros(profile.elapsed()) / 1e3;
 }
 
+Json PassagesJson(const v1::HitPassages& passages) {
+  Json out = Json::array();
+  for (const v1::Passage& passage : passages.passages()) {
+    Json matches = Json::array();
+    for (const v1::TextSpan& span : passage.matches()) {
+      matches.push_back({span.begin(), span.end()});
+    }
+    out.push_back({{"path", passage.path()},
+                   {"value", passage.value()},
+                   {"begin", passage.span().begin()},
+                   {"end", passage.span().end()},
+                   {"text", passage.text()},
+                   {"matches", std::move(matches)}});
+  }
+  return out;
+}
+
+// The words between marks: bold on a terminal, else asterisks.
+std::string Marked(const v1::Passage& passage) {
+  const bool is_terminal = isatty(STDOUT_FILENO) != 0;
+  const std::string before = is_terminal ? "\033[1m" : "*";
+  const std::string behind = is_terminal ? "\033[0m" : "*";
+  const absl::string_view text = passage.text();
+  std::string out;
+  size_t done = 0;
+  for (const v1::TextSpan& span : passage.matches()) {
+    if (span.begin() < done || span.end() > text.size() ||
+        span.begin() > span.end()) {
+      continue;
+    }
+    absl::StrAppend(
+        &out, Printable(text.substr(done, span.begin() - done)), before,
+        Printable(text.substr(span.begin(), span.end() - span.begin())),
+        behind);
+    done = span.end();
+  }
+  absl::StrAppend(&out, Printable(text.substr(done)));
+  return out;
+}
+
+void PrintPassages(const v1::SearchResult& result,
+                   const std::vector<PointId>& ids, size_t first_rank) {
+  for (int i = 0; i < result.passages_size(); ++i) {
+    const auto at = static_cast<size_t>(i);
+    if (at >= ids.size()) return;
+    absl::PrintF("\n%d. %s\n", first_rank + at, Printable(ids[at].ToString()));
+    for (const v1::Passage& passage : result.passages(i).passages()) {
+      absl::PrintF("   %s: %s\n", passage.path(), Marked(passage));
+    }
+  }
+}
+
+// For each hit what the stages below said.
+void PrintLegs(const v1::SearchResult& result,
+               const std::vector<PointId>& ids) {
+  if (result.legs().empty()) return;
+  std::vector<Table::Column> columns = {{"id"}};
+  for (const v1::LegScores& leg : result.legs()) {
+    columns.push_back(
+        {absl::StrCat(leg.leg(), ": rank"), Table::Align::kRight});
+    columns.push_back({"score", Table::Align::kRight});
+    if (leg.normalized_size() > 0) {
+      columns.push_back({"normalized", Table::Align::kRight});
+    }
+  }
+  Table table(std::move(columns));
+  for (size_t i = 0; i < ids.size(); ++i) {
+    std::vector<std::string> row = {ids[i].ToString()};
+    const auto at = static_cast<int>(i);
+    for (const v1::LegScores& leg : result.legs()) {
+      const bool is_there =
+          at < leg.ranks_size() && leg.ranks(at) > 0 && at < leg.scores_size();
+      row.push_back(is_there ? absl::StrCat(leg.ranks(at)) : "-");
+      row.push_back(is_there ? absl::StrFormat("%.6g", leg.scores(at)) : "-");
+      if (leg.normalized_size() == 0) continue;
+      row.push_back(is_there && at < leg.normalized_size()
+                        ? absl::StrFormat("%.6g", leg.normalized(at))
+                        : "-");
+    }
+    table.AddRow(std::move(row));
+  }
+  absl::PrintF("\n%s", table.Format());
+}
+
 Json HitJson(const v1::SearchResult& result, const PointId& id, size_t i,
              bool with_vectors) {
   Json hit = {{"id", IdJson(id)},
@@ -171,6 +259,16 @@ Json HitJson(const v1::SearchResult& result, const PointId& id, size_t i,
     hit["payload"] = parsed.is_discarded() ? Json(payload) : parsed;
   }
   if (with_vectors) hit["vectors"] = Vectors(result, i);
+  for (const v1::LegScores& leg : result.legs()) {
+    const auto at = static_cast<int>(i);
+    if (at >= leg.ranks_size() || leg.ranks(at) == 0) continue;
+    Json score = {{"rank", leg.ranks(at)}, {"score", leg.scores(at)}};
+    if (at < leg.normalized_size()) score["normalized"] = leg.normalized(at);
+    hit["legs"][leg.leg()] = std::move(score);
+  }
+  if (static_cast<int>(i) < result.passages_size()) {
+    hit["passages"] = PassagesJson(result.passages(static_cast<int>(i)));
+  }
   return hit;
 }
 
@@ -243,7 +341,11 @@ void PrintTable(const v1::SearchResponse& response,
   absl::PrintF("%d hits, %s, %.2f ms in the server\n", ids.size(),
                result.exact() ? "exact" : "approximate",
                ElapsedMs(response.profile()));
-  if (options.explain) PrintExplanation(response.profile());
+  PrintPassages(result, ids, options.offset + 1);
+  if (options.explain) {
+    PrintLegs(result, ids);
+    PrintExplanation(response.profile());
+  }
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,9 +18,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "client/formats/json_scanner.h"
 #include "client/formats/vector_reader.h"
@@ -116,12 +119,16 @@ class LineInput {
 struct Row {
   std::optional<PointId> id;
   std::vector<std::pair<std::string, std::vector<float>>> vectors;
+  std::vector<std::pair<std::string, std::map<uint32_t, float>>> sparse;
   absl::string_view payload;  // into the line
 
   size_t bytes() const {
     size_t total = payload.size();
     for (const auto& vector : vectors) {
       total += vector.second.size() * sizeof(float);
+    }
+    for (const auto& vector : sparse) {
+      total += vector.second.size() * (sizeof(uint32_t) + sizeof(float));
     }
     return total;
   }
@@ -176,6 +183,9 @@ class JsonlReader : public VectorReader {
     }
     for (VectorColumnData& column : block->columns) {
       if (column.present.size() == block->num_rows) column.present.clear();
+    }
+    for (SparseColumnData& column : block->sparse) {
+      column.indptr.resize(block->num_rows + 1, column.indices.size());
     }
     return block->num_rows > 0;
   }
@@ -247,6 +257,60 @@ class JsonlReader : public VectorReader {
     return scan.Floats(&values);
   }
 
+  // {"indices": [...], "values": [...]}, or {"7": 0.5, ...}; in any order.
+  bool ParseSparse(JsonScanner& scan, const std::string& name) {
+    row_.sparse.emplace_back(name, std::map<uint32_t, float>());
+    std::map<uint32_t, float>& entries = row_.sparse.back().second;
+    std::vector<uint32_t> indices;
+    std::vector<float> values;
+    const auto parse_index = [&](absl::string_view text, uint32_t* index) {
+      return absl::SimpleAtoi(text, index) ||
+             scan.Fail(absl::StrCat("expected a dimension from 0 to 2^32 - 1, "
+                                    "found ",
+                                    text.substr(0, 24), ", then"));
+    };
+    const auto add = [&](uint32_t index, float value) {
+      return entries.emplace(index, value).second ||
+             scan.Fail(absl::StrCat("expected each dimension once, found ",
+                                    index, " twice, then"));
+    };
+    const bool ok = scan.Object([&](const std::string& key) {
+      absl::string_view text;
+      if (key == "values") return scan.Floats(&values);
+      if (key != "indices") {
+        uint32_t index = 0;
+        float value = 0;
+        return parse_index(key, &index) && scan.Value(&text) &&
+               (absl::SimpleAtof(text, &value) ||
+                scan.Fail("expected a number before")) &&
+               add(index, value);
+      }
+      if (!scan.Value(&text)) return false;
+      if (text.size() < 2 || text[0] != '[') {
+        return scan.Fail("expected an array of dimensions before");
+      }
+      text = text.substr(1, text.size() - 2);
+      for (const absl::string_view part :
+           absl::StrSplit(text, ',', absl::SkipWhitespace())) {
+        if (!parse_index(absl::StripAsciiWhitespace(part),
+                         &indices.emplace_back())) {
+          return false;
+        }
+      }
+      return true;
+    });
+    if (!ok) return false;
+    if (indices.size() != values.size()) {
+      return scan.Fail(
+          absl::StrCat("expected as many values as indices, found ",
+                       values.size(), " and ", indices.size(), ", then"));
+    }
+    for (size_t i = 0; i < indices.size(); ++i) {
+      if (!add(indices[i], values[i])) return false;
+    }
+    return true;
+  }
+
   bool ParseMember(JsonScanner& scan, const std::string& key) {
     const JsonlFields& names = options_.jsonl;
     if (key == names.id) return ParseId(scan);
@@ -254,6 +318,10 @@ class JsonlReader : public VectorReader {
     if (key == names.vectors) {
       return scan.Object(
           [&](const std::string& name) { return ParseVector(scan, name); });
+    }
+    if (key == names.sparse && names.payload != ".") {
+      return scan.Object(
+          [&](const std::string& name) { return ParseSparse(scan, name); });
     }
     absl::string_view value;
     if (key == names.payload) {
@@ -282,7 +350,9 @@ class JsonlReader : public VectorReader {
     if (!ok || (!scan.AtEnd() && !scan.Fail("expected the end of the line"))) {
       return Bad(absl::StrCat("byte ", scan.offset(), ": ", scan.error()));
     }
-    if (row_.vectors.empty()) {
+    if (options_.jsonl.payload == ".") row_.payload = line;
+    if (row_.vectors.empty() && row_.sparse.empty() &&
+        !options_.may_lack_vectors) {
       return Bad(absl::StrCat("has no \"", options_.jsonl.vector,
                               "\" and no \"", options_.jsonl.vectors,
                               "\"; name the fields with --vector-field or "
@@ -325,6 +395,7 @@ class JsonlReader : public VectorReader {
             static_cast<uint32_t>(block->num_rows));
       }
     }
+    TakeSparse(block);
     if (with_ids_) block->ids.push_back(*std::move(row_.id));
     if (!row_.payload.empty() || !block->payloads.empty()) {
       block->payloads.resize(block->num_rows);
@@ -332,6 +403,25 @@ class JsonlReader : public VectorReader {
     }
     ++block->num_rows;
     ++next_;
+  }
+
+  void TakeSparse(VectorBlock* block) {
+    for (const auto& [name, entries] : row_.sparse) {
+      auto column = std::find_if(
+          block->sparse.begin(), block->sparse.end(),
+          [&n = name](const auto& other) { return other.name == n; });
+      if (column == block->sparse.end()) {
+        block->sparse.push_back({.name = name});
+        column = block->sparse.end() - 1;
+      }
+      // Of the rows before that have none.
+      column->indptr.resize(block->num_rows + 1, column->indices.size());
+      for (const auto& [index, value] : entries) {
+        column->indices.push_back(index);
+        column->values.push_back(value);
+      }
+      column->indptr.push_back(column->indices.size());
+    }
   }
 
   LineInput input_;

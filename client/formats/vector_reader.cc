@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -14,6 +16,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "client/formats/csr.h"
 #include "client/formats/elements.h"
 #include "client/formats/hdf5.h"
 #include "client/formats/idx.h"
@@ -36,17 +39,19 @@ constexpr Ending kEndings[] = {
     {".ndjson", FileFormat::kJsonl}, {".hdf5", FileFormat::kHdf5},
     {".h5", FileFormat::kHdf5},      {".idx", FileFormat::kIdx},
     {".idx.gz", FileFormat::kIdx},   {"-ubyte", FileFormat::kIdx},
-    {"-ubyte.gz", FileFormat::kIdx},
+    {"-ubyte.gz", FileFormat::kIdx}, {".csr", FileFormat::kCsr},
 };
 
 absl::StatusOr<FileFormat> FormatByName(const std::string& path) {
   for (const Ending& ending : kEndings) {
     if (absl::EndsWith(path, ending.text)) return ending.format;
   }
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) return FileFormat::kBeir;
   return absl::InvalidArgumentError(
       absl::StrCat(path,
                    ": its ending does not tell the format; give --format "
-                   "fvecs, bvecs, npy, jsonl, hdf5 or idx."));
+                   "fvecs, bvecs, npy, jsonl, hdf5, idx, csr or beir."));
 }
 
 }  // namespace
@@ -59,10 +64,12 @@ absl::StatusOr<FileFormat> ParseFileFormat(absl::string_view name) {
   if (name == "jsonl") return FileFormat::kJsonl;
   if (name == "hdf5") return FileFormat::kHdf5;
   if (name == "idx") return FileFormat::kIdx;
+  if (name == "csr") return FileFormat::kCsr;
+  if (name == "beir") return FileFormat::kBeir;
   return absl::InvalidArgumentError(
       absl::StrCat("\"", name,
                    "\" is not a format; use auto, fvecs, bvecs, npy, jsonl, "
-                   "hdf5 or idx."));
+                   "hdf5, idx, csr or beir."));
 }
 
 size_t RowBytes(const std::vector<VectorField>& fields) {
@@ -97,6 +104,14 @@ absl::StatusOr<std::unique_ptr<VectorReader>> OpenVectorFile(
       return OpenJsonl(path, options);
     case FileFormat::kHdf5:
       return OpenHdf5(path, options.dataset);
+    case FileFormat::kCsr:
+      return OpenCsr(path);
+    case FileFormat::kBeir: {
+      OpenOptions beir = options;
+      beir.jsonl.id = "_id";
+      beir.jsonl.payload = ".";
+      return OpenJsonl(path + "/corpus.jsonl", beir);
+    }
     case FileFormat::kIdx:
     case FileFormat::kAuto:
       break;
@@ -106,6 +121,9 @@ absl::StatusOr<std::unique_ptr<VectorReader>> OpenVectorFile(
 
 absl::StatusOr<std::vector<float>> ReadRowsAsFloat(VectorReader& reader,
                                                    uint64_t first, uint64_t n) {
+  if (reader.fields().empty()) {
+    return absl::InvalidArgumentError("The file has no dense vectors.");
+  }
   VICINAL_RETURN_IF_ERROR(reader.Skip(first));
   std::vector<float> out;
   while (n > 0) {

@@ -33,11 +33,20 @@ struct VectorColumnData {
   std::vector<uint32_t> present;
 };
 
+// The rows of one sparse vector in a block, as CSR.
+struct SparseColumnData {
+  std::string name;               // empty: the file does not name it
+  std::vector<uint64_t> indptr;   // one more than rows
+  std::vector<uint32_t> indices;  // ascending in each row
+  std::vector<float> values;
+};
+
 // Some consecutive rows of a file.
 struct VectorBlock {
   uint64_t first_row = 0;  // its number in the file, 0-based
   size_t num_rows = 0;
   std::vector<VectorColumnData> columns;  // as VectorReader::fields()
+  std::vector<SparseColumnData> sparse;   // those that any row has
   std::vector<PointId> ids;               // empty: the file has none
   std::vector<std::string> payloads;      // JSON; empty: the file has none
 };
@@ -58,8 +67,10 @@ class VectorReader {
  public:
   virtual ~VectorReader() = default;
 
-  // At least one.
+  // The dense vectors; may be none.
   virtual const std::vector<VectorField>& fields() const = 0;
+  // About what else a row has, in bytes; 0: not known before it is read.
+  virtual size_t other_row_bytes() const { return 0; }
   // Rows of the file; nullopt when only reading to its end can tell.
   virtual std::optional<uint64_t> num_rows() const = 0;
   // Part of the file read so far, 0 to 1; for progress.
@@ -77,14 +88,25 @@ class VectorReader {
   ElementType type() const { return fields()[0].type; }
 };
 
-enum class FileFormat { kAuto, kFvecs, kBvecs, kNpy, kJsonl, kHdf5, kIdx };
+enum class FileFormat {
+  kAuto,
+  kFvecs,
+  kBvecs,
+  kNpy,
+  kJsonl,
+  kHdf5,
+  kIdx,
+  kCsr,   // sparse vectors as big-ann-benchmarks has them
+  kBeir,  // a folder with corpus.jsonl
+};
 
 // The names of the JSON fields of a JSONL file.
 struct JsonlFields {
   std::string id = "id";            // a number, a string or {"uuid": "..."}
   std::string vector = "vector";    // an array, for unnamed vectors
   std::string vectors = "vectors";  // {"name": array, ...}, for named ones
-  std::string payload = "payload";  // an object
+  std::string sparse = "sparse";    // {"name": {"indices", "values"}, ...}
+  std::string payload = "payload";  // an object; ".": the whole line
   bool uuid_strings = false;        // strings are UUIDs
 };
 
@@ -94,10 +116,13 @@ struct OpenOptions {
   JsonlFields jsonl;
   // What the vectors of a JSONL file must be; empty: taken from its first row.
   std::vector<VectorField> expected_fields;
+  // Whether rows of a JSONL file may have no dense vector.
+  bool may_lack_vectors = false;
 };
 
 // Opens a file. kAuto goes by the name's ending (.fvecs, .bvecs, .npy, .jsonl,
-// .ndjson, .hdf5, .h5, .idx, *-ubyte, each of the last two also with .gz).
+// .ndjson, .hdf5, .h5, .idx, *-ubyte, each of the last two also with .gz,
+// .csr), and takes a folder for a BEIR data set.
 absl::StatusOr<std::unique_ptr<VectorReader>> OpenVectorFile(
     const std::string& path, const OpenOptions& options = {});
 

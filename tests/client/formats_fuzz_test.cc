@@ -63,6 +63,18 @@ void Drain(const std::string& path) {
     const auto more =
         (*reader)->Read({.max_rows = 7, .max_bytes = 1 << 16}, &block);
     if (!more.ok() || !*more) return;
+    for (const SparseColumnData& column : block.sparse) {
+      ASSERT_EQ(column.indptr.size(), block.num_rows + 1);
+      ASSERT_EQ(column.indptr.back(), column.indices.size());
+      ASSERT_EQ(column.values.size(), column.indices.size());
+      for (size_t row = 0; row < block.num_rows; ++row) {
+        for (size_t e = column.indptr[row] + 1; e < column.indptr[row + 1];
+             ++e) {
+          ASSERT_LT(column.indices[e - 1], column.indices[e]);
+        }
+      }
+      bytes += column.indices.size();
+    }
     for (size_t c = 0; c < block.columns.size(); ++c) {
       const auto& column = block.columns[c];
       const size_t rows =
@@ -114,6 +126,29 @@ TEST(FormatsFuzzTest, SurvivesDamagedJsonLines) {
             "{\"t\": [true, null, {\"x\": \"\\ud83d\\ude00\"}]}}\n";
   }
   Fuzz("a.jsonl", text);
+}
+
+TEST(FormatsFuzzTest, SurvivesDamagedSparseJsonLines) {
+  std::string text;
+  for (int i = 0; i < 6; ++i) {
+    text +=
+        "{\"vector\": [1, 2], \"sparse\": {\"a\": {\"indices\": [7, 3], "
+        "\"values\": [1.5, -2]}, \"b\": {\"12\": 0.5, \"4\": 1}}}\n";
+  }
+  Fuzz("a.jsonl", text);
+}
+
+// Entries of a row that have the same column and no number as value, too.
+TEST(FormatsFuzzTest, SurvivesDamagedCsr) {
+  std::string csr =
+      RawBytes(std::vector<int64_t>{4, 100, 40, 0, 20, 20, 38, 40});
+  std::vector<int32_t> columns;
+  for (int i = 0; i < 40; ++i) columns.push_back((i * 7) % 20);
+  csr += RawBytes(columns) + RawBytes(RandomFloats(40, 3));
+  Fuzz("a.csr", csr);
+  csr.replace(csr.size() - 160, 160, std::string(160, '\xff'));
+  csr.replace(csr.size() - 320, 80, std::string(80, '\0'));
+  Fuzz("a.csr", csr);
 }
 
 TEST(FormatsFuzzTest, SurvivesDamagedGroundTruth) {

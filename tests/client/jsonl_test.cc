@@ -92,6 +92,45 @@ TEST_F(JsonlTest, ReadsNamedVectorsThatNotAllRowsHave) {
   EXPECT_TRUE(block->ids.empty());
 }
 
+TEST_F(JsonlTest, ReadsSparseVectorsInBothForms) {
+  const auto block = Read(
+      "{\"vector\": [1]}\n"
+      "{\"sparse\": {\"s\": {\"indices\": [9, 4294967295, 2], "
+      "\"values\": [1, 0.5, -3]}}}\n"
+      "{\"sparse\": {\"t\": {\"7\": 2, \"3\": 1e-3}, \"s\": {}}}\n"
+      "{\"vector\": [2]}\n");
+  ASSERT_THAT(block, IsOk());
+  ASSERT_EQ(block->sparse.size(), 2u);
+  EXPECT_EQ(block->sparse[0].name, "s");
+  EXPECT_THAT(block->sparse[0].indptr, testing::ElementsAre(0, 0, 3, 3, 3));
+  EXPECT_THAT(block->sparse[0].indices, testing::ElementsAre(2, 9, 4294967295));
+  EXPECT_THAT(block->sparse[0].values, testing::ElementsAre(-3, 1, 0.5));
+  EXPECT_EQ(block->sparse[1].name, "t");
+  EXPECT_THAT(block->sparse[1].indptr, testing::ElementsAre(0, 0, 0, 2, 2));
+  EXPECT_THAT(block->sparse[1].indices, testing::ElementsAre(3, 7));
+}
+
+TEST_F(JsonlTest, RefusesBadSparseVectors) {
+  const auto expect_bad = [&](const std::string& vector,
+                              const std::string& part) {
+    ExpectBad("{\"sparse\": {\"s\": " + vector + "}}", part);
+  };
+  expect_bad("{\"indices\": [1, 2], \"values\": [1]}",
+             "as many values as indices, found 1 and 2");
+  expect_bad("{\"indices\": [1, 1], \"values\": [1, 2]}", "found 1 twice");
+  expect_bad("{\"1\": 1, \"01\": 2}", "found 1 twice");
+  expect_bad("{\"indices\": [4294967296], \"values\": [1]}",
+             "found 4294967296");
+  expect_bad("{\"indices\": [-1], \"values\": [1]}", "found -1");
+  expect_bad("{\"indices\": [1.5], \"values\": [1]}", "found 1.5");
+  expect_bad("{\"indices\": 7, \"values\": [1]}", "an array of dimensions");
+  expect_bad("{\"word\": 1}", "found word");
+  expect_bad("{\"1\": \"one\"}", "expected a number");
+  expect_bad("{\"1\": [1]}", "expected a number");
+  expect_bad("[1, 2]", "expected");
+  expect_bad("{\"1\": 1", "expected");
+}
+
 TEST_F(JsonlTest, TakesFieldNamesFromTheOptions) {
   OpenOptions options;
   options.jsonl = {.id = "key", .vector = "emb", .payload = "meta"};
