@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "bench/check/lexical_rows.h"
 #include "bench/check/report.h"
 #include "bench/check/sparse_data.h"
 #include "bench/check/sparse_peers.h"
@@ -226,7 +227,9 @@ absl::Status SparseBench::MeasureVectors() {
        {"terms_per_query", static_cast<double>(queries.dims.size()) /
                                static_cast<double>(queries.num_rows())}});
   VICINAL_RETURN_IF_ERROR(MeasureApproximate(queries, truth, exhaustive_us));
-  return MeasureFilter(queries, exact_us);
+  VICINAL_RETURN_IF_ERROR(MeasureFilter(queries, exact_us));
+  // Of about as many entries as documents have by the study's encoder.
+  return MeasureLexicalFields("SPLADE", rows, 3, queries, nullptr, &report_);
 }
 
 absl::Status SparseBench::MeasureTexts() {
@@ -237,7 +240,7 @@ absl::Status SparseBench::MeasureTexts() {
   VICINAL_RETURN_IF_ERROR(Build(texts.documents, SparseWeight::kCount, "text"));
   const Bm25 bm25{.mean_length = texts.mean_length};
   const PlainPostings postings =
-      MakePostings(texts.documents, texts.num_words, &bm25);
+      MakePostings(texts.documents, texts.words.size(), &bm25);
   const BlockMaxIndex block_max(postings);
   Answers by_peer, by_block_max, truth, answers;
   VICINAL_ASSIGN_OR_RETURN(const double exhaustive_us,
@@ -280,7 +283,9 @@ absl::Status SparseBench::MeasureTexts() {
       exhaustive_us / us, raw);
   Add("bm25_block_max", "BM25, short texts, vs block-max MaxScore",
       Bound::kAtLeast, 1.3, block_max_us / us, raw);
-  return absl::OkStatus();
+  // Of about 70 words each.
+  return MeasureLexicalFields("text", texts.documents, 8, texts.queries,
+                              &texts.words, &report_);
 }
 
 int Main(int argc, char** argv) {

@@ -135,7 +135,7 @@ using Text = std::vector<uint32_t>;
 
 // Words of ASCII letters and digits, and of what is not ASCII.
 absl::StatusOr<std::vector<Text>> ReadTexts(const std::string& path,
-                                            size_t* num_words) {
+                                            std::vector<std::string>* words) {
   constexpr size_t kMinWords = 20;
   const auto lines = ReadGzip(path);
   if (!lines.ok()) return lines.status();
@@ -151,9 +151,10 @@ absl::StatusOr<std::vector<Text>> ReadTexts(const std::string& path,
     std::string word;
     const auto end_word = [&] {
       if (word.empty()) return;
-      text.push_back(
-          numbers.try_emplace(word, static_cast<uint32_t>(numbers.size()))
-              .first->second);
+      const auto [known, is_new] =
+          numbers.try_emplace(word, static_cast<uint32_t>(numbers.size()));
+      if (is_new) words->push_back(word);
+      text.push_back(known->second);
       word.clear();
     };
     for (const char c : json.value("text", "")) {
@@ -166,7 +167,6 @@ absl::StatusOr<std::vector<Text>> ReadTexts(const std::string& path,
     end_word();
     if (text.size() >= kMinWords) texts.push_back(std::move(text));
   }
-  *num_words = numbers.size();
   return texts;
 }
 
@@ -176,7 +176,7 @@ absl::StatusOr<ShortTexts> MakeShortTexts(const std::string& path,
                                           size_t num_documents,
                                           size_t num_queries, uint64_t seed) {
   ShortTexts out;
-  const auto texts = ReadTexts(path, &out.num_words);
+  const auto texts = ReadTexts(path, &out.words);
   if (!texts.ok()) return texts.status();
   Random random(seed);
   const auto any = [&]() -> const Text& {
@@ -204,7 +204,7 @@ absl::StatusOr<ShortTexts> MakeShortTexts(const std::string& path,
   for (size_t i = 0; i < num_queries; ++i) {
     add_piece(2 + random.Uniform(5), &out.queries);
   }
-  std::vector<double> df(out.num_words);
+  std::vector<double> df(out.words.size());
   for (const uint32_t word : out.documents.dims) ++df[word];
   const auto n = static_cast<double>(num_documents);
   for (size_t i = 0; i < out.queries.dims.size(); ++i) {

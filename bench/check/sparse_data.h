@@ -46,7 +46,7 @@ SparseMatrix MakeDocuments(const SparseMatrix& pool, size_t num_documents,
 struct ShortTexts {
   SparseMatrix documents;  // 5 to 16 words each
   SparseMatrix queries;    // 2 to 6 words, weighted by idf
-  size_t num_words = 0;
+  std::vector<std::string> words;
   double mean_length = 0;
 };
 absl::StatusOr<ShortTexts> MakeShortTexts(const std::string& path,
