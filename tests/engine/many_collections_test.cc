@@ -133,12 +133,11 @@ TEST_F(ManyCollectionsTest, WorkOfOneIsFoundAmongThem) {
   Upsert(busy.get(), 0, 3'000);
   ASSERT_TRUE(hooks_.WaitFor("build:done", 1));
   const auto eventually = [&](auto what) {
-    for (size_t round = 1; !what(); ++round) {
-      if (!hooks_.WaitFor("build:done", hooks_.CountOf("build:done") + 1)) {
-        return false;
-      }
+    while (true) {
+      const size_t num_built = hooks_.CountOf("build:done");
+      if (what()) return true;
+      if (!hooks_.WaitFor("build:done", num_built + 1)) return false;
     }
-    return true;
   };
   EXPECT_TRUE(eventually([&] {
     const CollectionStats stats = busy->stats();
@@ -169,8 +168,10 @@ TEST_F(ManyCollectionsTest, WorkOfOneIsFoundAmongThem) {
     return deleted < 1'500;
   }));
   // Of all collections after an open.
+  database_.reset();
+  const size_t num_verified = hooks_.CountOf("verify:done");
   Open();
-  EXPECT_TRUE(hooks_.WaitFor("verify:done", hooks_.CountOf("verify:done") + 1));
+  EXPECT_TRUE(hooks_.WaitFor("verify:done", num_verified + 1));
 }
 
 TEST_F(ManyCollectionsTest, DroppedOnesAreGoneAndOthersStay) {
