@@ -17,8 +17,9 @@ namespace vicinal {
 double Idf(uint64_t num_rows, uint64_t n) {
   const auto all = static_cast<double>(num_rows);
   const auto with = static_cast<double>(n);
-  // Rows may be counted while others are written.
-  return std::log(1 + std::max(0.0, all - with + 0.5) / (with + 0.5));
+  // Rows may be counted while others are written; a word of weight 0 would find
+  // nothing.
+  return std::log(1 + std::max(0.5, all - with + 0.5) / (with + 0.5));
 }
 
 SparsePlan::SparsePlan(std::string name, size_t l, SparseEntries query,

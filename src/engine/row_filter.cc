@@ -35,11 +35,13 @@ constexpr std::chrono::seconds kMaxApply{5};
 constexpr size_t kWithinRows = 8'192;
 
 // What a segment's indexes or columns know of rows from `first` on; bit 0
-// stands for row `base`, which is 0 for columns.
+// stands for row `base`, which is 0 for columns. Nothing of texts once `stop`
+// said so.
 class KnownRows final : public FieldRows {
  public:
-  KnownRows(const Segment& segment, RowId first, RowId base)
-      : segment_(segment), first_(first), base_(base) {}
+  KnownRows(const Segment& segment, RowId first, RowId base,
+            const StopCondition& stop)
+      : segment_(segment), first_(first), base_(base), stop_(stop) {}
 
   bool AddRows(const PayloadField& field, std::span<const KeyRange> ranges,
                Bitmap* rows) const override {
@@ -81,9 +83,10 @@ class KnownRows final : public FieldRows {
                    Bitmap* rows) const override {
     const auto& match = static_cast<const TextMatch&>(condition);
     const RowId end = base_ + static_cast<RowId>(rows->num_bits());
-    match.RowsOf(segment_, first_, end).ForEach([&](RowId row) {
-      rows->Set(row - base_);
-    });
+    const absl::StatusOr<Bitmap> found =
+        match.RowsOf(segment_, first_, end, stop_);
+    if (!found.ok()) return false;
+    found->ForEach([&](RowId row) { rows->Set(row - base_); });
     return true;
   }
 
@@ -91,6 +94,7 @@ class KnownRows final : public FieldRows {
   const Segment& segment_;
   const RowId first_;
   const RowId base_;
+  const StopCondition& stop_;
 };
 
 // Whether every row between the first and the last of `rows`, ascending ones,
@@ -241,7 +245,8 @@ absl::StatusOr<bool> RowFilter::Evaluate(const Segment& segment, size_t begin,
   const RowId base =
       segment.has_columns() ? 0 : static_cast<RowId>(begin / 64 * 64);
   const RowBounds bounds = filter_.Bounds(
-      end - base, KnownRows(segment, static_cast<RowId>(begin), base));
+      end - base, KnownRows(segment, static_cast<RowId>(begin), base, stop));
+  VICINAL_RETURN_IF_ERROR(stop.Check());
   if (segment.num_deleted() == 0) {
     bits->OrIn(begin, end, base, bounds.certain);
     set->count += bounds.certain.CountIn(begin - base, end - base);
@@ -269,6 +274,29 @@ absl::StatusOr<bool> RowFilter::Evaluate(const Segment& segment, size_t begin,
   return true;
 }
 
+absl::StatusOr<std::vector<std::optional<std::string>>> PayloadsOfVersions(
+    const CollectionStore& store, const std::vector<Ordinal>& ordinals,
+    absl::FunctionRef<PointId(size_t i)> id_of) {
+  VICINAL_ASSIGN_OR_RETURN(auto payloads, store.GetPayloads(ordinals));
+  // A version without a payload has none, or was replaced since.
+  std::vector<size_t> without;
+  std::vector<PointId> ids;
+  for (size_t i = 0; i < ordinals.size(); ++i) {
+    if (payloads[i].has_value()) continue;
+    without.push_back(i);
+    ids.push_back(id_of(i));
+  }
+  if (without.empty()) return payloads;
+  VICINAL_ASSIGN_OR_RETURN(const auto entries, store.LookupIds(ids));
+  for (size_t j = 0; j < without.size(); ++j) {
+    const size_t i = without[j];
+    if (entries[j].has_value() && entries[j]->ordinal == ordinals[i]) {
+      payloads[i].emplace();
+    }
+  }
+  return payloads;
+}
+
 namespace {
 
 absl::Status VisitChunk(
@@ -278,25 +306,13 @@ absl::Status VisitChunk(
   std::vector<Ordinal> ordinals;
   ordinals.reserve(rows.size());
   for (const RowId row : rows) ordinals.push_back(segment.OrdinalOf(row));
-  VICINAL_ASSIGN_OR_RETURN(const auto payloads, store.GetPayloads(ordinals));
-  // A row without a payload has none, or was replaced since.
-  std::vector<PointId> without;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    if (!payloads[i].has_value()) without.push_back(segment.IdOf(rows[i]));
-  }
-  std::vector<std::optional<IdEntry>> entries;
-  if (!without.empty()) {
-    VICINAL_ASSIGN_OR_RETURN(entries, store.LookupIds(without));
-  }
-  size_t next = 0;
+  VICINAL_ASSIGN_OR_RETURN(const auto payloads,
+                           PayloadsOfVersions(store, ordinals, [&](size_t i) {
+                             return segment.IdOf(rows[i]);
+                           }));
   for (size_t i = 0; i < rows.size(); ++i) {
     if (payloads[i].has_value()) {
       visit(rows[i], *payloads[i]);
-      continue;
-    }
-    const size_t at = next++;
-    if (entries[at].has_value() && entries[at]->ordinal == ordinals[i]) {
-      visit(rows[i], "");
       continue;
     }
     // Its commit is in storage and about to be applied.

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
@@ -19,6 +20,7 @@
 #include "src/base/bitmap.h"
 #include "src/base/cancel.h"
 #include "src/base/mutex.h"
+#include "src/base/point_id.h"
 #include "src/base/types.h"
 #include "src/engine/layout.h"
 #include "src/engine/schema.h"
@@ -138,6 +140,12 @@ TextConditionMaker TextsOf(const CollectionSchema& schema,
 absl::StatusOr<BoundFilter> BindToSchema(const FilterNode& filter,
                                          const CollectionSchema& schema,
                                          const Layout& layout);
+
+// The payloads of versions of points, by their numbers in `ordinals`: empty
+// where there is none, nullopt where the version was replaced or deleted since.
+absl::StatusOr<std::vector<std::optional<std::string>>> PayloadsOfVersions(
+    const CollectionStore& store, const std::vector<Ordinal>& ordinals,
+    absl::FunctionRef<PointId(size_t i)> id_of);
 
 // Calls visit(row, payload) for those of the rows that are alive, in their
 // order. One whose payload a commit has just replaced is left out when

@@ -214,10 +214,17 @@ absl::StatusOr<Searcher::StageResult> Searcher::Rescore(
       for (size_t i = begin; i < end; ++i) {
         ordinals.push_back(candidates[i].ordinal);
       }
-      VICINAL_ASSIGN_OR_RETURN(payloads, store_.GetPayloads(ordinals));
+      VICINAL_ASSIGN_OR_RETURN(
+          payloads, PayloadsOfVersions(store_, ordinals, [&](size_t i) {
+            return candidates[begin + i].id;
+          }));
     }
     for (size_t i = begin; i < end; ++i) {
-      if (expression.needs_payload()) VICINAL_RETURN_IF_ERROR(stop_.Check());
+      if (expression.needs_payload()) {
+        VICINAL_RETURN_IF_ERROR(stop_.Check());
+        // Replaced or deleted since it was found: nothing can be said of it.
+        if (!payloads[i - begin].has_value()) continue;
+      }
       const Candidate& candidate = candidates[i];
       const auto leg_score = [&](absl::string_view name) -> double {
         for (size_t l = 0; l < legs.size(); ++l) {

@@ -165,7 +165,8 @@ absl::StatusOr<Searcher::StageResult> Searcher::RetrieveText(
       rows.push_back({candidate.segment, candidate.row});
     }
     plan.LearnFrom(rows, stage.feedback->terms, stage.feedback->alpha,
-                   stage.feedback->beta, segments);
+                   stage.feedback->beta, segments, stop_);
+    VICINAL_RETURN_IF_ERROR(stop_.Check());
   }
   VICINAL_ASSIGN_OR_RETURN(StageResult result,
                            FindNearest(query, k, filter, {}, context));

@@ -20,6 +20,12 @@
 #include "src/engine/row_filter.h"
 
 namespace vicinal {
+namespace {
+
+// Weighed without a look at the clock.
+constexpr size_t kWordsPerCheck = 1'024;
+
+}  // namespace
 
 TextPlan::TextPlan(std::string name, TextScope scope, TextNode root,
                    std::span<const Segment* const> segments,
@@ -45,7 +51,7 @@ TextPlan::TextPlan(std::string name, TextScope scope, TextNode root,
   Expansions known;
   ExpandPrefixes(&root_, segments, stop, &known);
   CollectWords();
-  Weigh(segments);
+  Weigh(segments, stop);
 }
 
 void TextPlan::ExpandPrefixes(TextNode* node,
@@ -53,6 +59,8 @@ void TextPlan::ExpandPrefixes(TextNode* node,
                               const StopCondition& stop,
                               Expansions* known) const {
   for (TextNode& child : node->children) {
+    // Words that are left out of an expansion would not be excluded.
+    if (child.occur == TextClause::Occur::kMustNot) continue;
     ExpandPrefixes(&child, segments, stop, known);
   }
   if (node->kind != TextNode::Kind::kPrefix) return;
@@ -122,19 +130,24 @@ uint64_t TextPlan::CountOf(absl::string_view word,
   return most;
 }
 
-void TextPlan::Weigh(std::span<const Segment* const> segments) {
-  for (Word& word : words_) {
+void TextPlan::Weigh(std::span<const Segment* const> segments,
+                     const StopCondition& stop) {
+  for (size_t i = 0; i < words_.size(); ++i) {
+    if (i % kWordsPerCheck == 0 && !stop.Check().ok()) return;
+    Word& word = words_[i];
     word.weight = word.asked * Idf(num_rows_, CountOf(word.text, segments));
   }
 }
 
 void TextPlan::LearnFrom(std::span<const SegmentRow> rows, size_t num_words,
                          double alpha, double beta,
-                         std::span<const Segment* const> segments) {
+                         std::span<const Segment* const> segments,
+                         const StopCondition& stop) {
   constexpr double kMaxShare = 0.1;
   std::map<std::string, double> mean;
   absl::flat_hash_map<std::string, bool> says_something;
   for (const SegmentRow& place : rows) {
+    if (!stop.Check().ok()) return;
     std::map<std::string, double> counts;
     for (const size_t f : fields_) {
       const LexicalField& field = place.segment->lexical(f);
@@ -172,7 +185,7 @@ void TextPlan::LearnFrom(std::span<const SegmentRow> rows, size_t num_words,
   for (const auto& [weight, word] : heaviest) asked[word] += beta * weight;
   words_.clear();
   for (auto& [text, times] : asked) words_.push_back({text, times, 0});
-  Weigh(segments);
+  Weigh(segments, stop);
 }
 
 absl::Status TextPlan::Search(const Segment& segment, RowId begin, RowId end,
@@ -238,6 +251,7 @@ absl::Status TextPlan::SearchSeveral(const Segment& segment, RowId begin,
   std::vector<RowId> touched;
   std::vector<RowId> found;
   for (const Word& word : words_) {
+    if (word.weight == 0) continue;
     VICINAL_RETURN_IF_ERROR(stop.Check());
     touched.clear();
     for (size_t f = 0; f < fields_.size(); ++f) {

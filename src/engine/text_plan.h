@@ -46,8 +46,9 @@ struct SegmentRow {
 //                         boost * tf / (1 - b + b * length / mean length).
 class TextPlan final : public LexicalQuery {
  public:
-  // Expands the root's prefixes. `segments`: all of the view; words weigh what
-  // their live rows say. Without all words of prefixes where `stop` said so.
+  // Expands the root's prefixes but those that are excluded, which stand for
+  // all of their words. `segments`: all of the view; words weigh what their
+  // live rows say. Not all of it where `stop` said so.
   TextPlan(std::string name, TextScope scope, TextNode root,
            std::span<const Segment* const> segments, const StopCondition& stop);
 
@@ -60,10 +61,11 @@ class TextPlan final : public LexicalQuery {
   // Adds the words that `rows` have in common (Rocchio): alpha times the query
   // of length 1, and beta times the mean of the rows' words, of length 1 each;
   // of these the num_words heaviest. Words of more than a tenth of all rows say
-  // nothing.
+  // nothing. Not all of it where `stop` said so.
   void LearnFrom(std::span<const SegmentRow> rows, size_t num_words,
                  double alpha, double beta,
-                 std::span<const Segment* const> segments);
+                 std::span<const Segment* const> segments,
+                 const StopCondition& stop);
 
   const TextNode& root() const { return root_; }
 
@@ -80,7 +82,8 @@ class TextPlan final : public LexicalQuery {
   void ExpandPrefixes(TextNode* node, std::span<const Segment* const> segments,
                       const StopCondition& stop, Expansions* known) const;
   void CollectWords();
-  void Weigh(std::span<const Segment* const> segments);
+  void Weigh(std::span<const Segment* const> segments,
+             const StopCondition& stop);
   uint64_t CountOf(absl::string_view word,
                    std::span<const Segment* const> segments) const;
   absl::Status SearchOne(const Segment& segment, RowId begin, RowId end,

@@ -199,8 +199,9 @@ absl::StatusOr<TextNode> AnalyzeDemand(const TextDemand& demand,
   if (demand.min_should > 0) {
     root.min_should = std::min(demand.min_should, num_should);
   } else if (demand.min_share > 0) {
+    // 0.57 of 100 is 57, which the product is a little less than.
     root.min_should = static_cast<size_t>(
-        std::floor(demand.min_share * static_cast<double>(num_should)));
+        std::floor(demand.min_share * static_cast<double>(num_should) + 1e-9));
   }
   // Nothing is asked for: no row has it.
   const bool has_must = std::any_of(
@@ -272,7 +273,8 @@ class RowFinder {
   }
 
  private:
-  // Phrases look at positions of so many words without a look at the clock.
+  // Phrases look at positions of so many words, and prefixes at rows of so
+  // many, without a look at the clock.
   static constexpr size_t kWordsPerCheck = 1024;
 
   bool GoesOn() const {
@@ -305,7 +307,10 @@ class RowFinder {
       field.ForEachWordFrom(node.word, [&](absl::string_view, uint32_t term) {
         terms.push_back(term);
       });
-      for (const uint32_t term : terms) AddTerm(field, term, &rows);
+      for (size_t i = 0; i < terms.size(); ++i) {
+        if (i % kWordsPerCheck == 0 && !GoesOn()) return rows;
+        AddTerm(field, terms[i], &rows);
+      }
     }
     return rows;
   }

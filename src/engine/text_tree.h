@@ -78,8 +78,10 @@ class TextMatch final : public TextCondition {
         root_(std::move(root)) {}
 
   bool Matches(std::span<const absl::string_view> strings) const override;
-  Bitmap RowsOf(const Segment& segment, RowId begin, RowId end) const {
-    return *RowsWith(root_, segment, {&field_, 1}, begin, end, {});
+  // As RowsWith.
+  absl::StatusOr<Bitmap> RowsOf(const Segment& segment, RowId begin, RowId end,
+                                const StopCondition& stop) const {
+    return RowsWith(root_, segment, {&field_, 1}, begin, end, stop);
   }
 
  private:

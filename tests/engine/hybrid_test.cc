@@ -3,8 +3,10 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <variant>
@@ -13,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "gtest/gtest.h"
 #include "src/base/random.h"
 #include "src/engine/database.h"
@@ -271,6 +274,65 @@ TEST_F(HybridTest, FeedbackAsksForWhatTheBestHaveInCommon) {
     EXPECT_EQ(again.size(), 50u);
     EXPECT_NE(again, plain);
   }
+}
+
+TEST_F(HybridTest, FeedbackOfWeightNothingFindsNothingOfItsOwn) {
+  for (const auto& [alpha, beta] :
+       {std::pair(0.0, 0.75), std::pair(1.0, 0.0), std::pair(0.0, 0.0)}) {
+    for (const bool one_field : {true, false}) {
+      SCOPED_TRACE(absl::StrCat(alpha, ", ", beta, ", ", one_field));
+      Query query = Text(1'000);
+      auto& stage = std::get<TextStage>(query.stage);
+      if (!one_field) stage.fields = {{"title", 3}, {"body", 1}};
+      stage.feedback =
+          Feedback{.documents = 5, .terms = 5, .alpha = alpha, .beta = beta};
+      const std::vector<Scored> found = ScoredOf(*Run(std::move(query)));
+      EXPECT_EQ(found.empty(), alpha + beta == 0);
+      std::set<PointId> ids;
+      for (const Scored& hit : found) {
+        EXPECT_GT(hit.score, 0) << hit;
+        EXPECT_TRUE(ids.insert(hit.id).second) << hit;
+      }
+    }
+  }
+}
+
+TEST(RescoreTest, APayloadThatIsGoneIsNotScored) {
+  const TempFolder folder;
+  DatabaseOptions options = TestOptions();
+  std::function<void()> before_apply;  // of the next commit
+  options.test_hook = [&](absl::string_view point) {
+    if (point != "commit:before_apply" || !before_apply) return;
+    std::exchange(before_apply, nullptr)();
+  };
+  const auto database = *Database::Open(folder.path(), options);
+  const auto collection =
+      *database->CreateCollection(LexicalSchema(SparseWeight::kFloat32, false));
+  std::map<uint64_t, Document> documents;
+  for (uint64_t id = 0; id < 10; ++id) documents[id].body = "a";
+  ASSERT_TRUE(Upsert(collection.get(), documents).status.ok());
+  const auto num_of_score = [&](float score) {
+    RescoreStage stage;
+    stage.input = std::make_unique<Query>(TextQueryOf("body", "a", 10));
+    stage.score = {.kind = ScoreExpression::Kind::kCondition,
+                   .condition = std::make_shared<const FilterNode>(
+                       *ParseFilter("rank >= 0"))};
+    size_t count = 0;
+    for (const Scored& hit :
+         Search(*collection, Query{.stage = std::move(stage)})) {
+      count += hit.score == score;
+    }
+    return count;
+  };
+  EXPECT_EQ(num_of_score(1), 10u);
+  // Storage has the new version, memory still the old one.
+  before_apply = [&] {
+    EXPECT_EQ(num_of_score(1), 9u);
+    EXPECT_EQ(num_of_score(0), 0u);
+  };
+  ASSERT_TRUE(Upsert(collection.get(), {{3, documents[3]}}).status.ok());
+  EXPECT_FALSE(before_apply);
+  EXPECT_EQ(num_of_score(1), 10u);
 }
 
 TEST_F(HybridTest, PassagesShowWhereTheWordsStand) {

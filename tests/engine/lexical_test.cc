@@ -1,6 +1,7 @@
 // Searches by terms against a walk over all documents, whatever became of the
 // segments that hold them.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -17,7 +18,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "gtest/gtest.h"
+#include "src/base/cancel.h"
 #include "src/base/random.h"
 #include "src/engine/database.h"
 #include "src/payload/filter_text.h"
@@ -333,6 +336,66 @@ TEST_P(LexicalTest, AShareOfTheWordsMustBeThere) {
   Query share = TextQueryOf("body", "a b c d", 1000);
   std::get<TextStage>(share.stage).demand.min_share = 0.75;
   EXPECT_EQ(Search(*collection_, std::move(share)).size(), wanted);
+}
+
+// A share that no binary number is, such as 0.57, is the number meant.
+TEST_P(LexicalTest, AShareOfTheWordsIsRoundedDownFromWhatWasMeant) {
+  constexpr uint64_t kWords = 100;
+  std::map<uint64_t, Document> documents;
+  std::string words;
+  for (uint64_t id = 1; id <= kWords; ++id) {
+    absl::StrAppend(&words, "w", id, " ");
+    documents[id].body = words;  // so many of them
+  }
+  ASSERT_TRUE(Upsert(collection_.get(), documents).status.ok());
+  for (uint64_t percent = 1; percent <= kWords; ++percent) {
+    Query query = TextQueryOf("body", words, 2 * kWords);
+    std::get<TextStage>(query.stage).demand.min_share =
+        static_cast<double>(percent) / 100;
+    EXPECT_EQ(Search(*collection_, std::move(query)).size(),
+              kWords - percent + 1)
+        << percent;
+  }
+}
+
+TEST_P(LexicalTest, AnExcludedPrefixExcludesAllOfItsWords) {
+  constexpr uint64_t kWords = 1'100;  // more than a positive one stands for
+  std::map<uint64_t, Document> documents;
+  for (uint64_t id = 1; id <= kWords; ++id) {
+    documents[id].body = absl::StrCat("kept other pre", id);
+  }
+  documents[0].body = "kept other";
+  ASSERT_TRUE(Upsert(collection_.get(), documents).status.ok());
+  for (const char* when : {"growing", "sealed"}) {
+    for (const char* expression :
+         {"kept -pre*", "kept -(other +pre*)", "kept +(other -pre*)"}) {
+      SCOPED_TRACE(absl::StrCat(when, ": ", expression));
+      const std::vector<Scored> found =
+          Search(*collection_, ExpressionOf("body", expression, 2 * kWords));
+      ASSERT_EQ(found.size(), 1u);
+      EXPECT_EQ(found[0].id, PointId(0));
+    }
+    ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
+  }
+}
+
+TEST_P(LexicalTest, AMatchOfAFilterLooksAtTheClock) {
+  std::map<uint64_t, Document> documents;
+  for (uint64_t id = 0; id < 4'000; ++id) documents[id].body = "one two";
+  ASSERT_TRUE(Upsert(collection_.get(), documents).status.ok());
+  const auto looks_at = [&](absl::string_view filter) {
+    std::atomic<int> looks = 0;
+    const StopCondition stop{.cancelled = [&] {
+      ++looks;
+      return false;
+    }};
+    EXPECT_TRUE(
+        collection_->CountMatching(*ParseFilter(filter, {}), stop).ok());
+    return looks.load();
+  };
+  // Of phrases once for 1,024 words.
+  EXPECT_GE(looks_at("MATCH(body, '\"one two\"')"),
+            looks_at("MATCH(body, 'one')") + 7);
 }
 
 TEST_P(LexicalTest, AChangedPayloadIsAnotherText) {
