@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
-#include "src/base/half.h"
+#include "src/distance/load_row.h"
 
 namespace vicinal {
 
@@ -45,27 +44,8 @@ void BuildDistance::Load(RowId row, float* out) const {
 }
 
 void RowToFloats(VectorSetView vectors, Metric metric, size_t row, float* out) {
-  const std::byte* in = vectors.row(row);
-  const size_t dim = vectors.dim;
-  switch (vectors.type) {
-    case ElementType::kFloat32:
-      std::memcpy(out, in, dim * sizeof(float));
-      break;
-    case ElementType::kFloat16:
-      for (size_t i = 0; i < dim; ++i) {
-        uint16_t half;
-        std::memcpy(&half, in + 2 * i, 2);
-        out[i] = HalfToFloat(half);
-      }
-      break;
-    case ElementType::kInt8:
-      for (size_t i = 0; i < dim; ++i) out[i] = static_cast<int8_t>(in[i]);
-      break;
-    case ElementType::kUint8:
-      for (size_t i = 0; i < dim; ++i) out[i] = static_cast<uint8_t>(in[i]);
-      break;
-  }
-  if (metric == Metric::kCosine) NormalizeInto(out, dim, out);
+  LoadFloats(vectors.row(row), vectors.type, vectors.dim, out);
+  if (metric == Metric::kCosine) NormalizeInto(out, vectors.dim, out);
 }
 
 }  // namespace vicinal

@@ -89,6 +89,19 @@ uint16_t FloatToHalf(float value) {
                     (magnitude - (uint32_t{112} << 23) + 0xFFF + odd) >> 13);
 }
 
+float BfloatToFloat(uint16_t bfloat) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bfloat) << 16);
+}
+
+uint16_t FloatToBfloat(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if ((bits & 0x7FFFFFFF) > 0x7F800000) {  // NaN: quiet
+    return static_cast<uint16_t>((bits >> 16) | 0x0040);
+  }
+  const uint32_t odd = (bits >> 16) & 1;
+  return static_cast<uint16_t>((bits + 0x7FFF + odd) >> 16);
+}
+
 void HalfToFloat(std::span<const uint16_t> in, std::span<float> out) {
   VICINAL_CHECK_EQ(in.size(), out.size());
   size_t i = 0;

@@ -28,12 +28,14 @@ enum class ElementType : uint8_t {
   kFloat16 = 2,
   kInt8 = 3,
   kUint8 = 4,
+  kBfloat16 = 5,  // the upper half of a binary32; of multi-vectors only
 };
 
 constexpr size_t ElementSize(ElementType type) {
-  return type == ElementType::kFloat32   ? 4
-         : type == ElementType::kFloat16 ? 2
-                                         : 1;
+  return type == ElementType::kFloat32    ? 4
+         : type == ElementType::kFloat16  ? 2
+         : type == ElementType::kBfloat16 ? 2
+                                          : 1;
 }
 
 }  // namespace vicinal

@@ -87,6 +87,8 @@ double Element(const std::byte* vector, ElementType type, size_t i) {
       return static_cast<int8_t>(vector[i]);
     case ElementType::kUint8:
       return static_cast<uint8_t>(vector[i]);
+    case ElementType::kBfloat16:
+      break;  // of no kernel
   }
   return 0;
 }
