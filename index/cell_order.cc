@@ -11,7 +11,7 @@
 
 #include "absl/status/status.h"
 #include "index/build_distance.h"
-#include "index/kmeans.h"
+#include "quant/kmeans.h"
 #include "src/base/status_macros.h"
 #include "src/base/workers.h"
 #include "src/distance/distance.h"

@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "absl/status/status.h"
-#include "index/kmeans.h"
+#include "quant/kmeans.h"
 #include "src/base/status_macros.h"
 #include "src/distance/distance.h"
 

@@ -26,9 +26,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "quant/codec.h"
+#include "quant/float_rows.h"
 #include "src/base/coding.h"
 #include "src/base/crc32c.h"
-#include "src/distance/distance.h"
 
 namespace vicinal {
 namespace {
@@ -43,18 +43,6 @@ constexpr size_t kSegmentBytes = 20;
 
 absl::Status Damaged(absl::string_view what) {
   return absl::DataLossError(absl::StrCat("a codec's model: ", what));
-}
-
-void PutFloats(std::string* out, std::span<const float> values) {
-  out->append(reinterpret_cast<const char*>(values.data()),
-              values.size() * sizeof(float));
-}
-
-std::vector<float> TakeFloats(absl::string_view* in, size_t n) {
-  std::vector<float> out(n);
-  std::memcpy(out.data(), in->data(), n * sizeof(float));
-  in->remove_prefix(n * sizeof(float));
-  return out;
 }
 
 bool IsWidth(uint32_t bits) {
@@ -190,24 +178,20 @@ absl::StatusOr<std::unique_ptr<const Codec>> Codec::Parse(
     return Damaged("its size does not fit its segments");
   }
   codec->kind_ = static_cast<CodecKind>(kind);
-  codec->mean_ = TakeFloats(&in, dim);
+  bool is_finite = TakeFloats(&in, dim, &codec->mean_);
   if (rotates) {
     ConsumeFixed(&in, &codec->rotation_seed_);
   } else {
-    codec->basis_ = TakeFloats(&in, matrix);
+    is_finite &= TakeFloats(&in, matrix, &codec->basis_);
   }
   if ((flags & kQueryBasis) != 0) {
     ConsumeFixed(&in, &codec->tail_share_);
     if (!IsFactor(codec->tail_share_)) {
       return Damaged("its tail share is out of range");
     }
-    codec->query_basis_ = TakeFloats(&in, matrix);
+    is_finite &= TakeFloats(&in, matrix, &codec->query_basis_);
   }
-  if (!AllFinite(codec->mean_.data(), codec->mean_.size()) ||
-      !AllFinite(codec->basis_.data(), codec->basis_.size()) ||
-      !AllFinite(codec->query_basis_.data(), codec->query_basis_.size())) {
-    return Damaged("it holds a value that is not finite");
-  }
+  if (!is_finite) return Damaged("it holds a value that is not finite");
   codec->Finish();
   return std::unique_ptr<const Codec>(std::move(codec));
 }

@@ -40,14 +40,20 @@ absl::StatusOr<Eigen> SymmetricEigen(std::vector<float> matrix, size_t d) {
   std::vector<float> ascending(d);
   MutexLock lock(BlasMutex());
   const auto n = static_cast<lapack_int>(d);
-  const lapack_int info = LAPACKE_ssyevd(LAPACK_ROW_MAJOR, 'V', 'U', n,
-                                         matrix.data(), n, ascending.data());
+  // LAPACKE_ssyevd asks how much room it takes and is told in f32, too little
+  // from 2,896 dimensions on. A symmetric matrix is the same by columns.
+  std::vector<float> room(1 + 6 * d + 2 * d * d);
+  std::vector<lapack_int> places(3 + 5 * d);
+  const lapack_int info = LAPACKE_ssyevd_work(
+      LAPACK_COL_MAJOR, 'V', 'L', n, matrix.data(), n, ascending.data(),
+      room.data(), static_cast<lapack_int>(room.size()), places.data(),
+      static_cast<lapack_int>(places.size()));
   if (info != 0) {
     return absl::InternalError(
         absl::StrCat("the eigenvalues of a ", d, " x ", d,
                      " matrix were not found (ssyevd: ", info, ")"));
   }
-  // Row-major LAPACK leaves the vectors in the columns.
+  // A column is a vector, its elements side by side.
   Eigen out;
   out.values.assign(ascending.rbegin(), ascending.rend());
   out.vectors.resize(d * d);
@@ -56,7 +62,7 @@ absl::StatusOr<Eigen> SymmetricEigen(std::vector<float> matrix, size_t d) {
     float* row = &out.vectors[i * d];
     float largest = 0;
     for (size_t j = 0; j < d; ++j) {
-      row[j] = matrix[j * d + column];
+      row[j] = matrix[column * d + j];
       if (std::abs(row[j]) > std::abs(largest)) largest = row[j];
     }
     if (largest < 0) {
@@ -64,6 +70,37 @@ absl::StatusOr<Eigen> SymmetricEigen(std::vector<float> matrix, size_t d) {
     }
   }
   return out;
+}
+
+absl::StatusOr<Cholesky> Cholesky::Factor(std::vector<double> matrix,
+                                          size_t d) {
+  const auto n = static_cast<lapack_int>(d);
+  MutexLock lock(BlasMutex());
+  const lapack_int info =
+      LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'L', n, matrix.data(), n);
+  if (info != 0) {
+    return absl::InternalError(
+        absl::StrCat("a ", d, " x ", d,
+                     " matrix is not positive definite (dpotrf: ", info, ")"));
+  }
+  return Cholesky(std::move(matrix), d);
+}
+
+// Rows are the columns of BLAS.
+void Cholesky::Solve(std::vector<double>* rows) const {
+  const auto n = static_cast<int>(d_);
+  MutexLock lock(BlasMutex());
+  cblas_dtrsm(CblasColMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit,
+              n, static_cast<int>(rows->size() / d_), 1.0, factor_.data(), n,
+              rows->data(), n);
+}
+
+void Cholesky::SolveTransposed(std::vector<double>* rows) const {
+  const auto n = static_cast<int>(d_);
+  MutexLock lock(BlasMutex());
+  cblas_dtrsm(CblasColMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, n,
+              static_cast<int>(rows->size() / d_), 1.0, factor_.data(), n,
+              rows->data(), n);
 }
 
 std::vector<float> SecondMoments(MatrixView rows,

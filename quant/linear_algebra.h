@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -24,6 +25,25 @@ struct Eigen {
 
 // Of a symmetric matrix (d x d, row-major). Internal: LAPACK did not converge.
 absl::StatusOr<Eigen> SymmetricEigen(std::vector<float> matrix, size_t d);
+
+// The lower triangular L with L L^T = matrix, which is symmetric and positive
+// definite. Const.
+class Cholesky {
+ public:
+  // Of a d x d matrix. Internal: it is not positive definite.
+  static absl::StatusOr<Cholesky> Factor(std::vector<double> matrix, size_t d);
+
+  // Replaces each row x (d doubles, row-major) by L^-1 x.
+  void Solve(std::vector<double>* rows) const;
+  // By L^-T x.
+  void SolveTransposed(std::vector<double>* rows) const;
+
+ private:
+  Cholesky(std::vector<double> factor, size_t d)
+      : factor_(std::move(factor)), d_(d) {}
+  std::vector<double> factor_;  // by columns
+  size_t d_;
+};
 
 // The mean of (x - mean)(x - mean)^T over the rows; d x d. Blocks of rows are
 // multiplied in f32 and summed in f64. mean may be empty: zero.

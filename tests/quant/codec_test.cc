@@ -100,6 +100,8 @@ std::vector<std::byte> As(ElementType type, const std::vector<float>& values) {
         *at = static_cast<std::byte>(
             static_cast<uint8_t>(std::clamp(scaled + 128, 0.0f, 255.0f)));
         break;
+      case ElementType::kBfloat16:
+        break;  // of no codec
     }
   }
   return out;

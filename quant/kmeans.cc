@@ -1,4 +1,4 @@
-#include "index/kmeans.h"
+#include "quant/kmeans.h"
 
 #include <algorithm>
 #include <array>
