@@ -79,6 +79,11 @@ struct PointSelection {
   // Field numbers to return; empty: none.
   std::vector<size_t> vectors;
   std::vector<size_t> sparse;  // numbers of sparse vectors
+  std::vector<size_t> multi;   // numbers of multi-vectors
+
+  bool wants_record() const {
+    return !vectors.empty() || !sparse.empty() || !multi.empty();
+  }
   // Most bytes of ids, vectors and payloads: of all points together in Get
   // and Fetch, which otherwise return ResourceExhausted soon after they read
   // so many; of one page in Scroll, but for a single larger point.
@@ -102,6 +107,9 @@ struct SegmentStats {
   uint64_t ram_bytes = 0;     // copies of codes and links; else they are mapped
   uint64_t pinned_bytes = 0;  // locked in memory
   std::vector<SegmentIndex> indexes;  // by field; empty while in memory only
+  // By multi-vector, for people: the encoder, and what was tried and found;
+  // empty: none.
+  std::vector<std::string> encoders;
 };
 
 // How well recall targets of one field were met, by queries that were asked

@@ -22,7 +22,7 @@ namespace {
 
 // Searches that are repeated because versions that they found were replaced
 // before their payloads were read.
-constexpr int kMaxRepetitions = 8;
+constexpr int kMaxRounds = 8;
 
 using GroupValues = absl::flat_hash_map<Ordinal, std::vector<GroupValue>>;
 
@@ -112,7 +112,7 @@ absl::StatusOr<SearchResult> CollectionImpl::SearchGroups(
     stats.expanded_nodes += result.stats.expanded_nodes;
     const std::unique_ptr<StoreSnapshot> after = context_->store->Snapshot();
     // A writer may be faster than any number of searches.
-    const bool take_newer = num_repetitions >= kMaxRepetitions;
+    const bool take_newer = num_repetitions >= kMaxRounds;
     VICINAL_ASSIGN_OR_RETURN(const bool all_there,
                              ReadValues(result.hits, by.path, *before, *after,
                                         take_newer, store_, stop, &values));

@@ -234,6 +234,7 @@ void CollectionImpl::Apply(const CommitPart& part) {
     epoch_.fetch_add(1, std::memory_order_acq_rel);
     Ordinal ordinal = part.first_ordinal();
     std::vector<const std::byte*> vectors(layout_->fields.size());
+    std::vector<absl::string_view> tokens(layout_->multi.size());
     for (WriteEntry* entry : part.upserts()) {
       EncodedBatch& points = entry->points;
       for (size_t i = 0; i < points.size(); ++i) {
@@ -241,8 +242,11 @@ void CollectionImpl::Apply(const CommitPart& part) {
         for (size_t f = 0; f < vectors.size(); ++f) {
           vectors[f] = points.vector(i, f);
         }
+        for (size_t m = 0; m < tokens.size(); ++m) {
+          tokens[m] = points.tokens(i, m);
+        }
         growing->Append(std::move(points.ids[i]), points.hashes[i], ordinal++,
-                        vectors.data(), points.lexical, i);
+                        vectors.data(), points.lexical, i, tokens);
       }
     }
     // Versions that lived for no moment must never be seen.

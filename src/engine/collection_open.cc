@@ -20,6 +20,7 @@
 #include "src/distance/distance.h"
 #include "src/engine/collection_impl.h"
 #include "src/engine/id_table.h"
+#include "src/engine/multi_rows.h"
 #include "src/engine/payload_indexer.h"
 #include "src/engine/segment_file.h"
 #include "storage/segment_path.h"
@@ -190,7 +191,8 @@ absl::Status CollectionImpl::Replay(View* view) {
       [&](Ordinal ordinal, absl::string_view record) -> absl::Status {
         const std::shared_ptr<MemorySegment>& growing = view->growing;
         // Published from time to time, which memory_bytes counts.
-        if (growing->num_appended() % 256 == 0) growing->Publish();
+        const size_t step = layout_->multi.empty() ? 256 : 16;
+        if (growing->num_appended() % step == 0) growing->Publish();
         if (growing->memory_bytes() >=
             context_->options->growing_segment_bytes) {
           std::shared_ptr<MemorySegment> next = NewMemorySegment(0);
@@ -212,7 +214,12 @@ absl::Status CollectionImpl::AppendRecord(Ordinal ordinal,
   std::vector<const std::byte*> vectors(layout_->fields.size(), nullptr);
   std::vector<std::vector<float>> normalized(layout_->fields.size());
   std::vector<SparseEntries> sparse(layout_->num_sparse);
+  std::vector<absl::string_view> tokens(layout_->multi.size());
   for (const RecordView::Vector& vector : view.vectors) {
+    if (vector.field >= kFirstMultiRecordField) {
+      VICINAL_RETURN_IF_ERROR(TakeRecordTokens(*layout_, vector, &tokens));
+      continue;
+    }
     if (vector.field >= kFirstSparseRecordField) {
       VICINAL_RETURN_IF_ERROR(DecodeRecordSparse(*layout_, vector, &sparse));
       continue;
@@ -246,7 +253,7 @@ absl::Status CollectionImpl::AppendRecord(Ordinal ordinal,
     AddLexical(*layout_, sparse, payload.value_or(""), &lexical);
   }
   segment->Append(view.id, HashPointId(view.id), ordinal, vectors.data(),
-                  lexical, 0);
+                  lexical, 0, tokens);
   return absl::OkStatus();
 }
 

@@ -20,6 +20,7 @@
 #include "src/base/status_macros.h"
 #include "src/engine/collection_impl.h"
 #include "src/engine/compactor.h"
+#include "src/engine/multi_rows.h"
 #include "src/engine/row_filter.h"
 #include "src/engine/searcher.h"
 #include "src/payload/bound_filter.h"
@@ -53,6 +54,7 @@ size_t CollectionImpl::BytesOf(const StoredPoint& point) {
   for (const SparseEntries& entries : point.sparse) {
     bytes += entries.dims.size() * (sizeof(uint32_t) + sizeof(float));
   }
+  for (const std::string& tokens : point.multi) bytes += tokens.size();
   return bytes;
 }
 
@@ -69,11 +71,15 @@ size_t CollectionImpl::ReadChunk(const PointSelection& selection) const {
   constexpr size_t kMaxPoints = 1024;
   constexpr size_t kMaxPayloads = 32;
   size_t points = selection.payload ? kMaxPayloads : kMaxPoints;
-  if (!selection.vectors.empty() || !selection.sparse.empty()) {
+  if (selection.wants_record()) {
     // Few sparse vectors have more than some hundred entries.
     size_t record_bytes = 1 + 4096 * layout_->num_sparse;
     for (const FieldLayout& field : layout_->fields) {
       record_bytes += field.row_bytes;
+    }
+    for (size_t m = 0; m < layout_->multi.size(); ++m) {
+      record_bytes +=
+          schema().multi[m].max_tokens * layout_->multi[m].token_bytes();
     }
     points = std::min(points, kMaxRecordBytes / record_bytes);
   }
@@ -126,7 +132,7 @@ absl::Status CollectionImpl::FillChunk(
     }
   }
   const bool wants_sparse = !selection.sparse.empty();
-  if (selection.vectors.empty() && !wants_sparse) return absl::OkStatus();
+  if (!selection.wants_record()) return absl::OkStatus();
   std::vector<bool> wanted(layout_->fields.size(), false);
   for (const size_t f : selection.vectors) {
     if (f >= wanted.size()) {
@@ -134,6 +140,12 @@ absl::Status CollectionImpl::FillChunk(
           "field number ", f, " does not exist; there are ", wanted.size()));
     }
     wanted[f] = true;
+  }
+  for (const size_t m : selection.multi) {
+    if (m < layout_->multi.size()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("multi-vector number ", m, " does not exist; there are ",
+                     layout_->multi.size()));
   }
   VICINAL_ASSIGN_OR_RETURN(const auto records,
                            store_.GetRecords(ordinals, snapshot));
@@ -147,14 +159,21 @@ absl::Status CollectionImpl::FillChunk(
                              RecordView::Decode(*records[i]));
     targets[i]->vectors.resize(layout_->fields.size());
     targets[i]->sparse.resize(wants_sparse ? layout_->num_sparse : 0);
+    std::vector<absl::string_view> tokens(layout_->multi.size());
     for (const RecordView::Vector& vector : record.vectors) {
-      if (vector.field >= kFirstSparseRecordField) {
+      if (vector.field >= kFirstMultiRecordField) {
+        VICINAL_RETURN_IF_ERROR(TakeRecordTokens(*layout_, vector, &tokens));
+      } else if (vector.field >= kFirstSparseRecordField) {
         if (!wants_sparse) continue;
         VICINAL_RETURN_IF_ERROR(
             DecodeRecordSparse(*layout_, vector, &targets[i]->sparse));
       } else if (vector.field < wanted.size() && wanted[vector.field]) {
         targets[i]->vectors[vector.field] = std::string(vector.bytes);
       }
+    }
+    if (!selection.multi.empty()) targets[i]->multi.resize(tokens.size());
+    for (const size_t m : selection.multi) {
+      targets[i]->multi[m] = std::string(tokens[m]);
     }
     for (size_t s = 0; s < targets[i]->sparse.size(); ++s) {
       if (!absl::c_linear_search(selection.sparse, s))
@@ -225,6 +244,8 @@ absl::Status CollectionImpl::AddFilters(const Query& query,
     filter = sparse->filter.get();
   } else if (const auto* text = std::get_if<TextStage>(&query.stage)) {
     filter = text->filter.get();
+  } else if (const auto* multi = std::get_if<MultiStage>(&query.stage)) {
+    filter = multi->filter.get();
   } else {
     filter = std::get<RetrieveStage>(query.stage).filter.get();
   }

@@ -62,6 +62,7 @@ class CollectionImpl::Pages {
                                      .sequence = entry.sequence,
                                      .vectors = {},
                                      .sparse = {},
+                                     .multi = {},
                                      .payload = "",
                                      .key = std::move(key)});
     entries_.push_back(entry);

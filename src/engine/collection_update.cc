@@ -135,6 +135,7 @@ absl::StatusOr<std::unique_ptr<WriteEntry>> CollectionImpl::ChangePoints(
     std::span<const PointId>* ids, const Update& update) const {
   PointSelection everything{.payload = true, .vectors = {}};
   everything.vectors.resize(layout_->fields.size());
+  everything.multi.resize(layout_->multi.size());
   const size_t chunk = ReadChunk(everything);
   const std::unique_ptr<StoreSnapshot> snapshot = context_->store->Snapshot();
   auto entry = std::make_unique<WriteEntry>();

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "index/growing_lexical.h"
+#include "index/multi_field.h"
 #include "index/sparse.h"
 #include "src/base/types.h"
 #include "src/engine/schema.h"
@@ -46,6 +47,8 @@ struct Layout {
   // The sparse vectors in the schema's order, then the texts.
   std::vector<LexicalLayout> lexical;
   size_t num_sparse = 0;
+  // The multi-vectors in the schema's order.
+  std::vector<MultiSpec> multi;
   // Not OK: an analyzer of the schema is one that this version does not have.
   absl::Status status;
   // Memory of one row of a growing segment, all dense fields and its
@@ -58,7 +61,9 @@ struct Layout {
 // The number of a field in a record (storage/collection_store.h): dense vectors
 // have their own. Never changes.
 inline constexpr uint8_t kFirstSparseRecordField = 64;
+inline constexpr uint8_t kFirstMultiRecordField = 128;
 
 Layout LayoutOf(const CollectionSchema& schema);
+MultiSpec SpecOf(const MultiVectorField& field);
 
 }  // namespace vicinal

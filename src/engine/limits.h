@@ -9,6 +9,10 @@ namespace vicinal {
 
 // Absolute; sums of products of so many stay finite.
 inline constexpr float kMaxSparseWeight = 1e15f;
+// Likewise of an element of a token, stored or asked for.
+inline constexpr float kMaxTokenElement = 1e15f;
+// Of a query's token; times the sums above it is finite in f64.
+inline constexpr float kMaxQueryTokenWeight = 1e6f;
 inline constexpr size_t kMaxSparseCandidates = 1'000'000;  // of one query
 
 struct Limits {
@@ -17,6 +21,8 @@ struct Limits {
   size_t max_vectors_per_point = 16;    // named vectors of a collection
   size_t max_dim = 65'536;              // elements of one vector
   size_t max_sparse_entries = 65'535;   // of one sparse vector
+  size_t max_tokens = 65'535;           // of one multi-vector
+  size_t max_query_tokens = 4'096;      // of one multi-vector query
   size_t max_text_fields = 16;          // of one text query
   size_t max_feedback_documents = 100;  // of one query
   size_t max_feedback_terms = 1'000;

@@ -7,7 +7,10 @@
 #include <optional>
 
 #include "absl/strings/str_format.h"
+#include "index/hnsw.h"
 #include "index/ivf.h"
+#include "quant/multi_encoder.h"
+#include "quant/token_codec.h"
 #include "src/distance/code_kernels.h"
 
 namespace vicinal {
@@ -34,11 +37,18 @@ constexpr double kListMicros = 5, kListMicrosPerDim = 0.03;
 constexpr double kCodeMicrosPerDim = 0.025;
 constexpr double kTrainSeconds = 0.6, kTrainDim = 784;
 
+// What a document is taken to have: a passage of ColBERT has about so many.
+constexpr size_t kTokensPerDocument = 80;
+// A document's encoding, of one thread: MUVERA is one product of matrices, OLS
+// a regression; who chooses by itself tries both.
+constexpr double kMuveraMicros = 500, kOlsMicros = 2'000;
+constexpr double kEncodingBits = 2;
+
 // A level of the graph has a sixteenth of the rows of the one below; see
 // index/hnsw_graph.h.
-double LinkBytes(const VectorField& field) {
-  const double level0 = (2.0 * field.hnsw.m) * sizeof(uint32_t);
-  return level0 + level0 / 2 / (field.hnsw.m - 1) + 5;
+double LinkBytes(const HnswParams& hnsw) {
+  const double level0 = (2.0 * hnsw.m) * sizeof(uint32_t);
+  return level0 + level0 / 2 / (hnsw.m - 1) + 5;
 }
 
 double ListBytes(const VectorField& field, uint64_t num_points) {
@@ -60,7 +70,7 @@ bool MayHaveLinks(const VectorField& field) {
 
 double StructureBytes(const VectorField& field, uint64_t num_points) {
   return MayHaveLinks(field)
-             ? static_cast<double>(num_points) * LinkBytes(field)
+             ? static_cast<double>(num_points) * LinkBytes(field.hnsw)
              : ListBytes(field, num_points);
 }
 
@@ -98,6 +108,57 @@ CodecParams Within(CodecParams params, size_t dim, double bytes_per_dim) {
   }
   params.avg_bits = std::max(params.avg_bits, fewest);
   return params;
+}
+
+// Of a coded token: its scale, its centroid, its bits.
+double CodedTokenBytes(const MultiVectorField& field) {
+  double bits = 0;
+  switch (field.token_codec) {
+    case TokenCodecKind::kInt8:
+      bits = 8;
+      break;
+    case TokenCodecKind::kInt4:
+      bits = 4;
+      break;
+    case TokenCodecKind::kInt2:
+      bits = 2;
+      break;
+    case TokenCodecKind::kBinary:
+      bits = 1;
+      break;
+  }
+  const double padded = std::ceil(static_cast<double>(field.dim) / 32) * 32;
+  return sizeof(float) + (field.token_codec == TokenCodecKind::kInt2 ? 1 : 0) +
+         padded * bits / 8;
+}
+
+// Of one document.
+struct DocumentCost {
+  double mapped = 0;  // tokens, their codes, encodings
+  double record = 0;
+  double hot = 0;  // codes of encodings
+  double micros = 0;
+};
+
+DocumentCost CostOf(const MultiVectorField& field, uint64_t num_points) {
+  using Kind = MultiEncoderParams::Kind;
+  const auto tokens =
+      static_cast<double>(std::min(field.max_tokens, kTokensPerDocument));
+  DocumentCost out;
+  out.record = tokens * static_cast<double>(field.dim) *
+               static_cast<double>(ElementSize(field.type));
+  out.mapped = out.record + tokens * CodedTokenBytes(field) + sizeof(uint64_t);
+  if (field.encoder.kind == Kind::kNone || num_points < kMinIndexRows) {
+    return out;
+  }
+  const auto dim = static_cast<double>(EncodingDim(field.encoder, field.dim));
+  const double bits = field.avg_bits == 0 ? kEncodingBits : field.avg_bits;
+  out.mapped += dim * sizeof(uint16_t);
+  out.hot = dim * bits / 8;
+  out.micros =
+      (field.encoder.kind == Kind::kMuvera ? kMuveraMicros : kOlsMicros) +
+      kCodeMicrosPerDim * dim;
+  return out;
 }
 
 }  // namespace
@@ -168,6 +229,17 @@ ResourceEstimate EstimateResources(const CollectionSchema& schema,
     if (codec->kind == CodecKind::kSaq) {
       micros += 1e6 * kTrainSeconds * std::pow(dim / kTrainDim, 2);
     }
+  }
+  for (const MultiVectorField& field : schema.multi) {
+    const DocumentCost cost = CostOf(field, num_points);
+    vectors += n * cost.mapped;
+    records += n * cost.record;
+    hot += n * cost.hot;
+    micros += n * cost.micros;
+    out.warnings.push_back(absl::StrFormat(
+        "Multi-vector \"%s\" is reckoned with %d tokens per document: what it "
+        "takes on disk and in mapped files grows with them.",
+        field.name, std::min(field.max_tokens, kTokensPerDocument)));
   }
   const uint64_t budget = schema.memory.budget_bytes;
   const bool fits = budget == 0 || hot <= static_cast<double>(budget);

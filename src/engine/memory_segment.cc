@@ -8,9 +8,11 @@
 #include <memory>
 #include <optional>
 #include <ranges>
+#include <span>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "index/flat.h"
 #include "src/base/bitmap.h"
 #include "src/base/check.h"
@@ -22,6 +24,7 @@
 #include "src/base/vector_set.h"
 #include "src/engine/layout.h"
 #include "src/engine/lexical_query.h"
+#include "src/engine/multi_rows.h"
 #include "src/engine/row_filter.h"
 
 namespace vicinal {
@@ -45,6 +48,9 @@ MemorySegment::MemorySegment(
     lexical_.push_back(std::make_unique<GrowingLexicalField>(
         lexical.kind, lexical.positions, capacity_rows));
   }
+  for (const MultiSpec& spec : layout_->multi) {
+    multi_.push_back(std::make_unique<GrowingMultiField>(spec, capacity_rows));
+  }
 }
 
 MemorySegment::~MemorySegment() {
@@ -55,12 +61,13 @@ size_t MemorySegment::memory_bytes() const {
   size_t bytes = num_rows() * layout_->memory_per_row;
   if (bytes == 0) return 0;
   for (const auto& field : lexical_) bytes += field->memory_bytes();
-  return bytes;
+  return bytes + multi_bytes_.load(std::memory_order_relaxed);
 }
 
 RowId MemorySegment::Append(PointId id, uint64_t hash, Ordinal ordinal,
                             const std::byte* const* vectors,
-                            const LexicalRows& lexical, size_t lexical_row) {
+                            const LexicalRows& lexical, size_t lexical_row,
+                            std::span<const absl::string_view> tokens) {
   const auto row = static_cast<RowId>(num_appended());
   VICINAL_CHECK_LT(row, capacity_rows_);
   const size_t chunk = stable_chunks::ChunkOf(row);
@@ -76,6 +83,7 @@ RowId MemorySegment::Append(PointId id, uint64_t hash, Ordinal ordinal,
   for (size_t l = 0; l < lexical_.size(); ++l) {
     lexical.AppendTo(lexical_row, l, lexical_[l].get());
   }
+  for (size_t m = 0; m < multi_.size(); ++m) multi_[m]->Append(tokens[m]);
   ids_.PushBack(std::move(id));
   ordinals_.PushBack(ordinal);
   hashes_.push_back(hash);
@@ -102,6 +110,9 @@ std::byte* MemorySegment::RowAt(size_t field, RowId row) const {
 }
 
 void MemorySegment::Publish() {
+  size_t multi_bytes = 0;
+  for (const auto& field : multi_) multi_bytes += field->memory_bytes();
+  multi_bytes_.store(multi_bytes, std::memory_order_relaxed);
   num_visible_.store(num_appended(), std::memory_order_release);
   const size_t bytes = memory_bytes();
   unindexed_bytes_->fetch_add(bytes - published_bytes_,
@@ -138,6 +149,7 @@ bool MemorySegment::Kill(RowId row) {
   for (Field& field : fields_) field.hidden->Set(row);
   if (!dead_.Set(row)) return false;
   for (const auto& field : lexical_) field->Kill(row);
+  for (const auto& field : multi_) field->Kill(row);
   return true;
 }
 
@@ -148,6 +160,11 @@ absl::Status MemorySegment::SearchRows(const SegmentQuery& query, size_t begin,
     return query.lexical->Search(*this, static_cast<RowId>(begin),
                                  static_cast<RowId>(end), query, stop, out,
                                  stats);
+  }
+  if (query.multi != nullptr) {
+    return SearchTokens(query, *multi_[query.multi->m],
+                        static_cast<RowId>(begin), static_cast<RowId>(end),
+                        stop, out, stats);
   }
   const FieldLayout& layout = layout_->fields[query.field];
   const AtomicBitmap* hidden = fields_[query.field].hidden.get();
@@ -176,6 +193,10 @@ SegmentStats MemorySegment::stats() const {
   for (size_t f = 0; f < fields_.size(); ++f) {
     stats.vector_bytes += (stats.num_rows - fields_[f].absent->Count()) *
                           layout_->fields[f].row_bytes;
+  }
+  for (const auto& field : multi_) {
+    stats.vector_bytes += field->token_bytes();
+    stats.index_bytes += field->index_bytes();
   }
   return stats;
 }

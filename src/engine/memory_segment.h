@@ -6,11 +6,15 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "index/growing_lexical.h"
+#include "index/growing_multi.h"
 #include "index/lexical_field.h"
+#include "index/multi_field.h"
 #include "src/base/bitmap.h"
 #include "src/base/mapped_buffer.h"
 #include "src/base/point_id.h"
@@ -42,9 +46,10 @@ class MemorySegment final : public Segment {
   // vectors: one pointer per field to row_bytes in the layout's form
   // (normalized where that says so); null where the point has none. lexical:
   // of which point `lexical_row` has the row's sparse vectors and texts.
+  // tokens: of each multi-vector the row's, in the field's type; empty: none.
   RowId Append(PointId id, uint64_t hash, Ordinal ordinal,
                const std::byte* const* vectors, const LexicalRows& lexical,
-               size_t lexical_row);
+               size_t lexical_row, std::span<const absl::string_view> tokens);
   void Publish();
 
   // Once, when no more rows come: where later rows go. A search that pinned
@@ -65,6 +70,7 @@ class MemorySegment final : public Segment {
   const AtomicBitmap& dead() const override { return dead_; }
   const std::byte* VectorOf(size_t field, RowId row) const override;
   const LexicalField& lexical(size_t l) const override { return *lexical_[l]; }
+  const MultiField& multi(size_t m) const override { return *multi_[m]; }
   std::optional<RowId> FindOrdinal(Ordinal ordinal) const override;
   std::optional<RowId> FindId(const PointId& id, uint64_t hash) const override;
   bool Kill(RowId row) override;
@@ -77,7 +83,10 @@ class MemorySegment final : public Segment {
   absl::Status SearchRows(const SegmentQuery& query, size_t begin, size_t end,
                           const StopCondition& stop, TopK* out,
                           SearchStats* stats) const;
-  bool IsExact(const SegmentQuery&) const override { return true; }
+  bool IsExact(const SegmentQuery& query) const override {
+    return query.multi == nullptr ||
+           multi_[query.multi->m]->IsExact(query.multi->params);
+  }
   SegmentStats stats() const override;
 
   // Bytes in use, vectors and bookkeeping.
@@ -101,7 +110,9 @@ class MemorySegment final : public Segment {
   const std::shared_ptr<std::atomic<size_t>> unindexed_bytes_;
   std::vector<Field> fields_;
   std::vector<std::unique_ptr<GrowingLexicalField>> lexical_;
-  size_t published_bytes_ = 0;  // appending thread only
+  std::vector<std::unique_ptr<GrowingMultiField>> multi_;
+  std::atomic<size_t> multi_bytes_ = 0;  // of published rows
+  size_t published_bytes_ = 0;           // appending thread only
   StableVector<PointId> ids_;
   StableVector<Ordinal> ordinals_;
   std::vector<uint64_t> hashes_;  // appending thread only

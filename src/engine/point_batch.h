@@ -36,12 +36,27 @@ struct SparseColumn {
   absl::string_view values;   // f32 per entry; zeros are dropped
 };
 
+// One multi-vector of n points: the tokens of all, one after the other. Borrows
+// the bytes.
+struct MultiColumn {
+  std::string name;
+  size_t dim = 0;
+  ElementType type = ElementType::kFloat32;
+  // n + 1: point i has the tokens offsets[i] to offsets[i + 1].
+  std::vector<uint64_t> offsets;
+  absl::string_view data;  // offsets[n] * dim * ElementSize(type) bytes
+  // Which points have this vector, ascending; empty: those with a token.
+  // (Only a point that is named here can be refused for having none.)
+  std::vector<uint32_t> present;
+};
+
 // n points; an upsert replaces the whole point. When an id stands twice, the
 // last one wins.
 struct PointBatch {
   std::vector<PointId> ids;                 // n
   std::vector<VectorColumn> vectors;        // at most one per name
   std::vector<SparseColumn> sparse;         // at most one per name
+  std::vector<MultiColumn> multi;           // at most one per name
   std::vector<absl::string_view> payloads;  // empty, or n JSON objects;
                                             // an empty one: no payload
 };
@@ -84,6 +99,9 @@ struct StoredPoint {
   std::vector<std::string> vectors;
   // By number; empty where `vectors` is.
   std::vector<SparseEntries> sparse;
+  // By number: tokens of the field's type, as they were upserted; empty where
+  // `vectors` is.
+  std::vector<std::string> multi;
   std::string payload;  // JSON text; empty: none, or not asked for
   std::string key;      // by which Collection::ScrollOrdered ordered it
 };

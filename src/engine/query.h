@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "index/index.h"
+#include "index/multi_field.h"
 #include "src/base/point_id.h"
 #include "src/base/types.h"
 #include "src/engine/formula.h"
@@ -87,6 +88,24 @@ struct TextStage {
   std::optional<Feedback> feedback;
 };
 
+// A query of several token vectors.
+struct MultiVector {
+  // n x dim of the field; magnitudes at most kMaxTokenElement.
+  std::vector<float> tokens;
+  std::vector<float> weights;  // n, 0 to kMaxQueryTokenWeight; or empty: all 1
+};
+
+// The k points with the largest MaxSim scores. Distances are minus the scores.
+struct MultiStage {
+  std::string vector_name;
+  MultiVector query;
+  // All but k, exact, recall_target and force: 0 follows from recall_target.
+  MultiSearchParams params;
+  size_t k = 10;
+  std::shared_ptr<const FilterNode> filter;
+  std::optional<double> max_distance;
+};
+
 // The score of a point is the sum over inputs of weight times what
 // NormalizeScores makes of its score there.
 struct FuseStage {
@@ -115,6 +134,8 @@ struct RerankStage {
   std::string query;  // as in RetrieveStage
   // Instead, of a sparse vector: then without diversity.
   std::optional<SparseEntries> sparse;
+  // Instead, of a multi-vector: then without diversity.
+  std::optional<MultiVector> multi;
   size_t k = 10;
   std::optional<double> max_distance;  // as in RetrieveStage
   // The k hits are then chosen so, and stand in the order of their choice.
@@ -139,9 +160,10 @@ struct GroupBy {
 
 struct Query {
   std::variant<RetrieveStage, FuseStage, RerankStage, SparseStage, TextStage,
-               RescoreStage>
+               RescoreStage, MultiStage>
       stage;
-  bool explain = false;  // of the outermost query
+  bool explain = false;        // of the outermost query
+  bool token_matches = false;  // of the outermost query
   // So many of the stage's k hits are left out, the nearest ones. Of the
   // whole query; nothing as an input.
   size_t offset = 0;
@@ -162,6 +184,16 @@ struct SegmentExplanation {
   uint64_t num_payloads_read = 0;  // to evaluate the filter; ever, for it
   double filter_micros = 0;
   double search_micros = 0;
+  // Of multi-vectors.
+  MultiStats multi;
+  std::string encoder;  // what finds candidates; empty: all are compared
+};
+
+// How the tokens of a query met those of a hit, where it was asked for.
+struct TokenMatches {
+  size_t num_query_tokens = 0;
+  size_t num_document_tokens = 0;
+  std::vector<float> similarities;  // a row per query token
 };
 
 // What an inner stage said of a point.
@@ -180,6 +212,8 @@ struct Hit {
   // What the stages below said, where it was asked for: as many as
   // SearchResult::legs.
   std::vector<LegScore> legs;
+  // Of the outermost stage that compares tokens, where `token_matches` is set.
+  std::optional<TokenMatches> token_matches;
 };
 
 struct HitGroup {

@@ -28,7 +28,7 @@ namespace vicinal {
 namespace {
 
 // Version of the encoding below; a newer one is refused.
-constexpr uint8_t kSchemaFormat = 7;
+constexpr uint8_t kSchemaFormat = 8;
 
 void ValidateCodec(const CodecSpec& codec, size_t dim, const std::string& path,
                    std::vector<FieldViolation>* out) {
@@ -143,6 +143,14 @@ std::optional<size_t> CollectionSchema::FindText(absl::string_view path) const {
   return std::nullopt;
 }
 
+std::optional<size_t> CollectionSchema::FindMulti(
+    absl::string_view wanted) const {
+  for (size_t i = 0; i < multi.size(); ++i) {
+    if (multi[i].name == wanted) return i;
+  }
+  return std::nullopt;
+}
+
 const PayloadField* CollectionSchema::FindPartitionKey() const {
   const auto found = absl::c_find_if(
       payload_fields,
@@ -177,7 +185,9 @@ absl::StatusOr<PayloadField> CollectionSchema::FindIndexedField(
 // (length-prefixed), weights (u8), flags (u8; 1: idf), the number of texts
 // (varint), and for each its path (length-prefixed), flags (u8; 1: positions),
 // k1, b (f32), version of ICU (length-prefixed) and the analyzer as
-// EncodeAnalyzer has it. What follows is ignored, so that fields can be added.
+// EncodeAnalyzer has it. Format 8, written where there are multi-vectors: the
+// same, then their number (varint) and each as EncodeMulti has it. What follows
+// is ignored, so that fields can be added.
 std::string CollectionSchema::Encode() const {
   std::string out;
   const bool has_codecs = absl::c_any_of(vectors, [](const VectorField& field) {
@@ -190,11 +200,13 @@ std::string CollectionSchema::Encode() const {
                           absl::c_any_of(vectors, [](const VectorField& field) {
                             return field.index == IndexKind::kAuto;
                           });
-  const bool has_lexical = !sparse.empty() || !texts.empty();
+  const bool has_multi = !multi.empty();
+  const bool has_lexical = !sparse.empty() || !texts.empty() || has_multi;
   const bool has_partitions = !partition_key.empty() || has_lexical;
   const bool has_fields =
       !payload_fields.empty() || indexed_filters_only || has_partitions;
-  PutFixed<uint8_t>(&out, has_lexical      ? 7
+  PutFixed<uint8_t>(&out, has_multi        ? 8
+                          : has_lexical    ? 7
                           : has_partitions ? 6
                           : has_fields     ? 5
                           : has_memory     ? 4
@@ -237,6 +249,7 @@ std::string CollectionSchema::Encode() const {
   }
   if (has_partitions) PutLengthPrefixed(&out, partition_key);
   if (has_lexical) EncodeLexical(*this, &out);
+  if (has_multi) EncodeMulti(*this, &out);
   return out;
 }
 
@@ -341,6 +354,7 @@ absl::StatusOr<CollectionSchema> CollectionSchema::Decode(
   const bool may_lack_key = format >= 7 && partition_key.empty();
   if (!may_lack_key && schema.FindPartitionKey() == nullptr) return damaged;
   if (format >= 7 && !DecodeLexical(&bytes, &schema)) return damaged;
+  if (format >= 8 && !DecodeMulti(&bytes, &schema)) return damaged;
   return schema;
 }
 
@@ -393,14 +407,15 @@ std::vector<FieldViolation> ValidateSchema(const CollectionSchema& schema,
              !problem.empty()) {
     out.push_back({"name", "the collection's name " + problem});
   }
-  const bool is_lexical = !schema.sparse.empty() || !schema.texts.empty();
-  if ((schema.vectors.empty() && !is_lexical) ||
+  const bool has_others =
+      !schema.sparse.empty() || !schema.texts.empty() || !schema.multi.empty();
+  if ((schema.vectors.empty() && !has_others) ||
       schema.vectors.size() > limits.max_vectors_per_point) {
-    out.push_back(
-        {"vectors", absl::StrCat("has ", schema.vectors.size(),
-                                 " vectors; there must be 1 to ",
-                                 limits.max_vectors_per_point,
-                                 ", or none beside sparse vectors or texts")});
+    out.push_back({"vectors", absl::StrCat("has ", schema.vectors.size(),
+                                           " vectors; there must be 1 to ",
+                                           limits.max_vectors_per_point,
+                                           ", or none beside sparse vectors, "
+                                           "multi-vectors or texts")});
   }
   if (schema.memory.tier > MemoryTier::kPinned) {
     out.push_back({"memory.tier",
@@ -446,6 +461,7 @@ std::vector<FieldViolation> ValidateSchema(const CollectionSchema& schema,
   }
   if (!schema.partition_key.empty()) ValidatePartitions(schema, &out);
   ValidateLexical(schema, limits, &out);
+  ValidateMulti(schema, limits, &out);
   return out;
 }
 
@@ -497,6 +513,9 @@ Layout LayoutOf(const CollectionSchema& schema) {
                               .path = field.path,
                               .analyzer = *std::move(analyzer),
                               .prefix_analyzer = *std::move(prefix_analyzer)});
+  }
+  for (const MultiVectorField& field : schema.multi) {
+    layout.multi.push_back(SpecOf(field));
   }
   return layout;
 }

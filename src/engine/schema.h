@@ -14,6 +14,8 @@
 #include "index/ivf.h"
 #include "index/sparse.h"
 #include "quant/codec.h"
+#include "quant/multi_encoder.h"
+#include "quant/token_codec.h"
 #include "src/base/types.h"
 #include "src/engine/limits.h"
 #include "src/payload/payload_key.h"
@@ -93,6 +95,26 @@ struct SparseField {
   bool idf = false;
 };
 
+// One named multi-vector: of each point the token vectors of a document (late
+// interaction: ColBERT, ColPali), searched by MaxSim.
+struct MultiVectorField {
+  std::string name;                          // not empty
+  size_t dim = 0;                            // of a token; 1..kMaxTokenDim
+  Metric metric = Metric::kCosine;           // or kInnerProduct
+  ElementType type = ElementType::kFloat16;  // any but kUint8
+  size_t max_tokens = 4'096;                 // of a point; 1..kMaxTokens
+  // Whether points may have this vector with no token in it; they are then
+  // stored as points without it, and no search finds them. Else it is refused.
+  bool allow_empty = false;
+  // How sealed segments find candidates and compare them; derived data.
+  MultiEncoderParams encoder;
+  TokenCodecKind token_codec = TokenCodecKind::kInt4;
+  float avg_bits = 0;  // of the codes of encodings; 0.5 to 8; 0: 2
+};
+
+inline constexpr size_t kMaxTokenDim = 4'096;
+inline constexpr size_t kMaxTokens = 65'535;
+
 inline constexpr float kMaxK1 = 100;
 
 // One text: strings of the payload, searched by BM25.
@@ -114,9 +136,10 @@ struct CollectionSchema {
   std::string uuid;  // given by Create; names the collection for ever
   int64_t created_unix_micros = 0;
   std::vector<VectorField> vectors;  // 0..16; order is the field number
-  // At least one vector, sparse vector or text.
-  std::vector<SparseField> sparse;  // 0..16
-  std::vector<TextField> texts;     // 0..16; no path twice
+  // At least one vector, sparse vector, multi-vector or text.
+  std::vector<SparseField> sparse;      // 0..16
+  std::vector<TextField> texts;         // 0..16; no path twice
+  std::vector<MultiVectorField> multi;  // 0..16
   MemorySpec memory;
   // Fields of payloads whose type is known and that have an index; no path
   // twice.
@@ -133,6 +156,7 @@ struct CollectionSchema {
   std::optional<size_t> FindVector(absl::string_view name) const;
   std::optional<size_t> FindSparse(absl::string_view name) const;
   std::optional<size_t> FindText(absl::string_view path) const;
+  std::optional<size_t> FindMulti(absl::string_view name) const;
   // The partition key; null: none.
   const PayloadField* FindPartitionKey() const;
   // FailedPrecondition: no payload field of that path has an index.

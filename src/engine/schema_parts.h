@@ -22,4 +22,10 @@ bool DecodeLexical(absl::string_view* bytes, CollectionSchema* schema);
 void ValidateLexical(const CollectionSchema& schema, const Limits& limits,
                      std::vector<FieldViolation>* out);
 
+// The same of multi-vectors; after the others.
+void EncodeMulti(const CollectionSchema& schema, std::string* out);
+bool DecodeMulti(absl::string_view* bytes, CollectionSchema* schema);
+void ValidateMulti(const CollectionSchema& schema, const Limits& limits,
+                   std::vector<FieldViolation>* out);
+
 }  // namespace vicinal

@@ -26,6 +26,7 @@
 #include "src/base/status_macros.h"
 #include "src/engine/id_table.h"
 #include "src/engine/lexical_query.h"
+#include "src/engine/multi_rows.h"
 #include "src/engine/row_filter.h"
 #include "src/engine/segment_file.h"
 
@@ -113,12 +114,15 @@ absl::Status SealedSegment::Load() {
                            index_file_->Section("META"));
   const size_t num_fields = layout_->fields.size();
   const size_t num_lexical = layout_->lexical.size();
+  const auto list_bytes = [](size_t count, size_t size) {
+    return count == 0 ? 0 : sizeof(uint64_t) + count * size;
+  };
   const size_t lexical_bytes =
-      num_lexical == 0
-          ? 0
-          : sizeof(uint64_t) + num_lexical * sizeof(segment_file::LexicalMeta);
-  if (meta.size() !=
-          kMetaHeaderBytes + num_fields * sizeof(FieldMeta) + lexical_bytes ||
+      list_bytes(num_lexical, sizeof(segment_file::LexicalMeta));
+  const size_t multi_bytes =
+      list_bytes(layout_->multi.size(), sizeof(segment_file::MultiMeta));
+  if (meta.size() != kMetaHeaderBytes + num_fields * sizeof(FieldMeta) +
+                         lexical_bytes + multi_bytes ||
       GetFixed<uint64_t>(meta.data()) != entry_.number ||
       GetFixed<uint64_t>(meta.data() + 8) != entry_.num_rows ||
       GetFixed<uint64_t>(meta.data() + 16) != num_fields ||
@@ -134,6 +138,7 @@ absl::Status SealedSegment::Load() {
     meta.remove_prefix(sizeof(FieldMeta));
   }
   VICINAL_RETURN_IF_ERROR(LoadLexical(meta));
+  VICINAL_RETURN_IF_ERROR(LoadMulti(meta.substr(lexical_bytes)));
   if (placement_.tier != MemoryTier::kMapped) {
     index_file_->DropPages();  // what searches read was copied
   }
@@ -151,6 +156,15 @@ void SealedSegment::Pin() {
   };
   for (const MappedBuffer& bytes : lexical_bytes_) {
     pin(bytes.data(), bytes.size_bytes());
+  }
+  for (const MappedBuffer& bytes : multi_bytes_) {
+    pin(bytes.data(), bytes.size_bytes());
+  }
+  for (size_t m = 0; m < multi_.size(); ++m) {
+    for (const char* prefix : {"MT", "MO", "MX", "ME"}) {
+      const auto bytes = vectors_file_->Section(SectionName(prefix, m));
+      if (bytes.ok()) pin(bytes->data(), bytes->size());
+    }
   }
   for (const Field& field : fields_) {
     pin(field.hot.data(), field.hot.size_bytes());
@@ -251,6 +265,39 @@ absl::Status SealedSegment::LoadLexical(absl::string_view meta) {
                                           entry_.num_rows);
     if (!field.ok()) return Damaged(field.status().message());
     lexical_.push_back(*std::move(field));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SealedSegment::LoadMulti(absl::string_view meta) {
+  const size_t num_fields = layout_->multi.size();
+  if (num_fields == 0) return absl::OkStatus();
+  if (GetFixed<uint64_t>(meta.data()) != num_fields) {
+    return Damaged("has other multi-vectors than the schema");
+  }
+  meta.remove_prefix(sizeof(uint64_t));
+  for (size_t m = 0; m < num_fields; ++m) {
+    const MultiSpec& spec = layout_->multi[m];
+    segment_file::MultiMeta found;
+    std::memcpy(&found, meta.data(), sizeof(found));
+    meta.remove_prefix(sizeof(found));
+    const segment_file::MultiMeta wanted = segment_file::MetaOf(spec);
+    // How it was built is its own.
+    if (found.dim != wanted.dim || found.type != wanted.type ||
+        found.cosine != wanted.cosine) {
+      return Damaged(
+          absl::StrCat("multi-vector ", m, " does not fit the schema"));
+    }
+    auto field = SealedMultiField::Open(
+        *vectors_file_, *index_file_, m, spec, entry_.num_rows,
+        [this](absl::string_view bytes) {
+          return Placed(bytes, &multi_bytes_.emplace_back());
+        });
+    if (absl::IsDataLoss(field.status())) {
+      return Damaged(field.status().message());
+    }
+    VICINAL_RETURN_IF_ERROR(field.status());
+    multi_.push_back(*std::move(field));
   }
   return absl::OkStatus();
 }
@@ -479,11 +526,15 @@ bool SealedSegment::Kill(RowId row) {
   }
   if (!dead_->Set(row)) return false;
   for (const auto& field : lexical_) field->Kill(row);
+  for (const auto& field : multi_) field->Kill(row);
   return true;
 }
 
 bool SealedSegment::IsExact(const SegmentQuery& query) const {
   if (query.lexical != nullptr) return query.lexical->is_exact();
+  if (query.multi != nullptr) {
+    return multi_[query.multi->m]->IsExact(query.multi->params);
+  }
   const Field& field = fields_[query.field];
   return query.exact || field.index == nullptr ||
          (!field.EffortOf(query).has_value() && query.recall_target >= 1);
@@ -596,6 +647,10 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
     return query.lexical->Search(*this, 0, static_cast<RowId>(num_rows()),
                                  query, stop, out, stats);
   }
+  if (query.multi != nullptr) {
+    return SearchTokens(query, *multi_[query.multi->m], 0,
+                        static_cast<RowId>(num_rows()), stop, out, stats);
+  }
   const Field& field = fields_[query.field];
   std::optional<Bitmap> bits;
   const Filter filter = FilterOf(field, query.rows, &bits);
@@ -647,6 +702,11 @@ SegmentStats SealedSegment::stats() const {
   for (const auto& field : lexical_) {
     stats.index_bytes += field->memory_bytes();
   }
+  for (const auto& field : multi_) {
+    stats.vector_bytes += field->token_bytes();
+    stats.index_bytes += field->index_bytes();
+    stats.encoders.push_back(field->Describe());
+  }
   stats.file_bytes = index_file_->size_bytes() + vectors_file_->size_bytes();
   stats.ram_bytes = ram_bytes_;
   stats.pinned_bytes = pinned_bytes_;
@@ -662,6 +722,10 @@ size_t SealedSegment::live_vector_bytes() const {
   for (const auto& field : lexical_) {
     bytes +=
         field->memory_bytes() * num_live() / std::max<size_t>(1, num_rows());
+  }
+  for (const auto& field : multi_) {
+    bytes +=
+        field->token_bytes() * num_live() / std::max<size_t>(1, num_rows());
   }
   return bytes;
 }

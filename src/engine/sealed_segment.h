@@ -20,6 +20,7 @@
 #include "index/index.h"
 #include "index/ivf.h"
 #include "index/sealed_lexical.h"
+#include "index/sealed_multi.h"
 #include "quant/codec.h"
 #include "src/base/bitmap.h"
 #include "src/base/cancel.h"
@@ -71,6 +72,7 @@ class SealedSegment final : public Segment {
   const AtomicBitmap& dead() const override { return *dead_; }
   const std::byte* VectorOf(size_t field, RowId row) const override;
   const LexicalField& lexical(size_t l) const override { return *lexical_[l]; }
+  const MultiField& multi(size_t m) const override { return *multi_[m]; }
   std::optional<RowId> FindOrdinal(Ordinal ordinal) const override;
   std::optional<RowId> FindId(const PointId& id, uint64_t hash) const override;
   bool Kill(RowId row) override;
@@ -139,6 +141,7 @@ class SealedSegment final : public Segment {
   absl::Status LoadField(size_t f, absl::string_view meta_bytes);
   absl::Status LoadRowMaps(size_t f);
   absl::Status LoadLexical(absl::string_view meta);
+  absl::Status LoadMulti(absl::string_view meta);
   // The bytes, in memory where the placement asks for it and has room.
   absl::string_view Placed(absl::string_view bytes, MappedBuffer* buffer);
   // Reads the codec and finds the codes in the file.
@@ -185,6 +188,9 @@ class SealedSegment final : public Segment {
   // Copies of their indexes in large pages; empty: read from the file.
   std::vector<MappedBuffer> lexical_bytes_;
   std::vector<std::unique_ptr<SealedLexicalField>> lexical_;
+  // Copies of graphs and codes, as above.
+  std::vector<MappedBuffer> multi_bytes_;
+  std::vector<std::unique_ptr<SealedMultiField>> multi_;
   std::unique_ptr<AtomicBitmap> dead_;
   std::atomic<Health> health_ = Health::kUnknown;
 };

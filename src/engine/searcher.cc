@@ -26,6 +26,7 @@
 #include "src/base/status_macros.h"
 #include "src/base/top_k.h"
 #include "src/distance/distance.h"
+#include "src/engine/multi_rows.h"
 #include "src/engine/searcher_stages.h"
 
 namespace vicinal {
@@ -34,16 +35,12 @@ namespace {
 // A hand-over to another thread costs about 10 us; segments smaller than this
 // are searched faster than that.
 constexpr size_t kMinRowsToShare = 10'000;
+// The same of documents of many tokens.
+constexpr size_t kMinDocumentsToShare = 500;
 
 // Rows of one segment that are asked for where scores at the end are equal, so
 // that ids decide: texts of a few words often have equal scores.
 constexpr size_t kSomeTied = 1'024, kMaxTied = 16'384;
-
-// Sums of huge products can end in NaN, which no order can hold.
-float Ordered(float distance) {
-  return std::isnan(distance) ? std::numeric_limits<float>::infinity()
-                              : distance;
-}
 
 bool IsZero(absl::string_view vector, ElementType type) {
   if (type == ElementType::kFloat16) {
@@ -93,9 +90,14 @@ class Stopwatch {
 void Searcher::Explain(const SegmentQuery& query, const Segment& segment,
                        const SearchStats& stats, SegmentExplanation about,
                        Context* context) const {
-  about.vector_name = query.lexical != nullptr
-                          ? std::string(query.lexical->name())
-                          : schema_.vectors[query.field].name;
+  if (query.multi != nullptr) {
+    about.vector_name = schema_.multi[query.multi->m].name;
+    about.encoder = segment.multi(query.multi->m).Describe();
+  } else if (query.lexical != nullptr) {
+    about.vector_name = std::string(query.lexical->name());
+  } else {
+    about.vector_name = schema_.vectors[query.field].name;
+  }
   about.num_rows = segment.num_rows();
   about.plan = stats.plan;
   about.expanded_nodes = stats.expanded_nodes;
@@ -123,10 +125,15 @@ absl::StatusOr<SearchResult> Searcher::Run(const Query& query, size_t k,
   result.explanation = std::move(context.explanation);
   const size_t offset = std::min(query.offset, found.candidates.size());
   result.hits.reserve(found.candidates.size() - offset);
-  for (Candidate& candidate : std::span(found.candidates).subspan(offset)) {
-    result.hits.push_back({std::move(candidate.id), candidate.ordinal,
-                           candidate.distance + shift,
-                           std::move(candidate.legs)});
+  const auto shown = std::span(found.candidates).subspan(offset);
+  std::vector<std::optional<TokenMatches>> matches(shown.size());
+  if (query.token_matches) {
+    VICINAL_ASSIGN_OR_RETURN(matches, MatchTokens(query, shown));
+  }
+  for (size_t i = 0; i < shown.size(); ++i) {
+    result.hits.push_back({std::move(shown[i].id), shown[i].ordinal,
+                           shown[i].distance + shift, std::move(shown[i].legs),
+                           std::move(matches[i])});
   }
   if (query.explain) result.legs = std::move(found.legs);
   return result;
@@ -149,6 +156,9 @@ absl::StatusOr<Searcher::StageResult> Searcher::Evaluate(
   if (const auto* stage = std::get_if<TextStage>(&query.stage)) {
     return RetrieveText(*stage, k, context);
   }
+  if (const auto* stage = std::get_if<MultiStage>(&query.stage)) {
+    return RetrieveMulti(*stage, k, context);
+  }
   return Rescore(std::get<RescoreStage>(query.stage), k, context);
 }
 
@@ -166,9 +176,7 @@ absl::StatusOr<size_t> Searcher::PrepareVector(absl::string_view vector_name,
                                                const void** vector) const {
   const std::optional<size_t> f = schema_.FindVector(vector_name);
   if (!f.has_value()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("collection \"", schema_.name, "\" has no vector \"",
-                     vector_name, "\""));
+    return CannotAsk(schema_, vector_name, VectorKind::kDense);
   }
   const FieldLayout& field = layout_.fields[*f];
   if (query.size() != field.row_bytes) {
@@ -275,7 +283,7 @@ absl::Status Searcher::SearchSegments(const SegmentQuery& query,
                                       std::vector<Found>* found,
                                       bool* exact) const {
   VICINAL_RETURN_IF_ERROR(SearchSealed(query, filter, context, found, exact));
-  return SearchMemory(query, filter, context, found);
+  return SearchMemory(query, filter, context, found, exact);
 }
 
 absl::Status Searcher::SearchSealed(const SegmentQuery& query,
@@ -283,10 +291,12 @@ absl::Status Searcher::SearchSealed(const SegmentQuery& query,
                                     std::vector<Found>* found,
                                     bool* exact) const {
   const auto& sealed = pin_.view->sealed;
+  const size_t min_rows =
+      query.multi != nullptr ? kMinDocumentsToShare : kMinRowsToShare;
   size_t num_large = 0;
   for (const auto& segment : sealed) {
     *exact = *exact && segment->IsExact(query);
-    num_large += segment->num_rows() >= kMinRowsToShare;
+    num_large += segment->num_rows() >= min_rows;
   }
   std::vector<TopK> tops;
   std::vector<SearchStats> stats(sealed.size());
@@ -302,6 +312,7 @@ absl::Status Searcher::SearchSealed(const SegmentQuery& query,
     if (own.k == 0) return;
     std::shared_ptr<const RowSet> rows;
     SegmentExplanation& about = explained[i];
+    own.multi_stats = &about.multi;
     const Stopwatch watch(context->explain);
     if (filter != nullptr) {
       auto set = filter->RowsOf(*sealed[i], sealed[i]->num_rows(), stop_);
@@ -341,13 +352,17 @@ absl::Status Searcher::SearchSealed(const SegmentQuery& query,
 
 absl::Status Searcher::SearchMemory(const SegmentQuery& query,
                                     RowFilter* filter, Context* context,
-                                    std::vector<Found>* found) const {
+                                    std::vector<Found>* found,
+                                    bool* exact) const {
   TopK top(query.k);
   const auto search = [&](const MemorySegment& segment, size_t begin,
                           size_t end) -> absl::Status {
     SegmentQuery own = query;
     std::shared_ptr<const RowSet> rows;
-    SegmentExplanation about{.num_accepted = end - begin};
+    SegmentExplanation about;
+    about.num_accepted = end - begin;
+    own.multi_stats = &about.multi;
+    *exact = *exact && segment.IsExact(query);
     const Stopwatch watch(context->explain);
     if (filter != nullptr) {
       VICINAL_ASSIGN_OR_RETURN(rows, filter->RowsOf(segment, end, stop_));
@@ -361,7 +376,9 @@ absl::Status Searcher::SearchMemory(const SegmentQuery& query,
         segment.SearchRows(own, begin, end, stop_, &top, &stats));
     context->stats.distance_computations += stats.distance_computations;
     about.search_micros = watch.micros() - about.filter_micros;
-    if (query.lexical == nullptr) stats.plan = SearchPlan::kScan;
+    if (query.lexical == nullptr && query.multi == nullptr) {
+      stats.plan = SearchPlan::kScan;
+    }
     if (context->explain) {
       Explain(query, segment, stats, std::move(about), context);
     }
@@ -468,15 +485,22 @@ absl::StatusOr<Searcher::StageResult> Searcher::Rerank(const RerankStage& stage,
   std::vector<float> normalized;
   const void* vector = nullptr;
   size_t f = 0;
-  if (!stage.sparse.has_value()) {
+  std::optional<MultiQuery> tokens;
+  if (stage.multi.has_value()) {
+    VICINAL_ASSIGN_OR_RETURN(
+        tokens, PrepareTokens(stage.vector_name, *stage.multi, &f));
+  } else if (!stage.sparse.has_value()) {
     VICINAL_ASSIGN_OR_RETURN(
         f, PrepareVector(stage.vector_name, stage.query, &normalized, &vector));
   }
   VICINAL_ASSIGN_OR_RETURN(StageResult result,
                            Evaluate(*stage.input, KOf(*stage.input), context));
   if (context->want_legs) NoteLegs(*stage.input, "input", &result);
-  if (stage.sparse.has_value()) {
-    VICINAL_RETURN_IF_ERROR(ScoreSparse(stage, &result.candidates));
+  if (tokens.has_value() || stage.sparse.has_value()) {
+    VICINAL_RETURN_IF_ERROR(
+        tokens.has_value()
+            ? ScoreTokens(*tokens, f, context, &result.candidates)
+            : ScoreSparse(stage, &result.candidates));
     CutOff(stage.max_distance, &result.candidates);
     SortNearestFirst(&result.candidates, k);
     return result;

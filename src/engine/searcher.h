@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "index/multi_field.h"
 #include "src/base/cancel.h"
 #include "src/base/point_id.h"
 #include "src/base/thread_pool.h"
@@ -121,6 +122,8 @@ class Searcher {
                                              Context* context) const;
   absl::StatusOr<StageResult> RetrieveText(const TextStage& stage, size_t k,
                                            Context* context) const;
+  absl::StatusOr<StageResult> RetrieveMulti(const MultiStage& stage, size_t k,
+                                            Context* context) const;
   absl::StatusOr<StageResult> Rescore(const RescoreStage& stage, size_t k,
                                       Context* context) const;
 
@@ -146,6 +149,17 @@ class Searcher {
   // Of reranking by a sparse vector.
   absl::Status ScoreSparse(const RerankStage& stage,
                            std::vector<Candidate>* candidates) const;
+  // What a stage asks of multi-vector `name`, whose number is *m.
+  absl::StatusOr<MultiQuery> PrepareTokens(absl::string_view name,
+                                           const MultiVector& query,
+                                           size_t* m) const;
+  // Of reranking by a multi-vector.
+  absl::Status ScoreTokens(const MultiQuery& query, size_t m, Context* context,
+                           std::vector<Candidate>* candidates) const;
+  // Of the query's outermost stage that compares tokens; an element for each
+  // candidate, nullopt where it has none.
+  absl::StatusOr<std::vector<std::optional<TokenMatches>>> MatchTokens(
+      const Query& query, std::span<const Candidate> candidates) const;
   // Notes in an input's candidates what it said of them, before what their own
   // legs said.
   void NoteLegs(const Query& input, absl::string_view path,
@@ -159,7 +173,8 @@ class Searcher {
                             Context* context, std::vector<Found>* found,
                             bool* exact) const;
   absl::Status SearchMemory(const SegmentQuery& query, RowFilter* filter,
-                            Context* context, std::vector<Found>* found) const;
+                            Context* context, std::vector<Found>* found,
+                            bool* exact) const;
   // Adds what is known of one search of one segment.
   void Explain(const SegmentQuery& query, const Segment& segment,
                const SearchStats& stats, SegmentExplanation about,

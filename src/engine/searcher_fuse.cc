@@ -60,7 +60,10 @@ std::optional<size_t> DenseFieldOf(const Query& query,
     return schema.FindVector(retrieve->vector_name);
   }
   const auto* rerank = StageOf<RerankStage>(query);
-  if (rerank == nullptr || rerank->sparse.has_value()) return std::nullopt;
+  if (rerank == nullptr || rerank->sparse.has_value() ||
+      rerank->multi.has_value()) {
+    return std::nullopt;
+  }
   return schema.FindVector(rerank->vector_name);
 }
 

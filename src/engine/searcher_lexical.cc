@@ -19,6 +19,7 @@
 #include "src/base/status_macros.h"
 #include "src/base/top_k.h"
 #include "src/engine/lexical_query.h"
+#include "src/engine/multi_rows.h"
 #include "src/engine/searcher.h"
 #include "src/engine/searcher_stages.h"
 #include "src/engine/text_plan.h"
@@ -46,10 +47,9 @@ std::vector<float> AsFloats(const void* vector, const FieldLayout& field) {
   return out;
 }
 
-absl::Status NoSuch(absl::string_view what, absl::string_view name,
-                    absl::string_view collection) {
+absl::Status NoSuchText(absl::string_view path, absl::string_view collection) {
   return absl::InvalidArgumentError(absl::StrCat(
-      "collection \"", collection, "\" has no ", what, " \"", name, "\""));
+      "collection \"", collection, "\" has no text \"", path, "\""));
 }
 
 }  // namespace
@@ -87,7 +87,7 @@ absl::StatusOr<Searcher::StageResult> Searcher::RetrieveSparse(
     const SparseStage& stage, size_t k, Context* context) const {
   const std::optional<size_t> s = schema_.FindSparse(stage.vector_name);
   if (!s.has_value()) {
-    return NoSuch("sparse vector", stage.vector_name, schema_.name);
+    return CannotAsk(schema_, stage.vector_name, VectorKind::kSparse);
   }
   VICINAL_ASSIGN_OR_RETURN(SparseEntries entries, EntriesOf(stage, *s));
   const std::vector<const Segment*> segments = Segments();
@@ -124,7 +124,7 @@ absl::StatusOr<TextScope> Searcher::ScopeOf(const TextStage& stage) const {
   std::optional<size_t> first;
   for (const TextStage::Field& field : fields) {
     const std::optional<size_t> t = schema_.FindText(field.path);
-    if (!t.has_value()) return NoSuch("text", field.path, schema_.name);
+    if (!t.has_value()) return NoSuchText(field.path, schema_.name);
     const TextField& text = schema_.texts[*t];
     if (!first.has_value()) {
       first = t;
@@ -178,7 +178,7 @@ absl::Status Searcher::ScoreSparse(const RerankStage& stage,
                                    std::vector<Candidate>* candidates) const {
   const std::optional<size_t> s = schema_.FindSparse(stage.vector_name);
   if (!s.has_value()) {
-    return NoSuch("sparse vector", stage.vector_name, schema_.name);
+    return CannotAsk(schema_, stage.vector_name, VectorKind::kSparse);
   }
   const SparsePlan plan(stage.vector_name, *s, *stage.sparse, {.scan = true},
                         schema_.sparse[*s].idf, Segments());

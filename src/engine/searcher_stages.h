@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -12,6 +14,12 @@
 #include "src/engine/schema.h"
 
 namespace vicinal {
+
+// Sums of huge products can end in NaN, which no order can hold.
+inline float Ordered(float distance) {
+  return std::isnan(distance) ? std::numeric_limits<float>::infinity()
+                              : distance;
+}
 
 template <typename T>
 void SortNearestFirst(std::vector<T>* candidates, size_t k) {

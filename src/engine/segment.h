@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "index/index.h"
+#include "index/multi_field.h"
 #include "src/base/bitmap.h"
 #include "src/base/cancel.h"
 #include "src/base/point_id.h"
@@ -23,11 +24,21 @@ class LexicalField;
 class LexicalQuery;
 struct RowSet;
 
+// A search of a multi-vector.
+struct MultiSearch {
+  size_t m = 0;  // of Layout::multi
+  const MultiQuery* query = nullptr;
+  MultiSearchParams params;  // but for k
+};
+
 // What one leaf of a query asks of one segment. Borrows the query.
 struct SegmentQuery {
   size_t field = 0;
   // Not null: by terms instead, which of the rest leaves k and rows.
   const LexicalQuery* lexical = nullptr;
+  // Not null: by token vectors instead, as above.
+  const MultiSearch* multi = nullptr;
+  MultiStats* multi_stats = nullptr;  // told of that; may be null
   // dim elements of the field's type; of length 1 for normalized fields.
   const void* vector = nullptr;
   size_t k = 10;
@@ -64,6 +75,8 @@ class Segment {
   virtual const std::byte* VectorOf(size_t field, RowId row) const = 0;
   // The layout's sparse vector or text l.
   virtual const LexicalField& lexical(size_t l) const = 0;
+  // The layout's multi-vector m.
+  virtual const MultiField& multi(size_t m) const = 0;
   virtual std::optional<RowId> FindOrdinal(Ordinal ordinal) const = 0;
   // The live row of `id`, whose HashPointId is `hash`. Memory segments: only
   // for the thread that appends.

@@ -20,6 +20,7 @@
 #include "index/hnsw.h"
 #include "index/ivf.h"
 #include "index/sealed_lexical.h"
+#include "index/sealed_multi.h"
 #include "quant/codec.h"
 #include "src/base/check.h"
 #include "src/base/coding.h"
@@ -101,6 +102,9 @@ class SegmentBuild {
   absl::Status WriteField(const SectionFile& vectors_file, size_t f,
                           SectionFileWriter* writer);
   absl::Status WriteLexical(size_t l, SectionFileWriter* writer) const;
+  absl::Status WriteMultiVectors(size_t m, SectionFileWriter* writer);
+  absl::Status WriteMulti(const SectionFile& vectors_file, size_t m,
+                          SectionFileWriter* writer);
   absl::Status WriteMeta(SectionFileWriter* writer) const;
   absl::StatusOr<BuiltIndex> BuildIndexOf(size_t f, VectorSetView vectors);
   absl::StatusOr<BuiltIndex> BuildGraph(size_t f, VectorSetView vectors,
@@ -141,6 +145,7 @@ class SegmentBuild {
   std::vector<RowRef> rows_;  // first as gathered, then in the new order
   std::vector<uint32_t> partition_of_;  // of rows_ as gathered, or empty
   std::vector<Field> fields_;
+  std::vector<std::unique_ptr<MultiFieldBuild>> multi_;
   SegmentEntry entry_;
   BuiltSegment result_;
 };
@@ -320,6 +325,9 @@ absl::Status SegmentBuild::WriteVectors() {
       VICINAL_RETURN_IF_ERROR(writer->Append(padding));
     }
   }
+  for (size_t m = 0; m < layout_->multi.size(); ++m) {
+    VICINAL_RETURN_IF_ERROR(WriteMultiVectors(m, writer.get()));
+  }
   return writer->Finish();
 }
 
@@ -337,6 +345,9 @@ absl::Status SegmentBuild::WriteIndex(const SectionFile& vectors_file) {
   for (size_t l = 0; l < layout_->lexical.size(); ++l) {
     VICINAL_RETURN_IF_ERROR(WriteLexical(l, writer.get()));
   }
+  for (size_t m = 0; m < multi_.size(); ++m) {
+    VICINAL_RETURN_IF_ERROR(WriteMulti(vectors_file, m, writer.get()));
+  }
   // Last, since it says what was written.
   VICINAL_RETURN_IF_ERROR(WriteMeta(writer.get()));
   return writer->Finish();
@@ -344,7 +355,8 @@ absl::Status SegmentBuild::WriteIndex(const SectionFile& vectors_file) {
 
 // Readable by older versions where it can be.
 uint32_t SegmentBuild::FileVersion() const {
-  if (!layout_->lexical.empty()) return segment_file::kIndexVersion;
+  if (!layout_->multi.empty()) return segment_file::kIndexVersion;
+  if (!layout_->lexical.empty()) return segment_file::kLexicalVersion;
   uint32_t version = 1;
   for (size_t f = 0; f < fields_.size(); ++f) {
     if (!fields_[f].has_index) continue;
@@ -377,6 +389,12 @@ absl::Status SegmentBuild::WriteMeta(SectionFileWriter* writer) const {
   }
   for (const LexicalLayout& layout : layout_->lexical) {
     PutFixed(&meta, segment_file::MetaOf(layout));
+  }
+  if (!layout_->multi.empty()) {
+    PutFixed<uint64_t>(&meta, layout_->multi.size());
+  }
+  for (const MultiVectorField& field : schema_.multi) {
+    PutFixed(&meta, segment_file::MetaOf(SpecOf(field)));
   }
   VICINAL_RETURN_IF_ERROR(writer->BeginSection("META"));
   return writer->Append(meta);
@@ -515,6 +533,36 @@ absl::Status SegmentBuild::WriteLexical(size_t l,
   if (!layout.positions) return absl::OkStatus();
   VICINAL_RETURN_IF_ERROR(writer->BeginSection(SectionName("P", l)));
   return writer->Append(bytes.positions);
+}
+
+absl::Status SegmentBuild::WriteMultiVectors(size_t m,
+                                             SectionFileWriter* writer) {
+  VICINAL_RETURN_IF_ERROR(CheckCancelled());
+  Phase("encoding multi-vectors");
+  std::vector<MultiSource> rows;
+  rows.reserve(rows_.size());
+  for (const RowRef ref : rows_) {
+    rows.push_back({&sources_[ref.source]->multi(m), ref.row});
+  }
+  MultiBuildOptions options{.num_threads = options_.num_threads,
+                            .cancel = options_.cancel,
+                            .on_phase = options_.on_phase};
+  multi_.push_back(std::make_unique<MultiFieldBuild>(
+      SpecOf(schema_.multi[m]), m, std::move(rows), std::move(options)));
+  return multi_.back()->WriteVectors(writer);
+}
+
+absl::Status SegmentBuild::WriteMulti(const SectionFile& vectors_file, size_t m,
+                                      SectionFileWriter* writer) {
+  VICINAL_RETURN_IF_ERROR(CheckCancelled());
+  Phase("indexing multi-vectors");
+  VICINAL_RETURN_IF_ERROR(multi_[m]->WriteIndex(vectors_file, writer));
+  multi_[m] = nullptr;
+  const bool is_first = fields_.empty() && layout_->lexical.empty() && m == 0;
+  if (is_first && options_.progress != nullptr) {
+    options_.progress->done.fetch_add(rows_.size(), std::memory_order_relaxed);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<VectorSetView> SegmentBuild::VectorsIn(

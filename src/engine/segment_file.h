@@ -5,17 +5,23 @@
 //   META      number of the segment (u64)
 //   V<f>      the field's vectors, stride_bytes apart; rows in the field's
 //             own order. Unit vectors for f32 cosine fields.
+//   MT<m>, MO<m>, MX<m>, ME<m>  tokens of multi-vector m, where they begin,
+//             their codes and encodings, see index/sealed_multi.h
 //
-// NUMBER.seg, kind "SEGM", version 7 (1 had no codes, 2 no lists, 3 no
+// NUMBER.seg, kind "SEGM", version 8 (1 had no codes, 2 no lists, 3 no
 // codes of lists, 4 no reach, 5 no partitions nor cells, 6 no sparse vectors
-// nor texts; the lowest that will do is written): everything else
+// nor texts, 7 no multi-vectors; the lowest that will do is written):
+// everything else
 //   META      number (u64), num_rows (u64), num_fields (u64), then per field:
 //             dim, stride_bytes, num_rows (u64 each), metric, type (u8 each),
 //             flags (u8: 1 = has row maps, 2 = has a graph, 4 = has codes, 8 =
 //             has lists, 16 = codes in blocks, 32 = has reaches, 64 = has
 //             partitions, 128 = has cells), 5 zero bytes; and where there
 //             are sparse vectors or texts, their number (u64), and per such
-//             field l: kind, weight, positions (u8 each), 5 zero bytes
+//             field l: kind, weight, positions (u8 each), 5 zero bytes; and
+//             where there are multi-vectors, their number (u64), and per such
+//             field m: dim (u32), type, cosine, codec of tokens (u8 each), a
+//             zero byte
 //   ORDINALS  u64 per row
 //   BYORD     u32 per row: the rows in the order of their ordinals
 //   IDS       the encoded ids, one after the other
@@ -42,6 +48,9 @@
 //             index/sparse_state.h; of all rows
 //   W<l>      of a text: its words, see index/sealed_lexical.cc
 //   P<l>      of a text with positions: see there
+//   MM<m>, MR<m>, ML<m>, MK<m>, MC<m>  multi-vector m: what it is, its rows,
+//             the list of a scan of codes, codes of encodings and calibration,
+//             see index/sealed_multi.h
 //
 // Without flag 1 a field may have fewer rows than the segment: the later rows
 // then have no such vector.
@@ -53,6 +62,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "index/multi_field.h"
 #include "src/engine/layout.h"
 
 namespace vicinal::segment_file {
@@ -60,9 +70,11 @@ namespace vicinal::segment_file {
 inline constexpr absl::string_view kVectorsKind = "VECS";
 inline constexpr absl::string_view kIndexKind = "SEGM";
 inline constexpr uint32_t kVectorsVersion = 1;
-inline constexpr uint32_t kIndexVersion = 7;
-// 6, 8 for each of 16 dense fields and 3 for each of 32 others.
-inline constexpr size_t kMaxSections = 230;
+inline constexpr uint32_t kIndexVersion = 8;
+inline constexpr uint32_t kLexicalVersion = 7;
+// 6, 8 for each of 16 dense fields, 3 for each of 32 by terms and 5 for each of
+// 16 multi-vectors.
+inline constexpr size_t kMaxSections = 310;
 
 struct FieldMeta {
   uint64_t dim = 0;
@@ -82,6 +94,15 @@ struct LexicalMeta {
   uint8_t zero[5] = {};
 };
 static_assert(sizeof(LexicalMeta) == 8);
+
+struct MultiMeta {
+  uint32_t dim = 0;
+  uint8_t type = 0;
+  uint8_t cosine = 0;
+  uint8_t token_codec = 0;
+  uint8_t zero = 0;
+};
+static_assert(sizeof(MultiMeta) == 8);
 inline constexpr uint8_t kHasRowMaps = 1;
 inline constexpr uint8_t kHasGraph = 2;
 inline constexpr uint8_t kHasCodes = 4;
@@ -98,6 +119,12 @@ inline LexicalMeta MetaOf(const LexicalLayout& layout) {
   return {.kind = static_cast<uint8_t>(layout.kind),
           .weight = static_cast<uint8_t>(layout.weight),
           .positions = static_cast<uint8_t>(layout.positions ? 1 : 0)};
+}
+inline MultiMeta MetaOf(const MultiSpec& spec) {
+  return {.dim = static_cast<uint32_t>(spec.dim),
+          .type = static_cast<uint8_t>(spec.type),
+          .cosine = static_cast<uint8_t>(spec.cosine ? 1 : 0),
+          .token_codec = static_cast<uint8_t>(spec.token_codec)};
 }
 inline std::string VectorsPath(absl::string_view folder, uint64_t number) {
   return absl::StrCat(folder, "/", number, ".vec");

@@ -12,12 +12,14 @@
 #include "src/base/types.h"
 #include "src/distance/distance.h"
 #include "src/engine/id_table.h"
+#include "src/engine/multi_rows.h"
 #include "storage/collection_store.h"
 
 namespace vicinal {
 
 StoredEncoder::StoredEncoder(const Layout& layout) : layout_(layout) {
   batch_.num_fields = layout.fields.size();
+  batch_.num_multi = layout.multi.size();
   batch_.body_offsets.push_back(0);
   batch_.payload_offsets.push_back(0);
 }
@@ -32,7 +34,12 @@ absl::Status StoredEncoder::Add(absl::string_view record,
   batch_.vector_offsets.resize(first_offset + batch_.num_fields,
                                EncodedBatch::kNone);
   sparse_.assign(layout_.num_sparse, {});
+  tokens_.assign(layout_.multi.size(), {});
   for (const RecordView::Vector& vector : view.vectors) {
+    if (vector.field >= kFirstMultiRecordField) {
+      VICINAL_RETURN_IF_ERROR(TakeRecordTokens(layout_, vector, &tokens_));
+      continue;
+    }
     if (vector.field >= kFirstSparseRecordField) {
       VICINAL_RETURN_IF_ERROR(DecodeRecordSparse(layout_, vector, &sparse_));
       continue;
@@ -45,6 +52,11 @@ absl::Status StoredEncoder::Add(absl::string_view record,
     }
     batch_.vector_offsets[first_offset + vector.field] =
         begin + static_cast<size_t>(vector.bytes.data() - body.data());
+  }
+  for (const absl::string_view tokens : tokens_) {
+    const size_t at =
+        tokens.empty() ? 0 : static_cast<size_t>(tokens.data() - body.data());
+    batch_.token_ranges.emplace_back(begin + at, tokens.size());
   }
   batch_.bodies.append(body.data(), body.size());
   batch_.body_offsets.push_back(batch_.bodies.size());

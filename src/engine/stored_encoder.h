@@ -33,7 +33,9 @@ class StoredEncoder {
 
   const Layout& layout_;
   EncodedBatch batch_;
-  std::vector<SparseEntries> sparse_;  // scratch of Add
+  // Scratch of Add.
+  std::vector<SparseEntries> sparse_;
+  std::vector<absl::string_view> tokens_;
 };
 
 }  // namespace vicinal

@@ -23,25 +23,14 @@
 #include "src/base/coding.h"
 #include "src/base/half.h"
 #include "src/distance/distance.h"
+#include "src/engine/element_values.h"
 #include "src/engine/id_table.h"
+#include "src/engine/multi_rows.h"
+#include "src/engine/write_batch_multi.h"
 #include "storage/collection_store.h"
 
 namespace vicinal {
 namespace {
-
-absl::string_view TypeName(ElementType type) {
-  switch (type) {
-    case ElementType::kFloat32:
-      return "f32";
-    case ElementType::kFloat16:
-      return "f16";
-    case ElementType::kInt8:
-      return "int8";
-    case ElementType::kUint8:
-      return "uint8";
-  }
-  return "?";
-}
 
 // Accepts one JSON object of bounded depth, keeping nothing of it.
 class PayloadChecker final : public nlohmann::json_sax<nlohmann::json> {
@@ -89,67 +78,6 @@ class PayloadChecker final : public nlohmann::json_sax<nlohmann::json> {
   std::string problem_;
 };
 
-float ElementAsFloat(const char* bytes, ElementType type) {
-  switch (type) {
-    case ElementType::kFloat32:
-      return GetFixed<float>(bytes);
-    case ElementType::kFloat16:
-      return HalfToFloat(GetFixed<uint16_t>(bytes));
-    case ElementType::kInt8:
-      return GetFixed<int8_t>(bytes);
-    case ElementType::kUint8:
-      return GetFixed<uint8_t>(bytes);
-  }
-  return 0;
-}
-
-// Writes `value` as `type`; false when it has no such value (f16 rounds).
-bool PutElement(float value, ElementType type, char* out) {
-  const auto put_integer = [&](float low, float high) {
-    if (!(value >= low && value <= high) || value != std::nearbyint(value)) {
-      return false;
-    }
-    *out = static_cast<char>(static_cast<int>(value));
-    return true;
-  };
-  switch (type) {
-    case ElementType::kFloat32:
-      std::memcpy(out, &value, sizeof(value));
-      return std::isfinite(value);
-    case ElementType::kFloat16: {
-      const uint16_t half = FloatToHalf(value);
-      std::memcpy(out, &half, sizeof(half));
-      return (half & 0x7C00) != 0x7C00;
-    }
-    case ElementType::kInt8:
-      return put_integer(-128, 127);
-    case ElementType::kUint8:
-      return put_integer(0, 255);
-  }
-  return false;
-}
-
-std::string WhyRefused(float value, ElementType type) {
-  if (std::isnan(value)) return "is NaN; only finite numbers are allowed";
-  if (std::isinf(value)) {
-    return "is infinite; only finite numbers are allowed";
-  }
-  switch (type) {
-    case ElementType::kFloat16:
-      return absl::StrCat("is ", value,
-                          "; an f16 vector holds -65504 to 65504");
-    case ElementType::kInt8:
-      return absl::StrCat("is ", value,
-                          "; an int8 vector holds whole numbers -128 to 127");
-    case ElementType::kUint8:
-      return absl::StrCat("is ", value,
-                          "; a uint8 vector holds whole numbers 0 to 255");
-    case ElementType::kFloat32:
-      break;
-  }
-  return absl::StrCat("is ", value);
-}
-
 size_t VarintSize(uint64_t value) {
   size_t size = 1;
   for (; value >= 0x80; value >>= 7) ++size;
@@ -169,7 +97,8 @@ class BatchEncoder {
         limits_(limits),
         batch_(batch),
         atomic_(atomic),
-        out_(*out) {}
+        out_(*out),
+        multi_(schema, layout, batch) {}
 
   EncodeOutcome Run();
 
@@ -237,8 +166,9 @@ class BatchEncoder {
   std::vector<Sparse> sparse_columns_;          // by number
   std::vector<SparseEntries> sparse_;           // scratch of EncodePoint
   std::vector<std::string> sparse_bytes_;       // scratch of EncodePoint
-  std::vector<bool> bad_;                       // by point; empty: none
-  std::vector<uint64_t> hashes_;                // by point
+  MultiColumns multi_;
+  std::vector<bool> bad_;         // by point; empty: none
+  std::vector<uint64_t> hashes_;  // by point
   std::vector<ItemError> errors_;
   std::vector<RecordView::Vector> record_vectors_;  // scratch of EncodePoint
   std::vector<float> aligned_;                      // scratch of Normalize
@@ -293,6 +223,9 @@ void BatchEncoder::CheckStructure() {
   }
   for (size_t c = 0; c < batch_.vectors.size(); ++c) CheckColumn(c);
   for (size_t c = 0; c < batch_.sparse.size(); ++c) CheckSparseColumn(c);
+  multi_.CheckStructure([this](std::string field, const std::string& why) {
+    RefuseBatch(std::move(field), why);
+  });
 }
 
 void BatchEncoder::CheckSparseColumn(size_t number) {
@@ -300,9 +233,13 @@ void BatchEncoder::CheckSparseColumn(size_t number) {
   const std::string path = absl::StrCat("sparse_vectors[", number, "]");
   const std::optional<size_t> s = schema_.FindSparse(source.name);
   if (!s.has_value()) {
-    RefuseBatch(path + ".name",
-                absl::StrCat("is \"", source.name,
-                             "\"; the collection has no such sparse vector"));
+    const auto kind = KindOfVector(schema_, source.name);
+    RefuseBatch(
+        path + ".name",
+        kind.has_value()
+            ? absl::StrCat("\"", source.name, "\" ", HowToWrite(*kind))
+            : absl::StrCat("is \"", source.name,
+                           "\"; the collection has no such sparse vector"));
     return;
   }
   if (sparse_columns_[*s].source != nullptr) {
@@ -415,6 +352,11 @@ void BatchEncoder::CheckColumn(size_t number) {
   const std::string path = absl::StrCat("vectors[", number, "]");
   const std::optional<size_t> f = schema_.FindVector(source.name);
   if (!f.has_value()) {
+    if (const auto kind = KindOfVector(schema_, source.name)) {
+      RefuseBatch(path + ".name",
+                  absl::StrCat("\"", source.name, "\" ", HowToWrite(*kind)));
+      return;
+    }
     std::string names;
     for (const VectorField& field : schema_.vectors) {
       absl::StrAppend(&names, names.empty() ? "" : ", ", "\"", field.name,
@@ -433,8 +375,8 @@ void BatchEncoder::CheckColumn(size_t number) {
     return;
   }
   const auto type = static_cast<int>(source.type);
-  if (type < 1 || type > 4) {
-    RefuseBatch(path + ".type", "is not f32, f16, int8 or uint8");
+  if (type < 1 || type > 5) {
+    RefuseBatch(path + ".type", "is not f32, f16, bf16, int8 or uint8");
     return;
   }
   const size_t dim = layout_.fields[*f].dim;
@@ -498,7 +440,7 @@ void BatchEncoder::CheckItems() {
                        " bytes; string ids have 1 to ", limits_.max_id_bytes));
     }
     // A point with a text may have nothing else.
-    bool has_vector = layout_.has_texts();
+    bool has_vector = layout_.has_texts() || multi_.Has(i);
     for (const Sparse& column : sparse_columns_) {
       has_vector |= column.source != nullptr &&
                     column.source->indptr[i] < column.source->indptr[i + 1];
@@ -525,6 +467,10 @@ void BatchEncoder::CheckItems() {
   for (size_t s = 0; s < sparse_columns_.size(); ++s) {
     if (sparse_columns_[s].source != nullptr) CheckSparseItems(s);
   }
+  multi_.CheckItems(
+      [this](size_t i, std::string field, const std::string& why) {
+        RefuseItem(i, std::move(field), why);
+      });
   for (size_t i = 0; i < batch_.payloads.size(); ++i) {
     if (batch_.payloads[i].empty()) continue;
     const absl::Status status = ValidatePayload(batch_.payloads[i], limits_);
@@ -641,12 +587,14 @@ std::vector<uint32_t> BatchEncoder::Survivors() {
 void BatchEncoder::Encode(const std::vector<uint32_t>& points) {
   const size_t num_fields = layout_.fields.size();
   out_.num_fields = num_fields;
+  out_.num_multi = layout_.multi.size();
   out_.ids.reserve(points.size());
   out_.hashes.reserve(points.size());
   out_.vector_offsets.reserve(points.size() * num_fields);
   out_.body_offsets.reserve(points.size() + 1);
   out_.payload_offsets.reserve(points.size() + 1);
-  size_t vector_bytes = 0;
+  out_.token_ranges.reserve(points.size() * out_.num_multi);
+  size_t vector_bytes = multi_.size_bytes();
   size_t normalized_floats = 0;
   for (size_t f = 0; f < num_fields; ++f) {
     if (!columns_[f].has_value()) continue;
@@ -687,6 +635,12 @@ void BatchEncoder::EncodePoint(size_t point) {
     record_vectors_.push_back(
         {static_cast<uint8_t>(kFirstSparseRecordField + s), sparse_bytes_[s]});
   }
+  for (size_t m = 0; m < layout_.multi.size(); ++m) {
+    const absl::string_view tokens = multi_.TokensOf(point, m);
+    if (tokens.empty()) continue;
+    record_vectors_.push_back(
+        {static_cast<uint8_t>(kFirstMultiRecordField + m), tokens});
+  }
   AppendRecordBody(batch_.ids[point], record_vectors_, &out_.bodies);
   AddLexical(layout_, sparse_,
              batch_.payloads.empty() ? "" : batch_.payloads[point],
@@ -695,6 +649,8 @@ void BatchEncoder::EncodePoint(size_t point) {
   // back their places follow from their sizes.
   const size_t first_offset = out_.vector_offsets.size();
   out_.vector_offsets.resize(first_offset + num_fields, EncodedBatch::kNone);
+  const size_t first_range = out_.token_ranges.size();
+  out_.token_ranges.resize(first_range + out_.num_multi);
   size_t end = out_.bodies.size();
   for (auto it = record_vectors_.rbegin(); it != record_vectors_.rend(); ++it) {
     const size_t begin = end - it->bytes.size();
@@ -702,6 +658,9 @@ void BatchEncoder::EncodePoint(size_t point) {
                                it->bytes.size()) == 0);
     if (it->field < num_fields) {
       out_.vector_offsets[first_offset + it->field] = begin;
+    } else if (it->field >= kFirstMultiRecordField) {
+      out_.token_ranges[first_range + it->field - kFirstMultiRecordField] = {
+          begin, it->bytes.size()};
     }
     end = begin - VarintSize(it->bytes.size()) - 1;
   }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -34,9 +35,15 @@ class EncodedBatch {
   }
   // The vector of field f of point i in the layout's form; null: none.
   const std::byte* vector(size_t i, size_t f) const;
+  // The tokens of multi-vector m of point i; empty: it has none.
+  absl::string_view tokens(size_t i, size_t m) const {
+    const auto& [begin, size] = token_ranges[i * num_multi + m];
+    return absl::string_view(bodies).substr(begin, size);
+  }
   size_t size_bytes() const { return bodies.size() + payloads.size(); }
 
   size_t num_fields = 0;
+  size_t num_multi = 0;
   std::vector<PointId> ids;
   std::vector<uint64_t> hashes;         // HashPointId of each
   std::string bodies;                   // AppendRecordBody of each
@@ -53,6 +60,8 @@ class EncodedBatch {
   static constexpr size_t kNone = ~size_t{0};
   static constexpr size_t kInNormalized = size_t{1} << 63;
   std::vector<size_t> vector_offsets;
+  // By point and multi-vector, in `bodies`.
+  std::vector<std::pair<size_t, size_t>> token_ranges;
   std::unique_ptr<float[]> normalized;
 };
 

@@ -45,7 +45,7 @@ TEST(SchemaTest, ComesBackFromItsEncoding) {
         << size;
   }
   std::string newer = encoded;
-  newer[0] = 8;
+  newer[0] = 9;
   EXPECT_TRUE(
       absl::IsFailedPrecondition(CollectionSchema::Decode(newer).status()));
 }
