@@ -26,7 +26,8 @@ constexpr const char* kFeatures[] = {
     "payload.index",       "query.explain",       "payload.facet",
     "scroll.order_by",     "vector.sparse",       "text.bm25",
     "query.fuse",          "query.rescore",       "query.feedback",
-    "query.highlight",     "filter.match",        "sparse.encoder"};
+    "query.highlight",     "filter.match",        "sparse.encoder",
+    "vector.multi",        "query.token_matches"};
 
 // How often a waiting call looks whether its client is still there.
 constexpr std::chrono::milliseconds kWaitSlice(100);
@@ -68,6 +69,8 @@ grpc::Status AdminServiceImpl::GetServerInfo(grpc::ServerContext*,
   out->set_max_text_fields(limits.max_text_fields);
   out->set_max_feedback_documents(limits.max_feedback_documents);
   out->set_max_feedback_terms(limits.max_feedback_terms);
+  out->set_max_tokens(limits.max_tokens);
+  out->set_max_query_tokens(limits.max_query_tokens);
   out->set_max_unindexed_bytes(state_.database->options().max_unindexed_bytes);
   return grpc::Status::OK;
 }

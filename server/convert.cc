@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/convert_elements.h"
+#include "server/convert_multi.h"
 #include "server/convert_sparse.h"
 #include "server/json_struct.h"
 #include "src/base/status_macros.h"
@@ -46,6 +47,17 @@ ElementType ParseType(v1::ElementType type) {
 
 bool CheckType(v1::ElementType type, const std::string& path,
                FieldViolations* violations) {
+  if (type != v1::ELEMENT_TYPE_BFLOAT16) {
+    return CheckTokenType(type, path, violations);
+  }
+  violations->Add(path,
+                  "is BFLOAT16, which only multi-vectors have; give FLOAT32, "
+                  "FLOAT16, INT8 or UINT8");
+  return false;
+}
+
+bool CheckTokenType(v1::ElementType type, const std::string& path,
+                    FieldViolations* violations) {
   if (v1::ElementType_IsValid(type)) return true;
   violations->Add(
       path, absl::StrCat("is ", type, "; give one of vicinal.v1.ElementType"));
@@ -57,7 +69,13 @@ std::optional<size_t> FindVector(const std::string& name,
                                  const std::string& path,
                                  FieldViolations* violations) {
   const std::optional<size_t> f = schema.FindVector(name);
-  if (!f.has_value()) {
+  if (!f.has_value() && schema.FindMulti(name).has_value()) {
+    violations->Add(path,
+                    absl::StrCat("is \"", name,
+                                 "\", a multi-vector, which is written in "
+                                 "multi_vectors and searched by "
+                                 "retrieve_multi, or by rerank with multi"));
+  } else if (!f.has_value()) {
     std::string names;
     for (const VectorField& field : schema.vectors) {
       absl::StrAppend(&names, names.empty() ? "" : ", ", "\"", field.name,
@@ -66,7 +84,7 @@ std::optional<size_t> FindVector(const std::string& name,
     violations->Add(path, absl::StrCat("is \"", name,
                                        "\", which the collection does not "
                                        "have; it has ",
-                                       names));
+                                       names.empty() ? "none" : names));
   }
   return f;
 }
@@ -221,6 +239,11 @@ void ParsedBatch::ParseColumns(const v1::PointColumns& columns,
   for (const v1::SparseColumn& column : columns.sparse_vectors()) {
     batch_.sparse.push_back(ParseSparseColumn(column));
   }
+  for (int c = 0; c < columns.multi_vectors_size(); ++c) {
+    auto column = ParseMultiColumn(columns.multi_vectors(c),
+                                   At(path, "multi_vectors", c), violations);
+    if (column.has_value()) batch_.multi.push_back(*std::move(column));
+  }
   for (const std::string& payload : columns.payloads()) {
     batch_.payloads.emplace_back(payload);
   }
@@ -236,6 +259,7 @@ void ParsedBatch::ParseRows(const v1::PointBatch& points,
   bool any_payload = false;
   std::vector<std::string> payloads;
   SparseRows sparse(schema);
+  MultiRows multi(schema);
   const size_t n = static_cast<size_t>(points.rows_size());
   if (n > limits.max_batch_points) {
     violations->Add(
@@ -273,6 +297,7 @@ void ParsedBatch::ParseRows(const v1::PointBatch& points,
                       sizeof(float) * schema.vectors[*f].dim);
     }
     sparse.Add(row, path, violations);
+    multi.Add(row, path, violations);
     payloads.emplace_back();
     if (row.has_payload()) {
       auto json = StructToJson(row.payload(), limits.max_payload_depth);
@@ -296,6 +321,7 @@ void ParsedBatch::ParseRows(const v1::PointBatch& points,
     origins_.push_back(std::move(origins[f]));
   }
   batch_.sparse = sparse.Take(&owned_, &sparse_origins_);
+  batch_.multi = multi.Take(&owned_, &multi_origins_);
   if (any_payload) {
     for (std::string& payload : payloads) {
       batch_.payloads.emplace_back(owned_.emplace_back(std::move(payload)));
@@ -332,6 +358,16 @@ std::string ParsedBatch::RequestPath(absl::string_view engine_path) const {
                 sparse_origins_[*c][*row]);
     }
   }
+  rest = engine_path;
+  if (const auto c = ConsumeIndex("multi_vectors", &rest)) {
+    const auto row = ConsumeIndex(".data", &rest);
+    if (row.has_value() && *c < multi_origins_.size() &&
+        *row < multi_origins_[*c].size()) {
+      return At(At(path_, "rows", *row), "multi_vectors",
+                multi_origins_[*c][*row]) +
+             TokenPath(rest);
+    }
+  }
   return absl::StrCat(path_, ".rows");
 }
 
@@ -353,6 +389,13 @@ Selection ParseSelector(const v1::PointSelector& selector,
       }
       continue;
     }
+    if (const auto m = schema.FindMulti(selector.vectors(i))) {
+      auto& numbers = out.points.multi;
+      if (std::find(numbers.begin(), numbers.end(), *m) == numbers.end()) {
+        numbers.push_back(*m);
+      }
+      continue;
+    }
     const auto f = FindVector(selector.vectors(i), schema,
                               At(path, "vectors", i), violations);
     if (!f.has_value()) continue;
@@ -367,6 +410,9 @@ Selection ParseSelector(const v1::PointSelector& selector,
     }
     for (size_t s = 0; s < schema.sparse.size(); ++s) {
       out.points.sparse.push_back(s);
+    }
+    for (size_t m = 0; m < schema.multi.size(); ++m) {
+      out.points.multi.push_back(m);
     }
   }
   return out;
@@ -406,6 +452,9 @@ void ToColumns(const CollectionSchema& schema, const Selection& selection,
   for (const size_t s : selection.points.sparse) {
     ToColumn(schema.sparse[s].name, s, points, out->add_sparse_vectors());
   }
+  for (const size_t m : selection.points.multi) {
+    ToColumn(schema.multi[m], m, points, out->add_multi_vectors());
+  }
   if (!selection.points.payload) return;
   for (const auto& point : points) {
     out->add_payloads(point.has_value() ? point->payload : std::string());
@@ -427,6 +476,10 @@ absl::Status ToRow(const CollectionSchema& schema, const Selection& selection,
   for (const size_t s : selection.points.sparse) {
     if (s >= point.sparse.size() || point.sparse[s].empty()) continue;
     ToProto(schema.sparse[s].name, point.sparse[s], out->add_sparse_vectors());
+  }
+  for (const size_t m : selection.points.multi) {
+    if (m >= point.multi.size() || point.multi[m].empty()) continue;
+    ToProto(schema.multi[m], point.multi[m], out->add_multi_vectors());
   }
   if (selection.points.payload && !point.payload.empty()) {
     return JsonToStruct(point.payload, out->mutable_payload());

@@ -29,9 +29,12 @@ namespace vicinal {
 std::string At(const std::string& path, absl::string_view field, size_t i);
 // Of a type that CheckType has taken; not said: f32.
 ElementType ParseType(v1::ElementType type);
-// Whether ParseType can be asked; a violation when not.
+// Whether ParseType can be asked; a violation when not. The first: of elements
+// of dense vectors, the second: of tokens.
 bool CheckType(v1::ElementType type, const std::string& path,
                FieldViolations* violations);
+bool CheckTokenType(v1::ElementType type, const std::string& path,
+                    FieldViolations* violations);
 // The number of the vector in the schema; nullopt, and a violation: none.
 std::optional<size_t> FindVector(const std::string& name,
                                  const CollectionSchema& schema,
@@ -81,6 +84,8 @@ class ParsedBatch {
   std::vector<std::vector<std::pair<size_t, size_t>>> origins_;
   // Row form: by sparse column and row, which sparse vector of the row it was.
   std::vector<std::vector<size_t>> sparse_origins_;
+  // Likewise of multi-vectors.
+  std::vector<std::vector<size_t>> multi_origins_;
 };
 
 // What a request wants of each point, with field numbers resolved.
@@ -88,7 +93,8 @@ struct Selection {
   PointSelection points;
   bool rows = false;
   bool any() const {
-    return points.payload || !points.vectors.empty() || !points.sparse.empty();
+    return points.payload || !points.vectors.empty() ||
+           !points.sparse.empty() || !points.multi.empty();
   }
 };
 Selection ParseSelector(const v1::PointSelector& selector,

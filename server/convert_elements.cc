@@ -74,6 +74,12 @@ void ToFloats(const char* bytes, ElementType type, std::span<float> out) {
       return ToFloats<int8_t>(bytes, out);
     case ElementType::kUint8:
       return ToFloats<uint8_t>(bytes, out);
+    case ElementType::kBfloat16:
+      for (size_t i = 0; i < out.size(); ++i) {
+        out[i] =
+            BfloatToFloat(GetFixed<uint16_t>(bytes + i * sizeof(uint16_t)));
+      }
+      return;
   }
 }
 
@@ -98,6 +104,8 @@ bool FromFloats(std::span<const float> values, ElementType type,
       return ToWhole<int8_t>(values, out->data());
     case ElementType::kUint8:
       return ToWhole<uint8_t>(values, out->data());
+    case ElementType::kBfloat16:
+      break;  // no dense vector is
   }
   return false;
 }

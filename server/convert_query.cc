@@ -18,6 +18,8 @@
 #include "server/convert_expression.h"
 #include "server/convert_filter.h"
 #include "server/convert_lexical.h"
+#include "server/convert_multi.h"
+#include "server/convert_quality.h"
 #include "server/convert_recommend.h"
 #include "server/convert_sparse.h"
 #include "server/convert_vector.h"
@@ -45,63 +47,6 @@ size_t AddOffset(size_t k, uint32_t offset, const Limits& limits,
                                limits.max_k, " are allowed"));
   }
   return k + offset;
-}
-
-void ParseQuality(const v1::Quality& quality, const Limits& limits,
-                  const std::string& path, FieldViolations* violations,
-                  RetrieveStage* stage) {
-  switch (quality.kind_case()) {
-    case v1::Quality::kRecallTarget:
-      stage->recall_target = quality.recall_target();
-      if (!(stage->recall_target > 0 && stage->recall_target <= 1)) {
-        violations->Add(path + ".recall_target",
-                        absl::StrCat("is ", stage->recall_target,
-                                     "; give a share over 0 and at most 1"));
-      }
-      break;
-    case v1::Quality::kEf:
-      stage->ef = quality.ef();
-      if (quality.ef() == 0 || quality.ef() > limits.max_ef) {
-        violations->Add(
-            path + ".ef",
-            absl::StrCat("is ", quality.ef(), "; give 1 to ", limits.max_ef));
-      }
-      break;
-    case v1::Quality::kNprobe:
-      stage->nprobe = quality.nprobe();
-      if (quality.nprobe() == 0 || quality.nprobe() > kMaxIvfLists) {
-        violations->Add(path + ".nprobe",
-                        absl::StrCat("is ", quality.nprobe(), "; give 1 to ",
-                                     kMaxIvfLists));
-      }
-      break;
-    case v1::Quality::kExact:
-      stage->exact = true;
-      if (!quality.exact()) {
-        violations->Add(path + ".exact",
-                        "is false; set it to true or leave it out");
-      }
-      break;
-    case v1::Quality::KIND_NOT_SET:
-      break;
-  }
-}
-
-// Whether the quality is one that the vector's index knows.
-void CheckQuality(const v1::Quality& quality, const VectorField& field,
-                  const std::string& path, FieldViolations* violations) {
-  if (quality.has_ef() && field.index == IndexKind::kIvf) {
-    violations->Add(path + ".ef",
-                    absl::StrCat("is for graphs, and vector \"", field.name,
-                                 "\" has an IVF index; give nprobe or "
-                                 "recall_target"));
-  }
-  if (quality.has_nprobe() && field.index == IndexKind::kHnsw) {
-    violations->Add(
-        path + ".nprobe",
-        absl::StrCat("is for IVF indexes, and vector \"", field.name,
-                     "\" has a graph; give ef or recall_target"));
-  }
 }
 
 // The distance that stands for a score, as ScoreOf makes it.
@@ -199,13 +144,7 @@ std::optional<Query> ParseStage(const v1::Query& query, const std::string& path,
       stage.vector_name = in.vector();
       stage.k = ParseStageK(in.k(), at + ".k", depth, *scope);
       ParseQuality(in.quality(), limits, at + ".quality", violations, &stage);
-      if (v1::ForcedPlan_IsValid(in.plan())) {
-        stage.force = static_cast<ForcedPlan>(in.plan());
-      } else {
-        violations->Add(at + ".plan",
-                        absl::StrCat("is ", in.plan(),
-                                     "; give one of vicinal.v1.ForcedPlan"));
-      }
+      stage.force = ParsePlan(in.plan(), at + ".plan", violations);
       const auto f =
           FindVector(in.vector(), schema, at + ".vector", violations);
       if (!f.has_value()) return std::nullopt;
@@ -292,6 +231,24 @@ std::optional<Query> ParseStage(const v1::Query& query, const std::string& path,
       stage.vector_name = in.vector();
       stage.k = ParseStageK(in.k(), at + ".k", depth, *scope);
       auto input = ParseStage(in.input(), at + ".input", depth + 1, scope);
+      if (in.has_multi()) {
+        const auto m =
+            FindMulti(in.vector(), schema, at + ".vector", violations);
+        if (in.has_query() || in.has_sparse() || in.has_mmr()) {
+          violations->Add(at + ".multi",
+                          "stands beside query, sparse or mmr, which are for "
+                          "other vectors; give one");
+        }
+        stage.max_distance = ParseScoreThreshold(in, at, violations);
+        if (!m.has_value()) return std::nullopt;
+        stage.multi = ParseMultiQuery(in.multi(), schema.multi[*m], limits,
+                                      at + ".multi", violations);
+        if (!input.has_value() || !stage.multi.has_value()) {
+          return std::nullopt;
+        }
+        stage.input = std::make_unique<Query>(*std::move(input));
+        return Query{std::move(stage)};
+      }
       if (in.has_sparse()) {
         FindSparse(in.vector(), schema, at + ".vector", violations);
         if (in.has_query() || in.has_mmr()) {
@@ -341,6 +298,15 @@ std::optional<Query> ParseStage(const v1::Query& query, const std::string& path,
       stage->k = k;
       return Query{*std::move(stage)};
     }
+    case v1::Query::kRetrieveMulti: {
+      const v1::RetrieveMulti& in = query.retrieve_multi();
+      const std::string at = path + ".retrieve_multi";
+      auto stage = ParseMultiStage(in, schema, limits, at, violations);
+      const size_t k = ParseStageK(in.k(), at + ".k", depth, *scope);
+      if (!stage.has_value()) return std::nullopt;
+      stage->k = k;
+      return Query{*std::move(stage)};
+    }
     case v1::Query::kRescore: {
       const v1::Rescore& in = query.rescore();
       const std::string at = path + ".rescore";
@@ -359,7 +325,7 @@ std::optional<Query> ParseStage(const v1::Query& query, const std::string& path,
   }
   violations->Add(path,
                   "has no stage; set retrieve, retrieve_sparse, "
-                  "retrieve_text, fuse, rerank or rescore");
+                  "retrieve_text, retrieve_multi, fuse, rerank or rescore");
   return std::nullopt;
 }
 
@@ -485,7 +451,8 @@ double ScoreOf(const Query& query, const CollectionSchema& schema,
   const auto* rerank = std::get_if<RerankStage>(&query.stage);
   if (const auto* retrieve = std::get_if<RetrieveStage>(&query.stage)) {
     name = &retrieve->vector_name;
-  } else if (rerank != nullptr && !rerank->sparse.has_value()) {
+  } else if (rerank != nullptr && !rerank->sparse.has_value() &&
+             !rerank->multi.has_value()) {
     name = &rerank->vector_name;
   } else {
     return -static_cast<double>(distance);

@@ -38,6 +38,7 @@ std::pair<double, double> RangeOf(ElementType type) {
     case ElementType::kUint8:
       return {0, 255};
     case ElementType::kFloat32:
+    case ElementType::kBfloat16:
       break;
   }
   return {-std::numeric_limits<float>::max(),

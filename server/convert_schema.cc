@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/timestamp.pb.h"
 #include "server/convert.h"
+#include "server/convert_multi_schema.h"
 
 namespace vicinal {
 namespace {
@@ -210,6 +211,7 @@ CollectionSchema ParseSchema(const v1::Collection& collection,
   schema.indexed_filters_only = collection.indexed_filters_only();
   schema.partition_key = collection.partition_key();
   ParseSparse(collection, path, violations, &schema);
+  ParseMultiVectors(collection, path, violations, &schema);
   ParseTexts(collection, &schema);
   return schema;
 }
@@ -247,6 +249,9 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
   out->set_indexed_filters_only(schema.indexed_filters_only);
   out->set_partition_key(schema.partition_key);
   LexicalToProto(schema, stats, out);
+  for (const MultiVectorField& field : schema.multi) {
+    ToProto(field, out->add_multi_vectors());
+  }
   for (size_t i = 0; i < schema.payload_fields.size(); ++i) {
     v1::PayloadIndex* index = out->add_payload_indexes();
     index->set_path(schema.payload_fields[i].path);
@@ -282,6 +287,9 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
     s->set_pinned_bytes(segment.pinned_bytes);
     for (const SegmentIndex index : segment.indexes) {
       s->add_indexes(static_cast<v1::SegmentIndex>(index));
+    }
+    for (const std::string& encoder : segment.encoders) {
+      s->add_encoders(encoder);
     }
     ram_bytes += segment.ram_bytes;
     file_bytes += segment.file_bytes;

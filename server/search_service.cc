@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/duration.pb.h"
 #include "server/convert.h"
+#include "server/convert_multi.h"
 #include "server/convert_query.h"
 #include "server/errors.h"
 #include "src/base/status_macros.h"
@@ -48,12 +49,13 @@ bool Scans(const v1::Query& query, const CollectionSchema& schema) {
         return Scans(input, schema);
       });
     case v1::Query::kRerank:
-      return query.rerank().has_sparse() ||
+      return query.rerank().has_sparse() || query.rerank().has_multi() ||
              query.rerank().mmr().candidates() > kMaxShortCandidates ||
              Scans(query.rerank().input(), schema);
     // Of a million points some tenths of a millisecond to some milliseconds.
     case v1::Query::kRetrieveSparse:
     case v1::Query::kRetrieveText:
+    case v1::Query::kRetrieveMulti:
     case v1::Query::kRescore:
       return true;
     case v1::Query::STAGE_NOT_SET:
@@ -226,6 +228,24 @@ absl::Status FillPassages(const Collection& collection, const Query& query,
   return absl::OkStatus();
 }
 
+// budget: of the whole reply.
+absl::Status FillTokenMatches(const std::vector<Hit>& hits, ReplyBudget* budget,
+                              v1::SearchResult* out) {
+  for (const Hit& hit : hits) {
+    v1::TokenMatches* to = out->add_token_matches();
+    if (hit.token_matches.has_value()) {
+      const TokenMatches& in = *hit.token_matches;
+      to->set_num_query_tokens(static_cast<uint32_t>(in.num_query_tokens));
+      to->set_num_document_tokens(
+          static_cast<uint32_t>(in.num_document_tokens));
+      to->mutable_similarities()->Assign(in.similarities.begin(),
+                                         in.similarities.end());
+    }
+    VICINAL_RETURN_IF_ERROR(budget->Spend(to->ByteSizeLong()));
+  }
+  return absl::OkStatus();
+}
+
 google::protobuf::Duration ToDuration(int64_t nanos) {
   google::protobuf::Duration out;
   out.set_seconds(nanos / 1'000'000'000);
@@ -251,6 +271,8 @@ void AddWarnings(const Query& query, const CollectionSchema& schema,
     filter = sparse->filter;
   } else if (const auto* text = std::get_if<TextStage>(&query.stage)) {
     filter = text->filter;
+  } else if (const auto* multi = std::get_if<MultiStage>(&query.stage)) {
+    filter = multi->filter;
   } else {
     filter = std::get<RetrieveStage>(query.stage).filter;
   }
@@ -273,6 +295,9 @@ void FillExplanation(const SearchResult& result, v1::SearchProfile* out) {
     to->set_expanded_nodes(in.expanded_nodes);
     to->set_distance_computations(in.distance_computations);
     to->set_num_payloads_read(in.num_payloads_read);
+    to->set_num_candidates(in.multi.num_candidates);
+    to->set_num_exact(in.multi.num_exact);
+    to->set_encoder(in.encoder);
     *to->mutable_filter_time() =
         ToDuration(static_cast<int64_t>(1e3 * in.filter_micros));
     *to->mutable_search_time() =
@@ -313,10 +338,21 @@ absl::Status SearchServiceImpl::DoSearch(grpc::ServerContextBase* context,
       ParseQuery(request, collection.schema(),
                  state_.database->options().limits, read, &violations));
   query.explain = request.explain();
+  query.token_matches = request.token_matches();
+  if (query.token_matches && !ComparesTokens(query)) {
+    return FieldError("token_matches",
+                      "is set, but no stage of the query compares tokens; "
+                      "leave it out, or ask by retrieve_multi or by rerank "
+                      "with multi");
+  }
   std::vector<Query> queries;
   queries.push_back(std::move(query));
+  auto found = collection.Search(queries, stop);
+  if (absl::IsResourceExhausted(found.status())) {  // by token matches
+    return WithReason(found.status(), reason::kReplyTooLarge);
+  }
   VICINAL_ASSIGN_OR_RETURN(const std::vector<SearchResult> results,
-                           collection.Search(queries, stop));
+                           std::move(found));
   ReplyBudget budget = state_.NewReplyBudget();
   VICINAL_RETURN_IF_ERROR(FillResult(collection, queries[0], selection,
                                      results[0], stop, &budget,
@@ -329,6 +365,10 @@ absl::Status SearchServiceImpl::DoSearch(grpc::ServerContextBase* context,
     VICINAL_RETURN_IF_ERROR(FillPassages(collection, queries[0],
                                          results[0].hits, highlight, stop,
                                          &budget, reply->mutable_result()));
+  }
+  if (request.token_matches()) {
+    VICINAL_RETURN_IF_ERROR(
+        FillTokenMatches(results[0].hits, &budget, reply->mutable_result()));
   }
   reply->mutable_snapshot()->set_collection_uuid(collection.schema().uuid);
   reply->mutable_snapshot()->set_sequence(results[0].sequence);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -85,14 +86,18 @@ TEST_F(BadInputTest, UnknownVectorName) {
 }
 
 TEST_F(BadInputTest, UnknownElementTypes) {
-  const auto unknown = static_cast<v1::ElementType>(5);
-  v1::PointBatch batch = Batch(1, 1);
-  batch.mutable_columns()->mutable_vectors(0)->set_type(unknown);
-  ExpectRefused(Upsert(batch), "points.columns.vectors[0].type", "is 5");
-  ExpectRefused(Retrieve([&](auto* retrieve) {
-                  retrieve->mutable_query()->set_type(unknown);
-                }),
-                "query.retrieve.query.type", "is 5");
+  for (const auto& [type, message] :
+       {std::pair(static_cast<v1::ElementType>(6), "is 6"),
+        std::pair(v1::ELEMENT_TYPE_BFLOAT16,
+                  "which only multi-vectors have")}) {
+    v1::PointBatch batch = Batch(1, 1);
+    batch.mutable_columns()->mutable_vectors(0)->set_type(type);
+    ExpectRefused(Upsert(batch), "points.columns.vectors[0].type", message);
+    ExpectRefused(Retrieve([&](auto* retrieve) {
+                    retrieve->mutable_query()->set_type(type);
+                  }),
+                  "query.retrieve.query.type", message);
+  }
 }
 
 TEST_F(BadInputTest, EmptyAndTooLongIds) {

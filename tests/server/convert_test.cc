@@ -1,4 +1,5 @@
 // Query vectors of every wire type for fields of every stored type.
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -33,6 +34,10 @@ std::string Encode(const std::vector<float>& values, ElementType type) {
       case ElementType::kInt8:
       case ElementType::kUint8:
         out.push_back(static_cast<char>(static_cast<int>(value)));
+        break;
+      case ElementType::kBfloat16:
+        PutFixed(&out,
+                 static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16));
         break;
     }
   }
