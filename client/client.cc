@@ -462,6 +462,19 @@ absl::StatusOr<v1::SearchResponse> Client::Search(
   return Search(MakeSearchRequest(collection, query, options));
 }
 
+absl::StatusOr<v1::SearchResponse> Client::SearchMulti(
+    absl::string_view collection, const VectorSetView& tokens,
+    std::span<const float> weights, const SearchOptions& options,
+    const MultiSearchOptions& multi) {
+  if (options.mmr.has_value()) {
+    return absl::InvalidArgumentError(
+        "mmr compares hits with one vector; leave it out, or search by a "
+        "dense vector.");
+  }
+  return Search(MakeMultiSearchRequest(
+      collection, MakeMultiQuery(tokens, weights), options, multi));
+}
+
 absl::StatusOr<v1::SearchResponse> Client::Recommend(
     absl::string_view collection, std::span<const PointId> positive,
     std::span<const PointId> negative, const SearchOptions& options) {

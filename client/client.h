@@ -78,6 +78,15 @@ struct SearchOptions {
   std::optional<v1::Mmr> mmr;
 };
 
+// How to search by a multi-vector, beside SearchOptions (whose ef, nprobe and
+// mmr do not go with it); 0: the server's choice. See v1::RetrieveMulti.
+struct MultiSearchOptions {
+  uint32_t rescore = 0;
+  uint32_t candidates = 0;
+  uint32_t exact_candidates = 0;
+  bool token_matches = false;
+};
+
 // Thread-safe. Every method returns the server's error with its details (see
 // status.h); calls that can be repeated without harm are tried again as
 // RetryPolicy says, within the deadline. A request above the server's
@@ -166,6 +175,11 @@ class Client {
                                             std::span<const float> query,
                                             const SearchOptions& options);
   absl::StatusOr<v1::SearchResponse> Search(const v1::SearchRequest& request);
+  // By token vectors. weights: of the tokens; empty: all 1.
+  absl::StatusOr<v1::SearchResponse> SearchMulti(
+      absl::string_view collection, const VectorSetView& tokens,
+      std::span<const float> weights, const SearchOptions& options,
+      const MultiSearchOptions& multi = {});
   // What is like some points, at least one, and unlike others; see
   // v1::Recommend. InvalidArgument: options have mmr. Examples that are vectors
   // need a SearchRequest.
@@ -221,6 +235,26 @@ v1::SearchRequest MakeRecommendRequest(absl::string_view collection,
 v1::SearchBatchRequest MakeSearchBatchRequest(absl::string_view collection,
                                               const VectorSetView& queries,
                                               const SearchOptions& options);
+
+v1::SearchRequest MakeMultiSearchRequest(absl::string_view collection,
+                                         v1::MultiVectorQuery query,
+                                         const SearchOptions& options,
+                                         const MultiSearchOptions& multi = {});
+
+// Token vectors and messages.
+v1::MultiVectorQuery MakeMultiQuery(const VectorSetView& tokens,
+                                    std::span<const float> weights = {});
+// The next lengths[i] of the tokens are those of point i; they sum to all of
+// them. A point of length 0 has no such vector.
+v1::MultiVectorColumn MakeMultiColumn(absl::string_view name,
+                                      const VectorSetView& tokens,
+                                      std::span<const uint64_t> lengths);
+// Internal: a column of a reply does not fit its points. To be asked before
+// TokensOf.
+absl::Status CheckMultiColumn(const v1::MultiVectorColumn& column,
+                              size_t num_points);
+// Into the column.
+VectorSetView TokensOf(const v1::MultiVectorColumn& column, size_t point);
 
 // Ids and messages. The ids must not be mixed with others already there.
 v1::PointIds ToProto(std::span<const PointId> ids);

@@ -58,6 +58,33 @@ v1::Retrieve MakeRetrieve(const SearchOptions& options) {
   return retrieve;
 }
 
+// The leaf of a query by token vectors, but for these.
+v1::RetrieveMulti MakeRetrieveMulti(const SearchOptions& options,
+                                    const MultiSearchOptions& multi) {
+  v1::RetrieveMulti retrieve;
+  retrieve.set_vector(options.vector);
+  retrieve.set_k(options.k);
+  SetQuality(options, &retrieve);
+  if (!IsBlank(options.filter)) *retrieve.mutable_filter() = options.filter;
+  if (options.score_threshold.has_value()) {
+    retrieve.set_score_threshold(*options.score_threshold);
+  }
+  retrieve.set_plan(options.plan);
+  retrieve.set_rescore(multi.rescore);
+  retrieve.set_candidates(multi.candidates);
+  retrieve.set_exact_candidates(multi.exact_candidates);
+  return retrieve;
+}
+
+// All rows, one after the other.
+void AppendRows(const VectorSetView& rows, std::string* out) {
+  const size_t row_bytes = rows.dim * ElementSize(rows.type);
+  out->reserve(out->size() + rows.num_rows * row_bytes);
+  for (size_t i = 0; i < rows.num_rows; ++i) {
+    out->append(reinterpret_cast<const char*>(rows.row(i)), row_bytes);
+  }
+}
+
 // Chooses by options.mmr from what `retrieve`, which looks for a vector, finds.
 v1::Rerank MakeRerank(v1::Retrieve retrieve, const SearchOptions& options) {
   constexpr uint32_t kCandidates = 100;  // as the server chooses
@@ -130,6 +157,78 @@ v1::SearchRequest MakeRecommendRequest(absl::string_view collection,
   return request;
 }
 
+v1::SearchRequest MakeMultiSearchRequest(absl::string_view collection,
+                                         v1::MultiVectorQuery query,
+                                         const SearchOptions& options,
+                                         const MultiSearchOptions& multi) {
+  v1::SearchRequest request = MakeRequest(collection, options);
+  request.set_token_matches(multi.token_matches);
+  v1::RetrieveMulti* retrieve =
+      request.mutable_query()->mutable_retrieve_multi();
+  *retrieve = MakeRetrieveMulti(options, multi);
+  *retrieve->mutable_query() = std::move(query);
+  if (request.has_group_by()) retrieve->clear_k();
+  return request;
+}
+
+v1::MultiVectorQuery MakeMultiQuery(const VectorSetView& tokens,
+                                    std::span<const float> weights) {
+  v1::MultiVectorQuery query;
+  query.set_dim(static_cast<uint32_t>(tokens.dim));
+  query.set_type(ToProto(tokens.type));
+  AppendRows(tokens, query.mutable_data());
+  query.mutable_weights()->Assign(weights.begin(), weights.end());
+  return query;
+}
+
+v1::MultiVectorColumn MakeMultiColumn(absl::string_view name,
+                                      const VectorSetView& tokens,
+                                      std::span<const uint64_t> lengths) {
+  v1::MultiVectorColumn column;
+  column.set_name(name.data(), name.size());
+  column.set_dim(static_cast<uint32_t>(tokens.dim));
+  column.set_type(ToProto(tokens.type));
+  AppendRows(tokens, column.mutable_data());
+  uint64_t offset = 0;
+  column.add_offsets(offset);
+  for (const uint64_t length : lengths) {
+    offset += length;
+    column.add_offsets(offset);
+  }
+  return column;
+}
+
+absl::Status CheckMultiColumn(const v1::MultiVectorColumn& column,
+                              size_t num_points) {
+  const auto& offsets = column.offsets();
+  const size_t token_bytes =
+      column.dim() * ElementSize(FromProto(column.type()));
+  if (static_cast<size_t>(offsets.size()) == num_points + 1 &&
+      offsets[0] == 0 && token_bytes > 0 &&
+      std::is_sorted(offsets.begin(), offsets.end()) &&
+      column.data().size() % token_bytes == 0 &&
+      offsets[offsets.size() - 1] == column.data().size() / token_bytes) {
+    return absl::OkStatus();
+  }
+  return absl::InternalError(absl::StrCat(
+      "The server sent ", column.data().size(), " bytes and ", offsets.size(),
+      " offsets for the tokens of ", num_points, " points in multi-vector \"",
+      column.name(), "\" of dimension ", column.dim(), "."));
+}
+
+VectorSetView TokensOf(const v1::MultiVectorColumn& column, size_t point) {
+  const ElementType type = FromProto(column.type());
+  const size_t token_bytes = column.dim() * ElementSize(type);
+  const auto at = static_cast<int>(point);
+  const uint64_t begin = column.offsets(at);
+  return {.data = reinterpret_cast<const std::byte*>(column.data().data()) +
+                  begin * token_bytes,
+          .num_rows = column.offsets(at + 1) - begin,
+          .dim = column.dim(),
+          .stride_bytes = token_bytes,
+          .type = type};
+}
+
 v1::SearchBatchRequest MakeSearchBatchRequest(absl::string_view collection,
                                               const VectorSetView& queries,
                                               const SearchOptions& options) {
@@ -139,12 +238,7 @@ v1::SearchBatchRequest MakeSearchBatchRequest(absl::string_view collection,
   v1::VectorColumn* column = request.mutable_queries();
   column->set_dim(static_cast<uint32_t>(queries.dim));
   column->set_type(ToProto(queries.type));
-  const size_t row_bytes = queries.dim * ElementSize(queries.type);
-  std::string* data = column->mutable_data();
-  data->reserve(queries.num_rows * row_bytes);
-  for (size_t i = 0; i < queries.num_rows; ++i) {
-    data->append(reinterpret_cast<const char*>(queries.row(i)), row_bytes);
-  }
+  AppendRows(queries, column->mutable_data());
   request.set_k(options.k);
   SetQuality(options, &request);
   if (!IsBlank(options.filter)) *request.mutable_filter() = options.filter;
@@ -249,6 +343,8 @@ v1::ElementType ToProto(ElementType type) {
   static_assert(static_cast<int>(ElementType::kInt8) == v1::ELEMENT_TYPE_INT8);
   static_assert(static_cast<int>(ElementType::kUint8) ==
                 v1::ELEMENT_TYPE_UINT8);
+  static_assert(static_cast<int>(ElementType::kBfloat16) ==
+                v1::ELEMENT_TYPE_BFLOAT16);
   return static_cast<v1::ElementType>(type);
 }
 

@@ -20,7 +20,8 @@
 namespace vicinal::client {
 namespace {
 
-constexpr size_t kNdcgRanks = 10, kRecallRanks = 100, kReciprocalRanks = 10;
+constexpr size_t kNdcgRanks = 10, kRecallRanks = 100, kReciprocalRanks = 10,
+                 kSuccessRanks = 5;
 
 double Discounted(double gain, size_t rank) {
   return gain / std::log2(static_cast<double>(rank) + 1);
@@ -53,6 +54,7 @@ Relevance Judge(std::span<const std::string> ranked,
     if (found == 1 && rank <= kReciprocalRanks) {
       out.reciprocal_rank = 1 / static_cast<double>(rank);
     }
+    if (rank <= kSuccessRanks) out.success_5 = 1;
     out.average_precision +=
         static_cast<double>(found) / static_cast<double>(rank) / num_relevant;
   }
@@ -67,6 +69,7 @@ Relevance Mean(std::span<const Relevance> all) {
     out.recall_100 += one.recall_100 / n;
     out.average_precision += one.average_precision / n;
     out.reciprocal_rank += one.reciprocal_rank / n;
+    out.success_5 += one.success_5 / n;
   }
   return out;
 }

@@ -20,6 +20,7 @@ struct Relevance {
   double recall_100 = 0;  // of the relevant documents, among the first 100
   double average_precision = 0;  // over all that was found; of many queries MAP
   double reciprocal_rank = 0;    // of the first relevant one among the first 10
+  double success_5 = 0;          // 1: a relevant one is among the first 5
 };
 
 // ranked: best first, none twice. There is a relevant document.

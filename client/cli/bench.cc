@@ -29,6 +29,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// Of query i of a set with offsets.
+v1::MultiVectorQuery MultiQuery(const QuerySet& queries, size_t i) {
+  return client::MakeMultiQuery(queries.View(
+      queries.offsets[i], queries.offsets[i + 1] - queries.offsets[i]));
+}
+
 // Requests built before the clock starts: a request costs the client little
 // more than its sending.
 std::vector<v1::SearchRequest> MakeRequests(const QuerySet& queries,
@@ -37,6 +43,12 @@ std::vector<v1::SearchRequest> MakeRequests(const QuerySet& queries,
   std::vector<v1::SearchRequest> out;
   const size_t row_bytes = queries.dim * ElementSize(queries.type);
   for (size_t i = 0; i < queries.num_queries; ++i) {
+    if (!queries.offsets.empty()) {
+      out.push_back(client::MakeMultiSearchRequest(
+          options.collection, MultiQuery(queries, i), options.search,
+          options.multi));
+      continue;
+    }
     v1::SearchRequest request =
         client::MakeSearchRequest(options.collection, {}, options.search);
     v1::QueryVector* query =
@@ -142,6 +154,18 @@ absl::StatusOr<TrueIds> ComputeTruth(client::Client& client,
   options.with_vectors = false;
   constexpr size_t kBatch = 64;
   TrueIds truth;
+  if (!queries.offsets.empty()) {
+    for (size_t i = 0; i < queries.num_queries; ++i) {
+      VICINAL_ASSIGN_OR_RETURN(
+          const v1::SearchResponse response,
+          client.Search(client::MakeMultiSearchRequest(
+              collection, MultiQuery(queries, i), options)));
+      VICINAL_ASSIGN_OR_RETURN(auto ids,
+                               client::FromProto(response.result().ids()));
+      truth.push_back(std::move(ids));
+    }
+    return truth;
+  }
   for (size_t i = 0; i < queries.num_queries; i += kBatch) {
     const size_t n = std::min(kBatch, queries.num_queries - i);
     VICINAL_ASSIGN_OR_RETURN(

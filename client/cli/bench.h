@@ -9,6 +9,8 @@
 #include "absl/status/statusor.h"
 #include "client/client.h"
 #include "src/base/point_id.h"
+#include "src/base/types.h"
+#include "src/base/vector_set.h"
 
 namespace vicinal::cli {
 
@@ -18,6 +20,9 @@ struct QuerySet {
   size_t num_queries = 0;
   size_t dim = 0;
   ElementType type = ElementType::kFloat32;
+  // Of a multi-vector: query i has the vectors offsets[i] to offsets[i + 1] of
+  // `data`; empty: each has one.
+  std::vector<uint64_t> offsets;
 
   VectorSetView View(size_t first, size_t n) const;
 };
@@ -34,9 +39,10 @@ absl::StatusOr<TrueIds> ComputeTruth(client::Client& client,
 struct BenchOptions {
   std::string collection;
   client::SearchOptions search;
-  size_t concurrency = 1;  // calls in flight
-  size_t batch_size = 1;   // queries per call; 1: Search, else SearchBatch
-  size_t num_rounds = 1;   // times over all queries; recall is of the last
+  client::MultiSearchOptions multi;  // of queries with offsets
+  size_t concurrency = 1;            // calls in flight
+  size_t batch_size = 1;  // queries per call; 1: Search, else SearchBatch
+  size_t num_rounds = 1;  // times over all queries; recall is of the last
 };
 
 struct BenchResult {

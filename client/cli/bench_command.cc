@@ -18,9 +18,11 @@
 #include "client/cli/bench.h"
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/multi_query.h"
 #include "client/cli/output.h"
 #include "client/client.h"
 #include "client/formats/ground_truth.h"
+#include "client/formats/token_file.h"
 #include "client/formats/vector_reader.h"
 #include "src/base/point_id.h"
 #include "src/base/status_macros.h"
@@ -32,6 +34,7 @@ struct Options {
   std::string collection;
   std::string queries_file;
   FileOptions file;
+  MultiQueryOptions multi;
   std::string truth_file;
   bool compute_truth = false;
   uint64_t id_start = 0;
@@ -46,7 +49,26 @@ struct Options {
   bool json = false;
 };
 
+absl::StatusOr<QuerySet> ReadTokens(const Options& options) {
+  VICINAL_ASSIGN_OR_RETURN(
+      const client::TokenFile file,
+      client::TokenFile::Open(options.queries_file, options.multi.layout));
+  const size_t n = std::min(options.limit, file.num_documents());
+  if (n == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.queries_file, ": has no queries."));
+  }
+  return QuerySet{
+      .data = std::string(file.Data(0, file.offsets()[n])),
+      .num_queries = n,
+      .dim = file.dim(),
+      .type = file.type(),
+      .offsets = {file.offsets().begin(),
+                  file.offsets().begin() + static_cast<int64_t>(n) + 1}};
+}
+
 absl::StatusOr<QuerySet> ReadQueries(const Options& options) {
+  if (!options.multi.name.empty()) return ReadTokens(options);
   VICINAL_ASSIGN_OR_RETURN(const client::OpenOptions open,
                            MakeOpenOptions(options.file, "test"));
   VICINAL_ASSIGN_OR_RETURN(const auto reader,
@@ -54,7 +76,8 @@ absl::StatusOr<QuerySet> ReadQueries(const Options& options) {
   QuerySet out{.data = {},
                .num_queries = 0,
                .dim = reader->dim(),
-               .type = reader->type()};
+               .type = reader->type(),
+               .offsets = {}};
   while (out.num_queries < options.limit) {
     client::VectorBlock block;
     VICINAL_ASSIGN_OR_RETURN(
@@ -179,6 +202,16 @@ absl::Status CheckLimits(const client::Client& client, const Options& options) {
 }
 
 int RunBenchCommand(const Globals& globals, Options& options) {
+  if (!options.multi.name.empty()) {
+    if (options.bench.batch_size > 1 || !options.efs.empty() ||
+        !options.nprobes.empty()) {
+      return ReportUsage(absl::InvalidArgumentError(
+          "--multi goes with none of --batch, --ef and --nprobe; use --recall "
+          "or --candidates."));
+    }
+    options.bench.search.vector = options.multi.name;
+    options.bench.multi = options.multi.search;
+  }
   const auto queries = ReadQueries(options);
   if (!queries.ok()) return Report(queries.status());
   if (options.num_connections == 0) {
@@ -209,6 +242,7 @@ int RunBenchCommand(const Globals& globals, Options& options) {
     BenchOptions bench = options.bench;
     bench.collection = options.collection;
     bench.search = setting.search;
+    if (bench.search.exact) bench.multi = {};  // all points are compared
     if (!options.no_warmup) {
       QuerySet few = *queries;
       few.num_queries = std::min<size_t>(
@@ -267,6 +301,8 @@ void AddBenchCommand(CLI::App& app, Globals& globals) {
       ->capture_default_str();
   command->add_option("--vector-name", options->bench.search.vector,
                       "Named vector to compare");
+  AddMultiSearchOptions(*command, options->multi);
+  AddLayoutOptions(*command, options->multi.layout);
   command->add_option("--ef", options->efs, "Candidates; several: 16,32,64")
       ->delimiter(',')
       ->check(CLI::PositiveNumber);
@@ -307,7 +343,9 @@ void AddBenchCommand(CLI::App& app, Globals& globals) {
   command->footer(
       "Examples:\n"
       "  vicinal bench photos queries.npy --truth truth.ivecs --ef 16,32,64\n"
-      "  vicinal bench glove glove-100-angular.hdf5 --concurrency 8");
+      "  vicinal bench glove glove-100-angular.hdf5 --concurrency 8\n"
+      "  vicinal bench papers queries.npy --multi colbert --query-tokens 32 "
+      "--compute-truth --recall 0.9,0.95");
   command->callback([&globals, options] {
     globals.run = [&globals, options] {
       return RunBenchCommand(globals, *options);

@@ -17,6 +17,7 @@
 #include "absl/strings/str_split.h"
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/multi_options.h"
 #include "client/cli/output.h"
 #include "client/client.h"
 #include "client/formats/elements.h"
@@ -124,6 +125,7 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
          {"idf", sparse.idf()},
          {"encoder_tokens", sparse.encoder_tokens()}});
   }
+  out["multi_vectors"] = MultiVectorsToJson(collection);
   out["texts"] = nlohmann::ordered_json::array();
   for (const v1::TextConfig& text : collection.texts()) {
     out["texts"].push_back({{"path", text.path()},
@@ -155,6 +157,7 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
                                {"ram_bytes", segment.ram_bytes()},
                                {"pinned_bytes", segment.pinned_bytes()},
                                {"searched_by", IndexNames(segment)},
+                               {"encoders", segment.encoders()},
                                {"file_bytes", segment.file_bytes()}});
   }
   return out;
@@ -236,6 +239,9 @@ void Print(const v1::Collection& collection) {
   }
   if (!collection.vectors().empty()) absl::PrintF("\n%s", vectors.Format());
   PrintLexical(collection);
+  if (!collection.multi_vectors().empty()) {
+    absl::PrintF("\n%s", FormatMultiVectors(collection));
+  }
   if (!collection.payload_indexes().empty()) {
     absl::PrintF("\n%s", FormatPayloadIndexes(collection));
   }
@@ -314,6 +320,7 @@ struct CreateOptions {
   VectorOptions vector;
   LexicalOptions lexical;
   std::vector<std::string> specs;
+  std::vector<std::string> multi_specs;
   std::string memory_tier;
   uint64_t memory_budget = 0;
   std::vector<std::string> payload_indexes;
@@ -360,13 +367,20 @@ int Create(const Globals& globals, const CreateOptions& options) {
       !status.ok()) {
     return ReportUsage(status);
   }
-  const bool is_lexical =
-      collection.sparse_vectors_size() + collection.texts_size() > 0;
-  if (options.specs.empty() && (options.dim != 0 || !is_lexical)) {
+  for (const std::string& spec : options.multi_specs) {
+    auto config = ParseMultiSpec(spec);
+    if (!config.ok()) return ReportUsage(config.status());
+    *collection.add_multi_vectors() = *std::move(config);
+  }
+  const bool has_other = collection.sparse_vectors_size() +
+                             collection.texts_size() +
+                             collection.multi_vectors_size() >
+                         0;
+  if (options.specs.empty() && (options.dim != 0 || !has_other)) {
     if (options.dim == 0 || options.vector.metric.empty()) {
       return ReportUsage(absl::InvalidArgumentError(
           "Give --dim and --metric, or one --vector NAME:DIM:METRIC for each "
-          "named vector, or --sparse or --text."));
+          "named vector, or --sparse, --text or --multi."));
     }
     v1::VectorConfig* config = collection.add_vectors();
     config->set_dim(options.dim);
@@ -440,6 +454,11 @@ int List(const Globals& globals, bool json) {
           client::ElementTypeName(client::FromProto(vector.type())), " ",
           MetricName(vector.metric()));
     }
+    for (const v1::MultiVectorConfig& multi : collection.multi_vectors()) {
+      absl::StrAppend(&vectors, vectors.empty() ? "" : ", ", multi.name(),
+                      ": tokens x ", multi.dim(), " ",
+                      MetricName(multi.metric()));
+    }
     table.AddRow({collection.name(),
                   WithCommas(collection.stats().num_points()),
                   WithCommas(collection.stats().num_indexed_points()), vectors,
@@ -500,6 +519,15 @@ void AddCreate(CLI::App& parent, Globals& globals) {
                    "repeated")
       ->excludes(dim);
   command
+      ->add_option(
+          "--multi", options->multi_specs,
+          "Multi-vector (tokens of ColBERT and the like): "
+          "NAME:DIM[:METRIC][:OPTION...], METRIC ip or cosine (default), "
+          "options f32, f16, bf16 or i8; empty; max=TOKENS; encoder=auto, "
+          "muvera, muvera-paper, ols or none; codec=int8, int4, int2 or "
+          "binary; bits=B; repeatable")
+      ->allow_extra_args(false);
+  command
       ->add_option("--memory-tier", options->memory_tier,
                    "ram (codes and links in memory, vectors in mapped files), "
                    "mapped (all in mapped files) or pinned (vectors locked in "
@@ -535,6 +563,8 @@ void AddCreate(CLI::App& parent, Globals& globals) {
       "  vicinal collection create photos --dim 784 --metric l2\n"
       "  vicinal collection create docs --vector title:384:cosine "
       "--vector body:768:cosine:f16\n"
+      "  vicinal collection create papers --multi "
+      "colbert:128:cosine:max=512:encoder=ols\n"
       "  vicinal collection create big --dim 768 --metric cosine "
       "--memory-budget 8GiB --expected-points 20000000 --dry-run");
   command->callback([&globals, options] {

@@ -18,10 +18,12 @@
 #include "absl/strings/str_split.h"
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/multi_query.h"
 #include "client/cli/output.h"
 #include "client/cli/progress.h"
 #include "client/cli/query_options.h"
 #include "client/client.h"
+#include "client/formats/token_file.h"
 #include "client/relevance.h"
 #include "src/base/status_macros.h"
 #include "vicinal/v1/search.pb.h"
@@ -33,14 +35,16 @@ using client::Relevance;
 
 struct Options {
   std::string collection;
-  std::string queries;
+  std::string queries;  // empty: numbered like those of the tokens
   std::string qrels;
   std::string query_file;
   std::string vector;  // dense: its name; "-": the unnamed one
   std::string per_query;
   uint32_t k = 100;
   QueryOptions query;
+  MultiQueryOptions multi;
   FilterOptions filter;
+  client::SearchOptions search;
   bool match = false;
   bool quiet = false;
   bool json = false;
@@ -51,11 +55,26 @@ struct JudgedQuery {
   std::string text;
   std::vector<float> vector;
   std::optional<v1::SparseQuery> sparse;
+  v1::MultiVectorQuery tokens;
 };
 
 absl::Status Bad(const std::string& file, size_t line, absl::string_view what) {
   return absl::InvalidArgumentError(
       absl::StrCat(file, ": line ", line, ": ", what, "."));
+}
+
+// An array of arrays of numbers.
+bool ParseTokens(const nlohmann::json& json, v1::MultiVectorQuery* out) {
+  if (!json.is_array()) return false;
+  for (const nlohmann::json& token : json) {
+    if (!token.is_array()) return false;
+    v1::TokenVector* to = out->add_tokens();
+    for (const nlohmann::json& value : token) {
+      if (!value.is_number()) return false;
+      to->add_values(value.get<float>());
+    }
+  }
+  return true;
 }
 
 absl::StatusOr<JudgedQuery> ParseQuery(const std::string& file, size_t line,
@@ -78,6 +97,10 @@ absl::StatusOr<JudgedQuery> ParseQuery(const std::string& file, size_t line,
       if (!value.is_number()) return Bad(file, line, "vector has no number");
       query.vector.push_back(value.get<float>());
     }
+  }
+  if (const auto tokens = json.find("tokens");
+      tokens != json.end() && !ParseTokens(*tokens, &query.tokens)) {
+    return Bad(file, line, "tokens is no array of arrays of numbers");
   }
   const auto sparse = json.find("sparse");
   if (sparse == json.end()) return query;
@@ -114,6 +137,43 @@ absl::StatusOr<std::vector<JudgedQuery>> ReadQueries(const std::string& file) {
   return out;
 }
 
+// Gives the queries the tokens of the file, or makes queries of these alone.
+absl::Status AddTokens(const MultiQueryOptions& options,
+                       std::vector<JudgedQuery>* queries, bool is_alone) {
+  VICINAL_ASSIGN_OR_RETURN(
+      const client::TokenFile file,
+      client::TokenFile::Open(options.tokens, options.layout));
+  if (is_alone) {
+    queries->resize(file.num_documents());
+    for (size_t i = 0; i < queries->size(); ++i) {
+      (*queries)[i].id = absl::StrCat(i);
+    }
+  }
+  if (queries->size() != file.num_documents()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        options.tokens, ": has tokens of ", file.num_documents(),
+        " queries, but --queries has ", queries->size(),
+        "; --doclens or --query-tokens say how they are divided."));
+  }
+  for (size_t i = 0; i < queries->size(); ++i) {
+    VICINAL_ASSIGN_OR_RETURN((*queries)[i].tokens, TokensOfQuery(file, i));
+  }
+  return absl::OkStatus();
+}
+
+// The queries of the options.
+absl::StatusOr<std::vector<JudgedQuery>> FindQueries(const Options& options) {
+  std::vector<JudgedQuery> queries;
+  if (!options.queries.empty()) {
+    VICINAL_ASSIGN_OR_RETURN(queries, ReadQueries(options.queries));
+  }
+  if (!options.multi.tokens.empty()) {
+    VICINAL_RETURN_IF_ERROR(
+        AddTokens(options.multi, &queries, options.queries.empty()));
+  }
+  return queries;
+}
+
 absl::StatusOr<v1::Query> QueryFor(const Options& options,
                                    const client::SearchOptions& search,
                                    const std::string& json,
@@ -121,7 +181,8 @@ absl::StatusOr<v1::Query> QueryFor(const Options& options,
   if (!json.empty()) return ParseQueryJson(json, judged.text);
   QueryOptions own = options.query;
   // Without another leg it is text that is asked.
-  const bool by_text = options.vector.empty() && own.sparse.empty();
+  const bool by_text = options.vector.empty() && own.sparse.empty() &&
+                       options.multi.name.empty();
   if (by_text || !own.text_fields.empty()) {
     (options.match ? own.match : own.text) = judged.text;
   }
@@ -136,8 +197,13 @@ absl::StatusOr<v1::Query> QueryFor(const Options& options,
   if (!own.sparse.empty() && !judged.sparse.has_value()) {
     own.sparse_text = judged.text;
   }
-  VICINAL_ASSIGN_OR_RETURN(v1::Query query,
-                           MakeQuery(own, search, std::move(dense)));
+  v1::Query multi;
+  if (!options.multi.name.empty()) {
+    multi = MakeMultiLeg(options.multi, search, judged.tokens);
+  }
+  VICINAL_ASSIGN_OR_RETURN(
+      v1::Query query,
+      MakeQuery(own, search, std::move(dense), std::move(multi)));
   if (judged.sparse.has_value() && !own.sparse.empty()) {
     v1::Query* leg = &query;
     if (query.has_fuse()) {
@@ -166,9 +232,10 @@ absl::StatusOr<std::vector<std::string>> Ask(client::Client& client,
 }
 
 std::string PerQueryLine(const std::string& id, const Relevance& relevance) {
-  return absl::StrFormat("%s\t%.5f\t%.5f\t%.5f\t%.5f\n", id, relevance.ndcg_10,
-                         relevance.recall_100, relevance.average_precision,
-                         relevance.reciprocal_rank);
+  return absl::StrFormat("%s\t%.5f\t%.5f\t%.5f\t%.5f\t%.0f\n", id,
+                         relevance.ndcg_10, relevance.recall_100,
+                         relevance.average_precision, relevance.reciprocal_rank,
+                         relevance.success_5);
 }
 
 int PrintResult(const Options& options, const std::vector<Relevance>& all,
@@ -183,6 +250,7 @@ int PrintResult(const Options& options, const std::vector<Relevance>& all,
         {"recall_100", mean.recall_100},
         {"map", mean.average_precision},
         {"mrr_10", mean.reciprocal_rank},
+        {"success_5", mean.success_5},
         {"queries_per_s", rate}};
     absl::PrintF("%s\n", out.dump(2));
     return kOk;
@@ -194,6 +262,7 @@ int PrintResult(const Options& options, const std::vector<Relevance>& all,
                    {"recall@100", absl::StrFormat("%.4f", mean.recall_100)},
                    {"MAP", absl::StrFormat("%.4f", mean.average_precision)},
                    {"MRR@10", absl::StrFormat("%.4f", mean.reciprocal_rank)},
+                   {"success@5", absl::StrFormat("%.4f", mean.success_5)},
                    {"queries per second", absl::StrFormat("%.0f", rate)}}));
   if (num_unjudged > 0) {
     absl::PrintF("%s queries have no relevant document and were left out.\n",
@@ -203,7 +272,11 @@ int PrintResult(const Options& options, const std::vector<Relevance>& all,
 }
 
 int RunEval(const Globals& globals, Options& options) {
-  const auto queries = ReadQueries(options.queries);
+  if (options.queries.empty() && options.multi.tokens.empty()) {
+    return ReportUsage(absl::InvalidArgumentError(
+        "Say what to ask: --queries, or --multi with --tokens."));
+  }
+  const auto queries = FindQueries(options);
   if (!queries.ok()) return Report(queries.status());
   const auto qrels_text = ReadTextFile(options.qrels);
   if (!qrels_text.ok()) return Report(qrels_text.status());
@@ -218,7 +291,7 @@ int RunEval(const Globals& globals, Options& options) {
     if (!read.ok()) return Report(read.status());
     json = *std::move(read);
   }
-  client::SearchOptions search;
+  client::SearchOptions search = options.search;
   search.k = options.k;
   auto filter = MakeFilter(options.filter);
   if (!filter.ok()) return ReportUsage(filter.status());
@@ -228,7 +301,7 @@ int RunEval(const Globals& globals, Options& options) {
   Progress progress("eval", "queries",
                     Progress::Choose(options.quiet || options.json));
   std::vector<Relevance> all;
-  std::string per_query = "query\tndcg_10\trecall_100\tap\trr_10\n";
+  std::string per_query = "query\tndcg_10\trecall_100\tap\trr_10\tsuccess_5\n";
   size_t num_unjudged = 0;
   const auto start = std::chrono::steady_clock::now();
   for (const JudgedQuery& judged : *queries) {
@@ -269,16 +342,16 @@ int RunEval(const Globals& globals, Options& options) {
 void AddEvalCommand(CLI::App& app, Globals& globals) {
   CLI::App* command = app.add_subcommand(
       "eval",
-      "Asks judged queries and prints nDCG@10, recall@100, MAP and MRR@10.\n"
-      "Without --sparse, --vector and --query they are asked as text.");
+      "Asks judged queries and prints nDCG@10, recall@100, MAP, MRR@10 and\n"
+      "success@5. Without --sparse, --vector, --multi and --query they are "
+      "asked as text.");
   auto options = std::make_shared<Options>();
   command->add_option("collection", options->collection, "Where to search")
       ->required();
-  command
-      ->add_option("--queries", options->queries,
-                   "BEIR queries.jsonl: _id, text, and where they are asked by "
-                   "them \"vector\" and \"sparse\"")
-      ->required();
+  command->add_option(
+      "--queries", options->queries,
+      "BEIR queries.jsonl: _id, text, and where they are asked by "
+      "them \"vector\", \"sparse\" and \"tokens\"");
   command
       ->add_option("--qrels", options->qrels,
                    "Judgments: query-id, corpus-id, score (BEIR), or TREC's "
@@ -290,6 +363,19 @@ void AddEvalCommand(CLI::App& app, Globals& globals) {
   command->add_option("--vector", options->vector,
                       "Ask by the queries' vectors: the dense vector's name, - "
                       "for the unnamed one");
+  AddMultiSearchOptions(*command, options->multi);
+  command->add_option("--tokens", options->multi.tokens,
+                      "Tokens of the queries in their order, .npy; without "
+                      "--queries they are called 0, 1, ...");
+  AddLayoutOptions(*command, options->multi.layout);
+  CLI::Option* exact =
+      command->add_flag("--exact", options->search.exact,
+                        "Compare vectors and tokens with every point");
+  command
+      ->add_option("--recall", options->search.recall_target,
+                   "Share of the true neighbours to find; default: 0.95")
+      ->check(CLI::Range(1e-9, 1.0))
+      ->excludes(exact);
   command->add_flag("--expressions", options->match,
                     "The words are expressions: +must -not \"phrase\" pre*");
   AddLegOptions(*command, options->query, /*with_words=*/false);
@@ -305,7 +391,9 @@ void AddEvalCommand(CLI::App& app, Globals& globals) {
       "Examples:\n"
       "  vicinal eval scifact --queries queries.jsonl --qrels qrels/test.tsv\n"
       "  vicinal eval docs --queries q.jsonl --qrels q.tsv --vector - "
-      "--text-field body --fusion convex");
+      "--text-field body --fusion convex\n"
+      "  vicinal eval lotte --qrels qas.tsv --multi colbert --tokens "
+      "queries.npy --query-tokens 32");
   command->callback([&globals, options] {
     globals.run = [&globals, options] { return RunEval(globals, *options); };
   });

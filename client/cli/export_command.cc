@@ -19,6 +19,7 @@
 #include "absl/strings/str_format.h"
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/multi_options.h"
 #include "client/cli/output.h"
 #include "client/cli/progress.h"
 #include "client/client.h"
@@ -40,6 +41,7 @@ struct Options {
   std::string format = "auto";
   std::string vector_name;
   std::string ids_file;
+  std::string lengths_file;  // of a multi-vector
   uint64_t limit = 0;
   FilterOptions filter;
   std::string order_by;
@@ -205,6 +207,73 @@ class NpySink : public Sink {
   const std::string vector_;
 };
 
+// Tokens of all points one after the other, and their numbers. Points without
+// tokens have length 0 where the collection allows that, and are left out else.
+class TokenSink : public Sink {
+ public:
+  TokenSink(std::unique_ptr<client::NpyWriter> tokens,
+            std::unique_ptr<client::NpyWriter> lengths,
+            std::unique_ptr<IdSink> ids, const v1::MultiVectorConfig& config)
+      : tokens_(std::move(tokens)),
+        lengths_(std::move(lengths)),
+        ids_(std::move(ids)),
+        config_(config) {}
+
+  absl::Status Take(const v1::PointColumns& points) override {
+    VICINAL_ASSIGN_OR_RETURN(const auto ids, client::FromProto(points.ids()));
+    const v1::MultiVectorColumn* column = nullptr;
+    for (const v1::MultiVectorColumn& candidate : points.multi_vectors()) {
+      if (candidate.name() == config_.name()) column = &candidate;
+    }
+    if (column != nullptr) {
+      VICINAL_RETURN_IF_ERROR(client::CheckMultiColumn(*column, ids.size()));
+      VICINAL_RETURN_IF_ERROR(TakeTokens(*column));
+    }
+    std::string lengths;
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const size_t length =
+          column == nullptr ? 0 : client::TokensOf(*column, i).num_rows;
+      if (length == 0 && !config_.allow_empty()) {
+        ++num_skipped_;
+        continue;
+      }
+      PutFixed(&lengths, static_cast<int32_t>(length));
+      if (ids_ != nullptr) VICINAL_RETURN_IF_ERROR(ids_->Take(ids[i]));
+    }
+    return lengths_->Append(lengths);
+  }
+  absl::Status Finish() override {
+    VICINAL_RETURN_IF_ERROR(tokens_->Finish());
+    VICINAL_RETURN_IF_ERROR(lengths_->Finish());
+    return ids_ == nullptr ? absl::OkStatus() : ids_->Finish();
+  }
+
+  // What .npy has for elements of that type.
+  static ElementType FileType(ElementType type) {
+    return type == ElementType::kBfloat16 ? ElementType::kFloat32 : type;
+  }
+
+ private:
+  absl::Status TakeTokens(const v1::MultiVectorColumn& column) {
+    const ElementType type = client::FromProto(column.type());
+    if (column.dim() != config_.dim()) {
+      return absl::InternalError(
+          absl::StrCat("The server sent tokens of dimension ", column.dim(),
+                       " in place of ", config_.dim(), "."));
+    }
+    VICINAL_ASSIGN_OR_RETURN(
+        const std::string data,
+        client::ConvertElements(
+            type, FileType(client::FromProto(config_.type())), column.data()));
+    return tokens_->Append(data);
+  }
+
+  std::unique_ptr<client::NpyWriter> tokens_;
+  std::unique_ptr<client::NpyWriter> lengths_;
+  std::unique_ptr<IdSink> ids_;
+  const v1::MultiVectorConfig config_;
+};
+
 class JsonlSink : public Sink {
  public:
   explicit JsonlSink(std::unique_ptr<TextWriter> writer)
@@ -220,12 +289,17 @@ class JsonlSink : public Sink {
     for (const v1::SparseColumn& column : points.sparse_vectors()) {
       VICINAL_RETURN_IF_ERROR(AddSparse(column, &sparse));
     }
+    std::vector<std::string> multi(ids.size());
+    for (const v1::MultiVectorColumn& column : points.multi_vectors()) {
+      VICINAL_RETURN_IF_ERROR(AddTokens(column, &multi));
+    }
     std::string out;
     for (size_t i = 0; i < ids.size(); ++i) {
       out += "{\"id\": ";
       client::AppendIdJson(ids[i], &out);
       if (!vectors[i].empty()) out += unnamed_ ? vectors[i] : vectors[i] + "}";
       if (!sparse[i].empty()) out += sparse[i] + "}";
+      if (!multi[i].empty()) out += multi[i] + "}";
       const auto row = static_cast<int>(i);
       if (row < points.payloads_size() && !points.payloads(row).empty()) {
         absl::StrAppend(&out, ", \"payload\": ", OneLine(points.payloads(row)));
@@ -274,6 +348,35 @@ class JsonlSink : public Sink {
       client::AppendJsonString(column.name(), &text);
       absl::StrAppend(&text, ": {\"indices\": [", indices, "], \"values\": [",
                       values, "]}");
+    }
+    return absl::OkStatus();
+  }
+
+  // Appends the next member of `, "multi": {`.
+  static absl::Status AddTokens(const v1::MultiVectorColumn& column,
+                                std::vector<std::string>* out) {
+    VICINAL_RETURN_IF_ERROR(client::CheckMultiColumn(column, out->size()));
+    VICINAL_ASSIGN_OR_RETURN(
+        const std::string data,
+        client::ConvertElements(client::FromProto(column.type()),
+                                ElementType::kFloat32, column.data()));
+    size_t at = 0;
+    for (size_t row = 0; row < out->size(); ++row) {
+      const size_t num_tokens = client::TokensOf(column, row).num_rows;
+      if (num_tokens == 0) continue;
+      std::string& text = (*out)[row];
+      text += text.empty() ? ", \"multi\": {" : ", ";
+      client::AppendJsonString(column.name(), &text);
+      text += ": [";
+      for (size_t t = 0; t < num_tokens; ++t) {
+        text += t == 0 ? "[" : ",[";
+        for (size_t i = 0; i < column.dim(); ++i, at += sizeof(float)) {
+          if (i > 0) text.push_back(',');
+          client::AppendFloatJson(GetFixed<float>(data.data() + at), &text);
+        }
+        text.push_back(']');
+      }
+      text.push_back(']');
     }
     return absl::OkStatus();
   }
@@ -330,6 +433,30 @@ absl::Status Publish(const std::string& path) {
   return IoError(errno, "rename to", path);
 }
 
+// Null: no --ids.
+absl::StatusOr<std::unique_ptr<IdSink>> OpenIdSink(const Options& options) {
+  if (options.ids_file.empty()) return nullptr;
+  return IdSink::Create(Temporary(options.ids_file),
+                        absl::EndsWith(options.ids_file, ".npy"));
+}
+
+absl::StatusOr<std::unique_ptr<Sink>> OpenTokenSink(
+    const Options& options, const v1::Collection& collection,
+    v1::PointSelector* select) {
+  VICINAL_ASSIGN_OR_RETURN(const v1::MultiVectorConfig config,
+                           FindMulti(collection, options.vector_name));
+  select->add_vectors(config.name());
+  VICINAL_ASSIGN_OR_RETURN(
+      auto tokens, client::NpyWriter::Create(
+                       Temporary(options.file), config.dim(),
+                       TokenSink::FileType(client::FromProto(config.type()))));
+  VICINAL_ASSIGN_OR_RETURN(auto lengths, client::NpyWriter::CreateLengths(
+                                             Temporary(options.lengths_file)));
+  VICINAL_ASSIGN_OR_RETURN(auto ids, OpenIdSink(options));
+  return std::make_unique<TokenSink>(std::move(tokens), std::move(lengths),
+                                     std::move(ids), config);
+}
+
 absl::StatusOr<std::unique_ptr<Sink>> OpenSink(const Options& options, bool npy,
                                                const v1::Collection& collection,
                                                v1::PointSelector* select) {
@@ -339,6 +466,15 @@ absl::StatusOr<std::unique_ptr<Sink>> OpenSink(const Options& options, bool npy,
     VICINAL_ASSIGN_OR_RETURN(auto writer,
                              TextWriter::Create(Temporary(options.file)));
     return std::make_unique<JsonlSink>(std::move(writer));
+  }
+  if (!options.lengths_file.empty()) {
+    return OpenTokenSink(options, collection, select);
+  }
+  if (FindMulti(collection, options.vector_name).ok() &&
+      !FindVector(collection, options.vector_name).ok()) {
+    return absl::InvalidArgumentError(
+        "A multi-vector is written to two files: give --doclens FILE.npy for "
+        "the numbers of tokens, or export JSONL.");
   }
   VICINAL_ASSIGN_OR_RETURN(const v1::VectorConfig vector,
                            FindVector(collection, options.vector_name));
@@ -351,17 +487,14 @@ absl::StatusOr<std::unique_ptr<Sink>> OpenSink(const Options& options, bool npy,
       auto writer,
       client::NpyWriter::Create(Temporary(options.file), vector.dim(),
                                 client::FromProto(vector.type())));
-  std::unique_ptr<IdSink> ids;
-  if (!options.ids_file.empty()) {
-    VICINAL_ASSIGN_OR_RETURN(
-        ids, IdSink::Create(Temporary(options.ids_file),
-                            absl::EndsWith(options.ids_file, ".npy")));
-  }
+  VICINAL_ASSIGN_OR_RETURN(auto ids, OpenIdSink(options));
   return std::make_unique<NpySink>(std::move(writer), std::move(ids),
                                    vector.name());
 }
 
-int RunExport(const Globals& globals, const Options& options) {
+// Whether it is .npy, else JSON lines. InvalidArgument: options that do not go
+// with one another.
+absl::StatusOr<bool> CheckOptions(const Options& options) {
   const bool npy =
       options.format == "npy" ||
       (options.format == "auto" && absl::EndsWith(options.file, ".npy"));
@@ -369,18 +502,25 @@ int RunExport(const Globals& globals, const Options& options) {
                      absl::EndsWith(options.file, ".jsonl") ||
                      absl::EndsWith(options.file, ".ndjson");
   if (!npy && !jsonl) {
-    return ReportUsage(absl::InvalidArgumentError(absl::StrCat(
+    return absl::InvalidArgumentError(absl::StrCat(
         options.file,
-        ": its ending does not tell the format; give --format npy or jsonl.")));
+        ": its ending does not tell the format; give --format npy or jsonl."));
   }
-  if (!npy && !options.ids_file.empty()) {
-    return ReportUsage(absl::InvalidArgumentError(
-        "--ids goes with .npy; JSON lines hold the ids themselves."));
+  if (!npy && !(options.ids_file + options.lengths_file).empty()) {
+    return absl::InvalidArgumentError(
+        "--ids and --doclens go with .npy; JSON lines hold the ids and tokens "
+        "themselves.");
   }
   if (options.descending && options.order_by.empty()) {
-    return ReportUsage(absl::InvalidArgumentError(
-        "--descending goes with --order-by; ids come in ascending order."));
+    return absl::InvalidArgumentError(
+        "--descending goes with --order-by; ids come in ascending order.");
   }
+  return npy;
+}
+
+int RunExport(const Globals& globals, const Options& options) {
+  const auto npy = CheckOptions(options);
+  if (!npy.ok()) return ReportUsage(npy.status());
   const auto filter = MakeFilter(options.filter);
   if (!filter.ok()) return ReportUsage(filter.status());
   const auto client = globals.Connect();
@@ -396,8 +536,18 @@ int RunExport(const Globals& globals, const Options& options) {
     request.mutable_order_by()->set_path(options.order_by);
     request.mutable_order_by()->set_descending(options.descending);
   }
-  auto sink = OpenSink(options, npy, *collection, request.mutable_select());
-  if (!sink.ok()) return Report(sink.status());
+  std::vector<std::string> files = {options.file};
+  for (const std::string& file : {options.ids_file, options.lengths_file}) {
+    if (!file.empty()) files.push_back(file);
+  }
+  auto sink = OpenSink(options, *npy, *collection, request.mutable_select());
+  const auto give_up = [&files](const absl::Status& status) {
+    for (const std::string& file : files) {
+      std::remove(Temporary(file).c_str());
+    }
+    return Report(status);
+  };
+  if (!sink.ok()) return give_up(sink.status());
   uint64_t total = collection->stats().num_points();
   if (options.limit > 0) total = std::min(total, options.limit);
   Progress progress("export", "points", Progress::Choose(options.quiet));
@@ -413,17 +563,10 @@ int RunExport(const Globals& globals, const Options& options) {
       });
   progress.End();
   if (status.ok()) status = (*sink)->Finish();
-  if (status.ok()) status = Publish(options.file);
-  if (status.ok() && !options.ids_file.empty()) {
-    status = Publish(options.ids_file);
+  for (const std::string& file : files) {
+    if (status.ok()) status = Publish(file);
   }
-  if (!status.ok()) {
-    std::remove(Temporary(options.file).c_str());
-    if (!options.ids_file.empty()) {
-      std::remove(Temporary(options.ids_file).c_str());
-    }
-    return Report(status);
-  }
+  if (!status.ok()) return give_up(status);
   absl::PrintF("Exported %s points to %s.\n",
                WithCommas(done - (*sink)->num_skipped()), options.file);
   if ((*sink)->num_skipped() > 0) {
@@ -440,7 +583,8 @@ void AddExportCommand(CLI::App& app, Globals& globals) {
       "export",
       "Writes a collection, as of one moment and in id order or by an indexed\n"
       "field, to a file:\n"
-      ".npy (one vector of each point) or .jsonl (all of each point).");
+      ".npy (one vector of each point, or its tokens with --doclens) or .jsonl "
+      "(all of each point).");
   auto options = std::make_shared<Options>();
   command->add_option("collection", options->collection, "Its name")
       ->required();
@@ -452,6 +596,8 @@ void AddExportCommand(CLI::App& app, Globals& globals) {
                       "npy: which named vector");
   command->add_option("--ids", options->ids_file,
                       "npy: file for the ids; .npy of u64, or text lines");
+  command->add_option("--doclens", options->lengths_file,
+                      "npy, of a multi-vector: file for the numbers of tokens");
   command->add_option("--limit", options->limit, "At most so many points");
   AddFilterOptions(*command, options->filter);
   command->add_option("--order-by", options->order_by,
@@ -466,6 +612,8 @@ void AddExportCommand(CLI::App& app, Globals& globals) {
       "Examples:\n"
       "  vicinal export photos photos.npy --ids photo-ids.npy\n"
       "  vicinal export docs docs.jsonl\n"
+      "  vicinal export papers documents.npy --doclens doclens.npy "
+      "--vector-name colbert\n"
       "  vicinal export shop dear.jsonl --order-by price --descending "
       "--limit 100");
   command->callback([&globals, options] {

@@ -9,9 +9,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <deque>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,12 +25,14 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "client/cli/command.h"
+#include "client/cli/multi_options.h"
 #include "client/cli/output.h"
 #include "client/client.h"
 #include "client/formats/elements.h"
 #include "client/formats/mapped_file.h"
 #include "client/formats/npy.h"
 #include "client/formats/vector_reader.h"
+#include "client/token_pooling.h"
 #include "client/uploader.h"
 #include "src/base/coding.h"
 #include "src/base/io_error.h"
@@ -264,6 +268,35 @@ class AckLog {
   std::vector<RefusedRow> refused_ ABSL_GUARDED_BY(mu_);
 };
 
+// Pools the tokens of each row.
+absl::Status PoolColumn(size_t factor, bool unit,
+                        client::MultiColumnData* column) {
+  VICINAL_ASSIGN_OR_RETURN(
+      const std::string data,
+      client::ConvertElements(column->type, ElementType::kFloat32,
+                              std::move(column->data)));
+  std::vector<float> values(data.size() / sizeof(float));
+  std::memcpy(values.data(), data.data(), data.size());
+  std::string pooled;
+  std::vector<uint64_t> offsets = {0};
+  for (size_t i = 0; i + 1 < column->offsets.size(); ++i) {
+    const std::vector<float> tokens = client::PoolTokens(
+        std::span<const float>(values).subspan(
+            column->offsets[i] * column->dim,
+            (column->offsets[i + 1] - column->offsets[i]) * column->dim),
+        column->dim, factor, unit);
+    pooled.append(reinterpret_cast<const char*>(tokens.data()),
+                  tokens.size() * sizeof(float));
+    offsets.push_back(
+        column->dim == 0 ? 0 : offsets.back() + tokens.size() / column->dim);
+  }
+  column->offsets = std::move(offsets);
+  VICINAL_ASSIGN_OR_RETURN(
+      column->data, client::ConvertElements(ElementType::kFloat32, column->type,
+                                            std::move(pooled)));
+  return absl::OkStatus();
+}
+
 // One import from its plan to its last frame.
 class Importer {
  public:
@@ -285,6 +318,8 @@ class Importer {
   absl::Status SkipFrames(uint64_t num_frames);
   absl::StatusOr<v1::PointBatch> MakeBatch(client::VectorBlock block);
   absl::Status SetIds(client::VectorBlock& block, v1::PointIds* ids);
+  // Pools the tokens as the options say; they become the column's.
+  absl::StatusOr<v1::MultiVectorColumn> MakeMulti(client::MultiColumnData from);
   // The collection's name of a sparse vector of the file.
   absl::StatusOr<std::string> SparseName(const std::string& in_file) const;
   absl::Status SendAll(client::Uploader& uploader, AckLog& acks,
@@ -299,6 +334,8 @@ class Importer {
   std::vector<ElementType> wire_types_;  // of the columns
   std::unique_ptr<IdSource> ids_;        // null: by row number
   uint64_t next_row_ = 0;
+  uint64_t tokens_read_ = 0;
+  uint64_t tokens_sent_ = 0;
 };
 
 absl::Status Importer::CheckFields() {
@@ -365,16 +402,25 @@ absl::StatusOr<std::string> Importer::StreamId() const {
   print.Add(collection_.uuid());
   const bool is_beir = options_.open.format == client::FileFormat::kBeir ||
                        std::filesystem::is_directory(options_.file);
-  VICINAL_RETURN_IF_ERROR(AddFile(
-      is_beir ? options_.file + "/corpus.jsonl" : options_.file, &print));
+  if (!options_.file.empty()) {
+    VICINAL_RETURN_IF_ERROR(AddFile(
+        is_beir ? options_.file + "/corpus.jsonl" : options_.file, &print));
+  }
+  for (const TokenSource& source : options_.tokens) {
+    print.Add(source.name);
+    VICINAL_RETURN_IF_ERROR(AddFile(source.tokens, &print));
+    VICINAL_RETURN_IF_ERROR(AddFile(source.lengths, &print));
+  }
+  if (options_.pool > 1) print.Add(absl::StrCat("pool ", options_.pool));
   if (!options_.ids_file.empty()) {
     VICINAL_RETURN_IF_ERROR(AddFile(options_.ids_file, &print));
   }
   print.Add(options_.open.dataset);
   print.Add(static_cast<uint64_t>(options_.open.format));
   const client::JsonlFields& jsonl = options_.open.jsonl;
-  for (const std::string* name : {&jsonl.id, &jsonl.vector, &jsonl.vectors,
-                                  &jsonl.sparse, &jsonl.payload}) {
+  for (const std::string* name :
+       {&jsonl.id, &jsonl.vector, &jsonl.vectors, &jsonl.sparse, &jsonl.multi,
+        &jsonl.payload}) {
     print.Add(*name);
   }
   print.Add(jsonl.uuid_strings ? 1 : 0);
@@ -474,6 +520,10 @@ absl::StatusOr<v1::PointBatch> Importer::MakeBatch(client::VectorBlock block) {
         reinterpret_cast<const char*>(from.values.data()),
         from.values.size() * sizeof(float));
   }
+  for (client::MultiColumnData& from : block.multi) {
+    VICINAL_ASSIGN_OR_RETURN(*columns->add_multi_vectors(),
+                             MakeMulti(std::move(from)));
+  }
   if (!block.payloads.empty()) {
     block.payloads.resize(block.num_rows);
     for (std::string& payload : block.payloads) {
@@ -481,6 +531,34 @@ absl::StatusOr<v1::PointBatch> Importer::MakeBatch(client::VectorBlock block) {
     }
   }
   return batch;
+}
+
+absl::StatusOr<v1::MultiVectorColumn> Importer::MakeMulti(
+    client::MultiColumnData from) {
+  VICINAL_ASSIGN_OR_RETURN(const v1::MultiVectorConfig config,
+                           FindMulti(collection_, from.name));
+  tokens_read_ += from.offsets.back();
+  if (options_.pool > 1) {
+    if (from.type == ElementType::kInt8) {
+      return absl::InvalidArgumentError(
+          "--pool makes means of tokens, which int8 cannot hold; import them "
+          "as they are, or give them as float16 or float32.");
+    }
+    VICINAL_RETURN_IF_ERROR(
+        PoolColumn(options_.pool, config.metric() == v1::METRIC_COSINE, &from));
+  }
+  tokens_sent_ += from.offsets.back();
+  const ElementType type = options_.wire_type.value_or(from.type);
+  v1::MultiVectorColumn column;
+  column.set_name(config.name());
+  column.set_dim(config.dim());
+  column.set_type(client::ToProto(type));
+  VICINAL_ASSIGN_OR_RETURN(
+      *column.mutable_data(),
+      client::ConvertElements(from.type, type, std::move(from.data)));
+  column.mutable_offsets()->Assign(from.offsets.begin(), from.offsets.end());
+  column.mutable_present()->Assign(from.present.begin(), from.present.end());
+  return column;
 }
 
 absl::StatusOr<std::string> Importer::SparseName(
@@ -548,6 +626,8 @@ absl::StatusOr<ImportResult> Importer::Run(const ImportProgress& progress,
   if (!finished.ok()) return finished;
   result.elapsed_s = Seconds(Clock::now() - start);
   const client::UploadStats stats = uploader->stats();
+  result.tokens_read = tokens_read_;
+  result.tokens_sent = tokens_sent_;
   result.rows_refused = stats.points_refused;
   result.bytes_sent = stats.bytes_acked;
   result.reconnects = stats.reconnects;

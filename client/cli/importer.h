@@ -18,9 +18,19 @@
 
 namespace vicinal::cli {
 
+// A file of token vectors, and one of their numbers.
+struct TokenSource {
+  std::string name;  // of the multi-vector
+  std::string tokens;
+  std::string lengths;
+};
+
 struct ImportOptions {
   std::string collection;
-  std::string file;
+  std::string file;  // empty: the rows have tokens and nothing else
+  std::vector<TokenSource> tokens;  // document i goes with row i
+  // Each document's tokens are pooled to 1 / pool of them, rounded up.
+  size_t pool = 1;
   client::OpenOptions open;
   // The collection's vector that the file's unnamed vectors are.
   std::string vector_name;
@@ -55,6 +65,8 @@ struct ImportResult {
   uint64_t rows_sent = 0;
   uint64_t rows_refused = 0;
   uint64_t bytes_sent = 0;  // of frames
+  uint64_t tokens_read = 0;
+  uint64_t tokens_sent = 0;  // fewer where they were pooled
   uint64_t reconnects = 0;
   uint64_t acks_lost = 0;  // frames whose refused rows are not known
   double elapsed_s = 0;    // from the first frame to the last ack

@@ -134,18 +134,28 @@ bool AsksForTerms(const QueryOptions& options) {
 
 absl::StatusOr<v1::Query> MakeQuery(const QueryOptions& options,
                                     const client::SearchOptions& search,
-                                    v1::Query dense) {
+                                    v1::Query dense, v1::Query multi) {
   std::vector<v1::Query> legs;
   const bool has_dense = dense.stage_case() != v1::Query::STAGE_NOT_SET;
+  const bool has_multi = multi.has_retrieve_multi();
   const bool has_text = !options.text.empty() || !options.match.empty();
   const size_t num_legs = static_cast<size_t>(has_dense) +
+                          static_cast<size_t>(has_multi) +
                           static_cast<size_t>(has_text) +
                           static_cast<size_t>(!options.sparse.empty());
+  // Of groups the server takes as many hits as they need.
+  const uint32_t k = search.group_by.empty() ? search.k : 0;
   const uint32_t leg_hits =
-      num_legs == 1 ? search.k : std::max(kLegHits, search.k + search.offset);
+      num_legs == 1 ? k : std::max(kLegHits, search.k + search.offset);
   if (has_dense) {
     if (dense.has_retrieve()) dense.mutable_retrieve()->set_k(leg_hits);
     legs.push_back(std::move(dense));
+  }
+  if (has_multi) {
+    v1::RetrieveMulti* leaf = multi.mutable_retrieve_multi();
+    leaf->set_k(leg_hits);
+    if (num_legs > 1) leaf->clear_score_threshold();  // it is the fusion's
+    legs.push_back(std::move(multi));
   }
   if (has_text) {
     v1::RetrieveText* text = legs.emplace_back().mutable_retrieve_text();
@@ -161,7 +171,7 @@ absl::StatusOr<v1::Query> MakeQuery(const QueryOptions& options,
     return absl::InvalidArgumentError("There is nothing to look for.");
   }
   if (legs.size() == 1) {
-    if (search.score_threshold.has_value() && !has_dense) {
+    if (search.score_threshold.has_value() && !has_dense && !has_multi) {
       if (legs[0].has_retrieve_text()) {
         legs[0].mutable_retrieve_text()->set_score_threshold(
             *search.score_threshold);
@@ -174,7 +184,7 @@ absl::StatusOr<v1::Query> MakeQuery(const QueryOptions& options,
   }
   v1::Query query;
   v1::Fuse* fuse = query.mutable_fuse();
-  fuse->set_k(search.k);
+  fuse->set_k(k);
   if (search.score_threshold.has_value()) {
     fuse->set_score_threshold(*search.score_threshold);
   }
@@ -227,13 +237,14 @@ void AddLegOptions(CLI::App& command, QueryOptions& options, bool with_words) {
   command.add_option("--sparse", options.sparse, "Sparse vector to search by");
   command
       .add_option("--fusion", options.fusion,
-                  "How several of vector, text and sparse are made one: rrf, "
-                  "relative, zscore, dbsf or convex")
+                  "How several of vector, multi, text and sparse are made one: "
+                  "rrf, relative, zscore, dbsf or convex")
       ->check(CLI::IsMember(std::vector<std::string>{
           "rrf", "relative", "zscore", "dbsf", "convex"}))
       ->capture_default_str();
   command.add_option("--weights", options.weights,
-                     "Of vector, text, sparse, as many as there are: 0.7,0.3");
+                     "Of vector, multi, text, sparse, as many as there are: "
+                     "0.7,0.3");
   command.add_option("--feedback", options.feedback,
                      "Ask again with what the best hits have in common: "
                      "DOCUMENTS or DOCUMENTS,TERMS");

@@ -39,12 +39,12 @@ void AddLegOptions(CLI::App& command, QueryOptions& options, bool with_words);
 // Whether they say what to look for.
 bool AsksForTerms(const QueryOptions& options);
 
-// The whole query: of a dense leg (without a stage: none) and those of the
-// options. search: k, offset, filter and threshold. InvalidArgument: options
-// that contradict each other.
+// The whole query: of a dense leg and one of token vectors (without a stage:
+// none), and those of the options. search: k, offset, filter and threshold.
+// InvalidArgument: options that contradict each other.
 absl::StatusOr<v1::Query> MakeQuery(const QueryOptions& options,
                                     const client::SearchOptions& search,
-                                    v1::Query dense);
+                                    v1::Query dense, v1::Query multi = {});
 // {text} in its strings stands for words. InvalidArgument: it is no Query.
 absl::StatusOr<v1::Query> ParseQueryJson(const std::string& json,
                                          const std::string& text);

@@ -11,15 +11,20 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/multi_options.h"
+#include "client/cli/multi_query.h"
 #include "client/cli/query_options.h"
 #include "client/cli/search_output.h"
 #include "client/client.h"
 #include "client/formats/elements.h"
 #include "client/formats/json_scanner.h"
+#include "client/formats/token_file.h"
 #include "client/formats/vector_reader.h"
 #include "src/base/point_id.h"
 #include "src/base/status_macros.h"
@@ -42,6 +47,8 @@ struct Options {
   client::SearchOptions search;
   FilterOptions filter;
   QueryOptions query;
+  MultiQueryOptions multi;
+  std::string token_rows;  // BEGIN:END
   uint32_t ef = 0;
   uint32_t nprobe = 0;
   double recall = 0;
@@ -103,6 +110,54 @@ absl::StatusOr<std::vector<float>> FetchVector(client::Client& client,
       options.id, "; check the id and --id-type."));
 }
 
+// Whether the tokens are those of a stored point.
+bool HasStoredTokens(const Options& options) {
+  return !options.multi.name.empty() && options.multi.tokens.empty();
+}
+
+// The tokens of a stored point.
+absl::StatusOr<v1::MultiVectorQuery> FetchTokens(client::Client& client,
+                                                 const Options& options) {
+  VICINAL_ASSIGN_OR_RETURN(const PointId id,
+                           ParseId(options.id, options.id_kind));
+  v1::PointSelector select;
+  select.add_vectors(options.multi.name);
+  VICINAL_ASSIGN_OR_RETURN(
+      const v1::GetResponse response,
+      client.GetPoints(options.collection,
+                       client::ToProto(std::span<const PointId>(&id, 1)),
+                       select));
+  const v1::PointColumns& points = response.points().columns();
+  for (const v1::MultiVectorColumn& column : points.multi_vectors()) {
+    if (client::NumIds(points.ids()) != 1) continue;
+    VICINAL_RETURN_IF_ERROR(client::CheckMultiColumn(column, 1));
+    const VectorSetView tokens = client::TokensOf(column, 0);
+    if (tokens.num_rows > 0) return client::MakeMultiQuery(tokens);
+  }
+  return absl::NotFoundError(
+      absl::StrCat("Collection ", options.collection, " has no point ",
+                   options.id, " with tokens in \"", options.multi.name,
+                   "\"; check the id and --id-type."));
+}
+
+// The tokens of --tokens.
+absl::StatusOr<v1::MultiVectorQuery> ReadTokens(const Options& options) {
+  VICINAL_ASSIGN_OR_RETURN(
+      const client::TokenFile file,
+      client::TokenFile::Open(options.multi.tokens, options.multi.layout));
+  if (options.token_rows.empty()) return TokensOfQuery(file, options.row);
+  const std::pair<std::string, std::string> range =
+      absl::StrSplit(options.token_rows, absl::MaxSplits(':', 1));
+  uint64_t begin = 0, end = 0;
+  if (!absl::SimpleAtoi(range.first, &begin) ||
+      !absl::SimpleAtoi(range.second, &end)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--rows ", options.token_rows,
+                     " is not BEGIN:END, e.g. 64:96 for tokens 64 to 95."));
+  }
+  return TokensOfRange(file, begin, end);
+}
+
 absl::StatusOr<std::vector<float>> ReadRow(const Options& options) {
   VICINAL_ASSIGN_OR_RETURN(const client::OpenOptions open,
                            MakeOpenOptions(options.file_options, "test"));
@@ -131,22 +186,36 @@ absl::Status CheckOptions(const Options& options) {
   const int given =
       (options.id.empty() ? 0 : 1) + (options.literal.empty() ? 0 : 1) +
       (options.file.empty() ? 0 : 1) + (options.positive.empty() ? 0 : 1);
-  const bool by_terms = AsksForTerms(options.query);
+  const bool by_tokens = !options.multi.name.empty();
+  const bool by_terms = AsksForTerms(options.query) || by_tokens;
   if (given > 1 || (given == 0 && !by_terms)) {
     return absl::InvalidArgumentError(
         "Say what to look for: one of --id, --vector, --file with --row, and "
-        "--positive, once or more; or --text, --match, --sparse or --query.");
+        "--positive, once or more; or --text, --match, --sparse, --multi with "
+        "--tokens, or --query.");
   }
   if (by_terms && !options.positive.empty()) {
     return absl::InvalidArgumentError(
-        "--positive cannot be fused with --text, --match or --sparse here; "
-        "use --query.");
+        "--positive cannot be fused with --text, --match, --sparse or --multi "
+        "here; use --query.");
+  }
+  if (by_tokens == options.multi.tokens.empty() &&
+      (!by_tokens || options.id.empty())) {
+    return absl::InvalidArgumentError(
+        "--multi NAME and --tokens FILE.npy go together (or --multi with the "
+        "--id of a point that has tokens).");
+  }
+  const bool has_dense = given > 0 && !HasStoredTokens(options);
+  if (by_tokens && !has_dense && (options.ef > 0 || options.nprobe > 0)) {
+    return absl::InvalidArgumentError(
+        "--ef and --nprobe are for graphs and lists, which multi-vectors do "
+        "not have; use --recall or --candidates.");
   }
   if (!options.mmr_lambda.has_value()) return absl::OkStatus();
-  if (!options.positive.empty()) {
+  if (!options.positive.empty() || (by_tokens && !has_dense)) {
     return absl::InvalidArgumentError(
-        "--mmr compares hits with one vector, which --positive has not; use "
-        "--id, --vector or --file.");
+        "--mmr compares hits with one vector, which --positive has not, nor "
+        "--multi; use --id, --vector or --file.");
   }
   const uint64_t num_hits = uint64_t{options.search.k} + options.search.offset;
   if (options.mmr_candidates > 0 && options.mmr_candidates < num_hits) {
@@ -173,16 +242,17 @@ absl::Status FillSearch(Options& options) {
   return absl::OkStatus();
 }
 
-// vector: of a dense leg; empty: none.
+// vector: of a dense leg; empty: none. multi: of one by tokens; none: no stage.
 int SearchByTerms(client::Client& client, const std::vector<float>& vector,
-                  const Options& options) {
+                  v1::Query multi, const Options& options) {
   v1::SearchRequest request =
       client::MakeSearchRequest(options.collection, vector, options.search);
   v1::Query dense;
   if (!vector.empty()) dense = std::move(*request.mutable_query());
   absl::StatusOr<v1::Query> query;
   if (options.query.query_file.empty()) {
-    query = MakeQuery(options.query, options.search, std::move(dense));
+    query = MakeQuery(options.query, options.search, std::move(dense),
+                      std::move(multi));
   } else {
     auto json = ReadTextFile(options.query.query_file);
     if (!json.ok()) return Report(json.status());
@@ -191,6 +261,7 @@ int SearchByTerms(client::Client& client, const std::vector<float>& vector,
   if (!query.ok()) return ReportUsage(query.status());
   *request.mutable_query() = *std::move(query);
   if (options.query.highlight) request.mutable_highlight();
+  request.set_token_matches(options.multi.search.token_matches);
   const auto response = client.Search(request);
   if (!response.ok()) return Report(response.status());
   return PrintSearch(*response, options.search, options.json);
@@ -214,15 +285,28 @@ int RunSearch(const Globals& globals, Options& options) {
     if (!row.ok()) return Report(row.status());
     query = *std::move(row);
   }
+  absl::StatusOr<v1::MultiVectorQuery> tokens = v1::MultiVectorQuery();
+  if (!options.multi.tokens.empty()) tokens = ReadTokens(options);
+  if (!tokens.ok()) return Report(tokens.status());
   const auto client = globals.Connect();
   if (!client.ok()) return Report(client.status());
-  if (!options.id.empty()) {
+  if (HasStoredTokens(options)) {
+    tokens = FetchTokens(**client, options);
+    if (!tokens.ok()) return Report(tokens.status());
+  } else if (!options.id.empty()) {
     auto fetched = FetchVector(**client, options);
     if (!fetched.ok()) return Report(fetched.status());
     query = *std::move(fetched);
   }
-  if (AsksForTerms(options.query)) {
-    return SearchByTerms(**client, query, options);
+  v1::Query multi;
+  if (!options.multi.name.empty()) {
+    const absl::Status weighed =
+        AddTokenWeights(options.multi.weights, &*tokens);
+    if (!weighed.ok()) return ReportUsage(weighed);
+    multi = MakeMultiLeg(options.multi, options.search, *std::move(tokens));
+  }
+  if (AsksForTerms(options.query) || multi.has_retrieve_multi()) {
+    return SearchByTerms(**client, query, std::move(multi), options);
   }
   const auto response =
       positive->empty()
@@ -251,12 +335,29 @@ void AddQueryOptions(CLI::App& command, Options& options) {
       ->capture_default_str();
   command.add_option("--vector", options.literal,
                      "Look for what is near this vector: \"0.1, -2, 3e-4\"");
-  CLI::Option* file = command.add_option(
-      "--file", options.file, "Look for what is near a row of this file");
-  command.add_option("--row", options.row, "Which row, from 0")->needs(file);
+  command.add_option("--file", options.file,
+                     "Look for what is near a row of this file");
+  command.add_option("--row", options.row,
+                     "Which row, or query of --tokens, from 0");
   AddFileOptions(command, options.file_options);
   command.add_option("--vector-name", options.search.vector,
                      "Named vector to compare");
+}
+
+void AddTokenOptions(CLI::App& command, Options& options) {
+  AddMultiSearchOptions(command, options.multi);
+  CLI::Option* tokens = command.add_option(
+      "--tokens", options.multi.tokens,
+      "Look for what has tokens near these: .npy of tokens x dimension");
+  AddLayoutOptions(command, options.multi.layout);
+  command
+      .add_option("--rows", options.token_rows,
+                  "Only these tokens of the file, BEGIN:END")
+      ->needs(tokens);
+  command.add_option("--token-weights", options.multi.weights,
+                     "How much each of them counts, with commas; default: 1");
+  command.add_flag("--token-matches", options.multi.search.token_matches,
+                   "Print which token of each hit each of them met");
 }
 
 void AddQualityOptions(CLI::App& command, Options& options) {
@@ -337,6 +438,7 @@ void AddSearchCommand(CLI::App& app, Globals& globals) {
   AddLegOptions(*command, options->query, /*with_words=*/true);
   command->add_flag("--highlight", options->query.highlight,
                     "Print passages with the words");
+  AddTokenOptions(*command, *options);
   AddChoiceOptions(*command, *options);
   AddQualityOptions(*command, *options);
   command->add_flag("--explain", options->search.explain,
@@ -361,6 +463,8 @@ void AddSearchCommand(CLI::App& app, Globals& globals) {
       "  vicinal search docs --match '+refund -\"gift card\" travel*' "
       "--text-field title^3 --text-field body\n"
       "  vicinal search docs --id 42 --text refund --fusion convex --explain\n"
+      "  vicinal search papers --multi colbert --tokens queries.npy "
+      "--query-tokens 32 --row 7 --token-matches\n"
       "  vicinal search photos --file queries.npy --row 7 --exact --json");
   command->callback([&globals, options] {
     globals.run = [&globals, options] { return RunSearch(globals, *options); };

@@ -17,6 +17,7 @@
 #include "absl/strings/str_format.h"
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/multi_query.h"
 #include "client/cli/output.h"
 #include "client/client.h"
 #include "client/formats/elements.h"
@@ -55,25 +56,47 @@ double Micros(const google::protobuf::Duration& duration) {
          static_cast<double>(duration.nanos()) / 1e3;
 }
 
+// Whether it compared tokens.
+bool IsMulti(const v1::SegmentProfile& segment) {
+  return segment.num_candidates() + segment.num_exact() > 0 ||
+         !segment.encoder().empty();
+}
+
 void PrintExplanation(const v1::SearchProfile& profile) {
-  Table table({{"segment"},
-               {"rows", Table::Align::kRight},
-               {"accepted", Table::Align::kRight},
-               {"plan"},
-               {"expanded", Table::Align::kRight},
-               {"distances", Table::Align::kRight},
-               {"payloads read", Table::Align::kRight},
-               {"filter us", Table::Align::kRight},
-               {"search us", Table::Align::kRight}});
+  std::vector<Table::Column> columns = {{"segment"},
+                                        {"rows", Table::Align::kRight},
+                                        {"accepted", Table::Align::kRight},
+                                        {"plan"},
+                                        {"expanded", Table::Align::kRight},
+                                        {"distances", Table::Align::kRight},
+                                        {"payloads read", Table::Align::kRight},
+                                        {"filter us", Table::Align::kRight},
+                                        {"search us", Table::Align::kRight}};
+  const bool has_multi = std::any_of(profile.segments().begin(),
+                                     profile.segments().end(), IsMulti);
+  if (has_multi) {
+    columns.insert(columns.end(), {{"candidates", Table::Align::kRight},
+                                   {"exact", Table::Align::kRight},
+                                   {"encoder"}});
+  }
+  Table table(std::move(columns));
   for (const v1::SegmentProfile& segment : profile.segments()) {
-    table.AddRow(
-        {segment.segment() == 0 ? "-" : absl::StrCat(segment.segment()),
-         WithCommas(segment.num_rows()), WithCommas(segment.num_accepted()),
-         PlanName(segment.plan()), WithCommas(segment.expanded_nodes()),
-         WithCommas(segment.distance_computations()),
-         WithCommas(segment.num_payloads_read()),
-         absl::StrFormat("%.1f", Micros(segment.filter_time())),
-         absl::StrFormat("%.1f", Micros(segment.search_time()))});
+    std::vector<std::string> row = {
+        segment.segment() == 0 ? "-" : absl::StrCat(segment.segment()),
+        WithCommas(segment.num_rows()),
+        WithCommas(segment.num_accepted()),
+        PlanName(segment.plan()),
+        WithCommas(segment.expanded_nodes()),
+        WithCommas(segment.distance_computations()),
+        WithCommas(segment.num_payloads_read()),
+        absl::StrFormat("%.1f", Micros(segment.filter_time())),
+        absl::StrFormat("%.1f", Micros(segment.search_time()))};
+    if (has_multi) {
+      row.insert(row.end(),
+                 {WithCommas(segment.num_candidates()),
+                  WithCommas(segment.num_exact()), segment.encoder()});
+    }
+    table.AddRow(std::move(row));
   }
   absl::PrintF("\n%s", table.Format());
   for (const std::string& warning : profile.warnings()) {
@@ -94,6 +117,10 @@ Json ExplanationJson(const v1::SearchProfile& profile) {
                    {"num_payloads_read", segment.num_payloads_read()},
                    {"filter_us", Micros(segment.filter_time())},
                    {"search_us", Micros(segment.search_time())}});
+    if (!IsMulti(segment)) continue;
+    out.back()["num_candidates"] = segment.num_candidates();
+    out.back()["num_exact"] = segment.num_exact();
+    out.back()["encoder"] = segment.encoder();
   }
   return out;
 }
@@ -135,6 +162,20 @@ Json Vectors(const v1::SearchResult& result, size_t i) {
     std::vector<float> values(column.dim());
     std::memcpy(values.data(), floats->data(), floats->size());
     out[column.name()] = values;
+  }
+  const size_t num_hits = client::NumIds(result.ids());
+  for (const v1::MultiVectorColumn& column : result.points().multi_vectors()) {
+    if (!client::CheckMultiColumn(column, num_hits).ok()) continue;
+    const VectorSetView tokens = client::TokensOf(column, i);
+    for (size_t t = 0; t < tokens.num_rows; ++t) {
+      const auto floats = client::ConvertElements(
+          tokens.type, ElementType::kFloat32,
+          std::string(reinterpret_cast<const char*>(tokens.row(t)),
+                      tokens.stride_bytes));
+      std::vector<float> values(tokens.dim);
+      std::memcpy(values.data(), floats->data(), floats->size());
+      out[column.name()].push_back(values);
+    }
   }
   return out;
 }
@@ -218,6 +259,28 @@ void PrintPassages(const v1::SearchResult& result,
   }
 }
 
+// Which token of each hit each token of the query met.
+void PrintTokenMatches(const v1::SearchResult& result,
+                       const std::vector<PointId>& ids, size_t first_rank) {
+  for (int i = 0; i < result.token_matches_size(); ++i) {
+    const auto at = static_cast<size_t>(i);
+    if (at >= ids.size()) return;
+    const v1::TokenMatches& matches = result.token_matches(i);
+    absl::PrintF("\n%d. %s, %d tokens\n", first_rank + at,
+                 Printable(ids[at].ToString()), matches.num_document_tokens());
+    const auto best = BestTokens(matches);
+    if (!best.has_value()) continue;
+    Table table({{"query token", Table::Align::kRight},
+                 {"met", Table::Align::kRight},
+                 {"similarity", Table::Align::kRight}});
+    for (size_t q = 0; q < best->size(); ++q) {
+      table.AddRow({absl::StrCat(q), absl::StrCat((*best)[q].document_token),
+                    absl::StrFormat("%.4f", (*best)[q].similarity)});
+    }
+    absl::PrintF("%s", table.Format());
+  }
+}
+
 // For each hit what the stages below said.
 void PrintLegs(const v1::SearchResult& result,
                const std::vector<PointId>& ids) {
@@ -268,6 +331,17 @@ Json HitJson(const v1::SearchResult& result, const PointId& id, size_t i,
   }
   if (static_cast<int>(i) < result.passages_size()) {
     hit["passages"] = PassagesJson(result.passages(static_cast<int>(i)));
+  }
+  if (static_cast<int>(i) < result.token_matches_size()) {
+    const v1::TokenMatches& matches = result.token_matches(static_cast<int>(i));
+    hit["num_tokens"] = matches.num_document_tokens();
+    hit["token_matches"] = Json::array();
+    const auto best = BestTokens(matches);
+    for (size_t q = 0; best.has_value() && q < best->size(); ++q) {
+      hit["token_matches"].push_back({{"query_token", q},
+                                      {"token", (*best)[q].document_token},
+                                      {"similarity", (*best)[q].similarity}});
+    }
   }
   return hit;
 }
@@ -342,6 +416,7 @@ void PrintTable(const v1::SearchResponse& response,
                result.exact() ? "exact" : "approximate",
                ElapsedMs(response.profile()));
   PrintPassages(result, ids, options.offset + 1);
+  PrintTokenMatches(result, ids, options.offset + 1);
   if (options.explain) {
     PrintLegs(result, ids);
     PrintExplanation(response.profile());

@@ -36,6 +36,16 @@ std::vector<float> HalvesToFloats(absl::string_view data) {
   return out;
 }
 
+std::vector<float> BfloatsToFloats(absl::string_view data) {
+  std::vector<float> out(data.size() / sizeof(uint16_t));
+  for (size_t i = 0; i < out.size(); ++i) {
+    uint16_t value = 0;
+    std::memcpy(&value, data.data() + i * sizeof(value), sizeof(value));
+    out[i] = BfloatToFloat(value);
+  }
+  return out;
+}
+
 template <typename T>
 std::string Bytes(const std::vector<T>& values) {
   return std::string(reinterpret_cast<const char*>(values.data()),
@@ -54,6 +64,8 @@ absl::string_view ElementTypeName(ElementType type) {
       return "i8";
     case ElementType::kUint8:
       return "u8";
+    case ElementType::kBfloat16:
+      return "bf16";
   }
   return "?";
 }
@@ -63,8 +75,11 @@ absl::StatusOr<ElementType> ParseElementType(absl::string_view name) {
   if (name == "f16" || name == "float16") return ElementType::kFloat16;
   if (name == "i8" || name == "int8") return ElementType::kInt8;
   if (name == "u8" || name == "uint8") return ElementType::kUint8;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "\"", name, "\" is not an element type; use f32, f16, i8 or u8."));
+  if (name == "bf16" || name == "bfloat16") return ElementType::kBfloat16;
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", name,
+                   "\" is not an element type; use f32, f16, i8 or u8, or bf16 "
+                   "for multi-vectors."));
 }
 
 absl::StatusOr<std::string> ConvertElements(ElementType from, ElementType to,
@@ -90,10 +105,19 @@ absl::StatusOr<std::string> ConvertElements(ElementType from, ElementType to,
     case ElementType::kFloat32:
       floats = Widen<float>(data);
       break;
+    case ElementType::kBfloat16:
+      floats = BfloatsToFloats(data);
+      break;
   }
   if (to == ElementType::kFloat32) return Bytes(floats);
   std::vector<uint16_t> halves(floats.size());
-  FloatToHalf(floats, halves);
+  if (to == ElementType::kBfloat16) {
+    for (size_t i = 0; i < floats.size(); ++i) {
+      halves[i] = FloatToBfloat(floats[i]);
+    }
+  } else {
+    FloatToHalf(floats, halves);
+  }
   return Bytes(halves);
 }
 

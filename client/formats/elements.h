@@ -10,9 +10,9 @@
 
 namespace vicinal::client {
 
-// "f32", "f16", "i8", "u8".
+// "f32", "f16", "i8", "u8", "bf16".
 absl::string_view ElementTypeName(ElementType type);
-// Also "float32", "float16", "int8", "uint8". InvalidArgument: the list.
+// Also "float32", "float16" etc. InvalidArgument: the list.
 absl::StatusOr<ElementType> ParseElementType(absl::string_view name);
 
 // Elements of `from` as elements of `to`, little-endian both. Only to floating

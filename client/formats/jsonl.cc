@@ -115,11 +115,19 @@ class LineInput {
   uint64_t line_number_ = 0;
 };
 
+// The tokens of one row.
+struct RowTokens {
+  std::string name;
+  size_t dim = 0;  // 0: no tokens
+  std::vector<float> values;
+};
+
 // One parsed line.
 struct Row {
   std::optional<PointId> id;
   std::vector<std::pair<std::string, std::vector<float>>> vectors;
   std::vector<std::pair<std::string, std::map<uint32_t, float>>> sparse;
+  std::vector<RowTokens> multi;
   absl::string_view payload;  // into the line
 
   size_t bytes() const {
@@ -130,6 +138,9 @@ struct Row {
     for (const auto& vector : sparse) {
       total += vector.second.size() * (sizeof(uint32_t) + sizeof(float));
     }
+    for (const RowTokens& tokens : multi) {
+      total += tokens.values.size() * sizeof(float);
+    }
     return total;
   }
 };
@@ -139,7 +150,8 @@ class JsonlReader : public VectorReader {
   JsonlReader(LineInput input, OpenOptions options)
       : input_(std::move(input)),
         options_(std::move(options)),
-        fields_(options_.expected_fields) {}
+        fields_(options_.expected_fields),
+        multi_(options_.expected_multi) {}
 
   // Reads ahead one row, which tells the fields unless they are known.
   absl::Status Init() {
@@ -187,6 +199,7 @@ class JsonlReader : public VectorReader {
     for (SparseColumnData& column : block->sparse) {
       column.indptr.resize(block->num_rows + 1, column.indices.size());
     }
+    for (MultiColumnData& column : block->multi) FinishTokens(block, &column);
     return block->num_rows > 0;
   }
 
@@ -311,6 +324,41 @@ class JsonlReader : public VectorReader {
     return true;
   }
 
+  // [[...], [...]], each of as many numbers.
+  bool ParseTokens(JsonScanner& scan, const std::string& name) {
+    for (const RowTokens& other : row_.multi) {
+      if (other.name == name) {
+        return scan.Fail(absl::StrCat("expected one multi-vector \"", name,
+                                      "\", found two,"));
+      }
+    }
+    RowTokens& tokens = row_.multi.emplace_back(RowTokens{.name = name});
+    if (scan.Peek() != '[') {
+      return scan.Fail("expected an array of arrays as multi-vector");
+    }
+    scan.TryEat('[');
+    if (scan.TryEat(']')) return true;
+    size_t number = 0;
+    do {
+      if (scan.Peek() != '[') {
+        return scan.Fail("expected an array of arrays as multi-vector");
+      }
+      const size_t before = tokens.values.size();
+      if (!scan.Floats(&tokens.values)) return false;
+      const size_t dim = tokens.values.size() - before;
+      if (number == 0) tokens.dim = dim;
+      if (dim != tokens.dim || dim == 0) {
+        return scan.Fail(absl::StrCat(
+            "expected tokens of one dimension, found token ", number, " of \"",
+            name, "\" with ", dim, " elements",
+            number > 0 ? absl::StrCat(" and others with ", tokens.dim) : "",
+            ", then"));
+      }
+      ++number;
+    } while (scan.TryEat(','));
+    return scan.Expect(']');
+  }
+
   bool ParseMember(JsonScanner& scan, const std::string& key) {
     const JsonlFields& names = options_.jsonl;
     if (key == names.id) return ParseId(scan);
@@ -322,6 +370,10 @@ class JsonlReader : public VectorReader {
     if (key == names.sparse && names.payload != ".") {
       return scan.Object(
           [&](const std::string& name) { return ParseSparse(scan, name); });
+    }
+    if (key == names.multi && names.payload != ".") {
+      return scan.Object(
+          [&](const std::string& name) { return ParseTokens(scan, name); });
     }
     absl::string_view value;
     if (key == names.payload) {
@@ -351,7 +403,7 @@ class JsonlReader : public VectorReader {
       return Bad(absl::StrCat("byte ", scan.offset(), ": ", scan.error()));
     }
     if (options_.jsonl.payload == ".") row_.payload = line;
-    if (row_.vectors.empty() && row_.sparse.empty() &&
+    if (row_.vectors.empty() && row_.sparse.empty() && row_.multi.empty() &&
         !options_.may_lack_vectors) {
       return Bad(absl::StrCat("has no \"", options_.jsonl.vector,
                               "\" and no \"", options_.jsonl.vectors,
@@ -376,10 +428,36 @@ class JsonlReader : public VectorReader {
                                 " elements; it must have ", field->dim));
       }
     }
+    VICINAL_RETURN_IF_ERROR(CheckTokens());
     if (with_ids_ && !row_.id.has_value()) {
       return Bad(absl::StrCat("has no \"", options_.jsonl.id,
                               "\", but row 0 has one; all rows need ids or "
                               "none"));
+    }
+    return absl::OkStatus();
+  }
+
+  // Also learns multi-vectors that nobody said.
+  absl::Status CheckTokens() {
+    for (const RowTokens& tokens : row_.multi) {
+      auto field = std::find_if(
+          multi_.begin(), multi_.end(),
+          [&](const VectorField& f) { return f.name == tokens.name; });
+      if (field == multi_.end() && !options_.expected_multi.empty()) {
+        return Bad(absl::StrCat("has a multi-vector named \"",
+                                tokens.name.substr(0, 64),
+                                "\", which is not one of the ", multi_.size(),
+                                " of the collection"));
+      }
+      if (tokens.dim == 0) continue;
+      if (field == multi_.end()) {
+        VICINAL_RETURN_IF_ERROR(CheckDim(input_.path(), tokens.dim));
+        multi_.push_back({.name = tokens.name, .dim = tokens.dim});
+      } else if (field->dim != tokens.dim) {
+        return Bad(absl::StrCat("tokens of multi-vector \"", tokens.name,
+                                "\" have ", tokens.dim,
+                                " elements; they must have ", field->dim));
+      }
     }
     return absl::OkStatus();
   }
@@ -396,6 +474,7 @@ class JsonlReader : public VectorReader {
       }
     }
     TakeSparse(block);
+    TakeTokens(block);
     if (with_ids_) block->ids.push_back(*std::move(row_.id));
     if (!row_.payload.empty() || !block->payloads.empty()) {
       block->payloads.resize(block->num_rows);
@@ -424,10 +503,43 @@ class JsonlReader : public VectorReader {
     }
   }
 
+  void TakeTokens(VectorBlock* block) {
+    for (RowTokens& tokens : row_.multi) {
+      auto column = std::find_if(
+          block->multi.begin(), block->multi.end(),
+          [&](const auto& other) { return other.name == tokens.name; });
+      if (column == block->multi.end()) {
+        block->multi.push_back({.name = tokens.name});
+        column = block->multi.end() - 1;
+      }
+      if (tokens.dim > 0) column->dim = tokens.dim;
+      // Of the rows before that have none.
+      column->offsets.resize(block->num_rows + 1, NumTokens(*column));
+      column->data.append(reinterpret_cast<const char*>(tokens.values.data()),
+                          tokens.values.size() * sizeof(float));
+      column->offsets.push_back(NumTokens(*column));
+      column->present.push_back(static_cast<uint32_t>(block->num_rows));
+    }
+  }
+  static uint64_t NumTokens(const MultiColumnData& column) {
+    return column.dim == 0 ? 0
+                           : column.data.size() / (column.dim * sizeof(float));
+  }
+  // Of the rows behind; rows are only named where that says more than tokens.
+  static void FinishTokens(VectorBlock* block, MultiColumnData* column) {
+    column->offsets.resize(block->num_rows + 1, NumTokens(*column));
+    size_t num_filled = 0;
+    for (const uint32_t row : column->present) {
+      num_filled += column->offsets[row] < column->offsets[row + 1] ? 1 : 0;
+    }
+    if (num_filled == column->present.size()) column->present.clear();
+  }
+
   LineInput input_;
   const OpenOptions options_;
   std::vector<VectorField> fields_;
-  Row row_;  // the next one, already checked
+  std::vector<VectorField> multi_;  // those seen so far, or expected
+  Row row_;                         // the next one, already checked
   bool has_row_ = false;
   bool with_ids_ = false;
   uint64_t next_ = 0;  // number of row_

@@ -17,6 +17,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "client/formats/mapped_file.h"
@@ -225,7 +226,8 @@ class NpyReader : public VectorReader {
 }  // namespace
 
 absl::StatusOr<NpyHeader> ParseNpyHeader(const std::string& path,
-                                         absl::string_view bytes) {
+                                         absl::string_view bytes,
+                                         size_t max_dimensions) {
   VICINAL_ASSIGN_OR_RETURN(const auto dict, FindDict(path, bytes));
   NpyHeader header;
   bool fortran = false;
@@ -235,13 +237,13 @@ absl::StatusOr<NpyHeader> ParseNpyHeader(const std::string& path,
         path, absl::StrCat("has a header that cannot be understood: \"",
                            absl::CHexEscape(dict.first.substr(0, 60)), "\""));
   }
-  if (shape.empty() || shape.size() > 2) {
+  if (shape.empty() || shape.size() > max_dimensions) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": holds an array of ", shape.size(),
                      " dimensions; vectors need 2 (rows, dimension): reshape "
                      "it."));
   }
-  if (fortran && shape.size() == 2) {
+  if (fortran && shape.size() >= 2) {
     return absl::InvalidArgumentError(
         absl::StrCat(path,
                      ": is in Fortran order; save numpy.ascontiguousarray(x) "
@@ -254,17 +256,22 @@ absl::StatusOr<NpyHeader> ParseNpyHeader(const std::string& path,
         "\"; float32, float16, float64, int8 and uint8 in little-endian order "
         "can be read: convert it with astype."));
   }
-  header.num_rows = shape[0];
   header.one_dimensional = shape.size() == 1;
-  header.dim = header.one_dimensional ? 1 : shape[1];
+  header.dim = header.one_dimensional ? 1 : shape.back();
+  header.num_groups = shape.size() == 3 ? shape[0] : 0;
   header.data_offset = dict.second;
-  const unsigned __int128 need = static_cast<unsigned __int128>(shape[0]) *
-                                 header.dim * header.element_bytes;
   const size_t have = bytes.size() - header.data_offset;
-  if (need != have) {
-    const bool huge = need > UINT64_MAX;
+  unsigned __int128 rows = shape[0];
+  if (shape.size() == 3) rows *= shape[1];
+  // Of a 3-d array the product of the sizes may need more than 128 bits.
+  const bool too_many = rows > UINT64_MAX;
+  const unsigned __int128 need =
+      (too_many ? 1 : rows) * header.dim * header.element_bytes;
+  header.num_rows = static_cast<uint64_t>(rows);
+  if (too_many || need != have) {
+    const bool huge = too_many || need > UINT64_MAX;
     return absl::InvalidArgumentError(absl::StrCat(
-        path, ": its shape (", header.num_rows, ", ", header.dim, ") needs ",
+        path, ": its shape (", absl::StrJoin(shape, ", "), ") needs ",
         huge ? std::string("more than 2^64")
              : absl::StrCat(static_cast<uint64_t>(need)),
         " bytes of data, but the file has ", have, "; was the copy complete?"));
@@ -334,6 +341,11 @@ absl::StatusOr<std::unique_ptr<NpyWriter>> NpyWriter::Create(
 absl::StatusOr<std::unique_ptr<NpyWriter>> NpyWriter::CreateIds(
     const std::string& path) {
   return CreateAs(path, "<u8", 0, sizeof(uint64_t));
+}
+
+absl::StatusOr<std::unique_ptr<NpyWriter>> NpyWriter::CreateLengths(
+    const std::string& path) {
+  return CreateAs(path, "<i4", 0, sizeof(int32_t));
 }
 
 absl::Status NpyWriter::WriteHeader(uint64_t num_rows) {

@@ -1,4 +1,4 @@
-// NumPy's .npy, versions 1 to 3: reading of 2-d arrays and writing.
+// NumPy's .npy, versions 1 to 3: reading of arrays and writing.
 #pragma once
 
 #include <cstdint>
@@ -15,17 +15,19 @@ namespace vicinal::client {
 
 // What the header of a .npy says, checked against the file's size.
 struct NpyHeader {
-  std::string descr;  // e.g. "<f4"
-  uint64_t num_rows = 0;
-  uint64_t dim = 0;  // 1 for a 1-d array
+  std::string descr;      // e.g. "<f4"
+  uint64_t num_rows = 0;  // of a 3-d array: the first two sizes' product
+  uint64_t dim = 0;       // the last size; 1 for a 1-d array
   bool one_dimensional = false;
+  uint64_t num_groups = 0;  // of a 3-d array: the first size; else 0
   size_t element_bytes = 0;
   size_t data_offset = 0;
 };
-// InvalidArgument: no .npy, damaged, Fortran order, not 1-d or 2-d, or fewer
-// bytes than the shape needs.
+// InvalidArgument: no .npy, damaged, Fortran order, not 1-d to max_dimensions-d
+// (at most 3), or fewer bytes than the shape needs.
 absl::StatusOr<NpyHeader> ParseNpyHeader(const std::string& path,
-                                         absl::string_view bytes);
+                                         absl::string_view bytes,
+                                         size_t max_dimensions = 2);
 
 // f4, f2, i1, u1, and f8 (read as f4), little-endian, C order, 2-d.
 absl::StatusOr<std::unique_ptr<VectorReader>> OpenNpy(const std::string& path);
@@ -34,10 +36,14 @@ absl::StatusOr<std::unique_ptr<VectorReader>> OpenNpy(const std::string& path);
 // Not thread-safe. Without Finish the file says 0 rows.
 class NpyWriter {
  public:
+  // type: not kBfloat16, which .npy has not.
   static absl::StatusOr<std::unique_ptr<NpyWriter>> Create(
       const std::string& path, uint64_t dim, ElementType type);
   // For ids: a 1-d array of u8.
   static absl::StatusOr<std::unique_ptr<NpyWriter>> CreateIds(
+      const std::string& path);
+  // For numbers of tokens: a 1-d array of i4.
+  static absl::StatusOr<std::unique_ptr<NpyWriter>> CreateLengths(
       const std::string& path);
   ~NpyWriter();
 

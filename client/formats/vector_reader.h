@@ -41,12 +41,25 @@ struct SparseColumnData {
   std::vector<float> values;
 };
 
+// The token vectors of one name in a block, those of row i being offsets[i] to
+// offsets[i + 1].
+struct MultiColumnData {
+  std::string name;
+  size_t dim = 0;  // 0: no row has a token
+  ElementType type = ElementType::kFloat32;
+  std::vector<uint64_t> offsets;  // one more than rows
+  std::string data;               // tokens one after the other, little-endian
+  // Rows that name this vector, ascending; empty: those with a token.
+  std::vector<uint32_t> present;
+};
+
 // Some consecutive rows of a file.
 struct VectorBlock {
   uint64_t first_row = 0;  // its number in the file, 0-based
   size_t num_rows = 0;
   std::vector<VectorColumnData> columns;  // as VectorReader::fields()
   std::vector<SparseColumnData> sparse;   // those that any row has
+  std::vector<MultiColumnData> multi;     // those that any row names
   std::vector<PointId> ids;               // empty: the file has none
   std::vector<std::string> payloads;      // JSON; empty: the file has none
 };
@@ -106,6 +119,7 @@ struct JsonlFields {
   std::string vector = "vector";    // an array, for unnamed vectors
   std::string vectors = "vectors";  // {"name": array, ...}, for named ones
   std::string sparse = "sparse";    // {"name": {"indices", "values"}, ...}
+  std::string multi = "multi";      // {"name": array of arrays, ...}
   std::string payload = "payload";  // an object; ".": the whole line
   bool uuid_strings = false;        // strings are UUIDs
 };
@@ -116,6 +130,8 @@ struct OpenOptions {
   JsonlFields jsonl;
   // What the vectors of a JSONL file must be; empty: taken from its first row.
   std::vector<VectorField> expected_fields;
+  // What its multi-vectors must be; empty: whatever the first rows have.
+  std::vector<VectorField> expected_multi;
   // Whether rows of a JSONL file may have no dense vector.
   bool may_lack_vectors = false;
 };

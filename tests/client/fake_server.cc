@@ -462,11 +462,19 @@ class FakeServer::Points : public v1::PointService::Service {
                                      FakeStore::Collection* collection) {
     const v1::PointColumns& columns = batch.columns();
     const auto ids = FromProto(columns.ids());
-    const auto rows = Rows(columns.vectors(0));
+    const auto rows = columns.vectors().empty()
+                          ? std::vector<std::vector<float>>()
+                          : Rows(columns.vectors(0));
     std::vector<uint32_t> refused;
     for (size_t i = 0; i < ids->size(); ++i) {
       FakePoint point;
       if (i < rows.size()) point.vector = rows[i];
+      for (const v1::MultiVectorColumn& column : columns.multi_vectors()) {
+        const VectorSetView tokens = TokensOf(column, i);
+        point.tokens[column.name()].assign(
+            reinterpret_cast<const char*>(tokens.data),
+            tokens.num_rows * tokens.stride_bytes);
+      }
       const auto row = static_cast<int>(i);
       if (row < columns.payloads_size()) point.payload = columns.payloads(row);
       const bool finite = std::all_of(point.vector.begin(), point.vector.end(),
@@ -485,8 +493,28 @@ class FakeServer::Points : public v1::PointService::Service {
                    const std::vector<PointId>& ids,
                    const v1::PointSelector& select, v1::PointColumns* out) {
     *out->mutable_ids() = ToProto(ids);
-    const v1::VectorConfig& config = collection.schema.vectors(0);
-    if (select.with_all_vectors() || select.vectors_size() > 0) {
+    const bool with_vectors =
+        select.with_all_vectors() || select.vectors_size() > 0;
+    for (const auto& config : collection.schema.multi_vectors()) {
+      if (!with_vectors) continue;
+      v1::MultiVectorColumn* column = out->add_multi_vectors();
+      column->set_name(config.name());
+      column->set_dim(config.dim());
+      column->set_type(config.type());
+      const size_t token_bytes =
+          config.dim() * ElementSize(FromProto(config.type()));
+      column->add_offsets(0);
+      for (const PointId& id : ids) {
+        const auto& tokens = collection.points.at(id).tokens;
+        const auto found = tokens.find(config.name());
+        if (found != tokens.end()) {
+          column->mutable_data()->append(found->second);
+        }
+        column->add_offsets(column->data().size() / token_bytes);
+      }
+    }
+    if (with_vectors && !collection.schema.vectors().empty()) {
+      const v1::VectorConfig& config = collection.schema.vectors(0);
       v1::VectorColumn* column = out->add_vectors();
       column->set_name(config.name());
       column->set_dim(config.dim());
@@ -514,6 +542,9 @@ class FakeServer::Searches : public v1::SearchService::Service {
   grpc::Status Search(grpc::ServerContext*, const v1::SearchRequest* request,
                       v1::SearchResponse* response) override {
     ENTER("Search");
+    if (request->query().has_retrieve_multi()) {
+      return FindTokens(*request, response);
+    }
     const v1::Retrieve& retrieve = request->query().retrieve();
     v1::VectorColumn column;
     column.set_data(retrieve.query().data());
@@ -536,6 +567,83 @@ class FakeServer::Searches : public v1::SearchService::Service {
   }
 
  private:
+  // The inner product of each pair, in rows of the query's tokens.
+  static std::vector<float> Similarities(
+      const std::vector<std::vector<float>>& query,
+      const std::vector<std::vector<float>>& document) {
+    std::vector<float> out;
+    for (const auto& q : query) {
+      for (const auto& d : document) {
+        out.push_back(Score(v1::METRIC_INNER_PRODUCT, q, d));
+      }
+    }
+    return out;
+  }
+  static std::vector<std::vector<float>> Tokens(uint32_t dim,
+                                                v1::ElementType type,
+                                                const std::string& data) {
+    v1::VectorColumn column;
+    column.set_dim(dim);
+    column.set_type(type);
+    column.set_data(data);
+    return Rows(column);
+  }
+
+  // By MaxSim of inner products.
+  grpc::Status FindTokens(const v1::SearchRequest& request,
+                          v1::SearchResponse* response) {
+    FakeStore& store = *shared_->store;
+    MutexLock lock(store.mu);
+    const auto found = store.collections.find(request.collection());
+    if (found == store.collections.end()) return NotFound(request.collection());
+    const v1::RetrieveMulti& leaf = request.query().retrieve_multi();
+    const v1::MultiVectorConfig& config = found->second.schema.multi_vectors(0);
+    auto query =
+        Tokens(leaf.query().dim(), leaf.query().type(), leaf.query().data());
+    for (const v1::TokenVector& token : leaf.query().tokens()) {
+      query.emplace_back(token.values().begin(), token.values().end());
+    }
+    if (query.empty()) {
+      return Fault{.code = grpc::StatusCode::INVALID_ARGUMENT,
+                   .message = "The query has no tokens.",
+                   .field = "query.retrieve_multi.query"}
+          .ToStatus();
+    }
+    std::vector<std::pair<float, PointId>> best;
+    std::map<PointId, std::vector<float>> matches;
+    for (const auto& [id, point] : found->second.points) {
+      const auto tokens = point.tokens.find(leaf.vector());
+      if (tokens == point.tokens.end() || tokens->second.empty()) continue;
+      matches[id] = Similarities(
+          query, Tokens(config.dim(), config.type(), tokens->second));
+      const auto n =
+          static_cast<std::ptrdiff_t>(matches[id].size() / query.size());
+      float score = 0;
+      for (auto row = matches[id].begin(); row != matches[id].end(); row += n) {
+        score -= *std::max_element(row, row + n);
+      }
+      best.emplace_back(score, id);
+    }
+    std::sort(best.begin(), best.end());
+    best.resize(std::min<size_t>(best.size(), leaf.k()));
+    v1::SearchResult* result = response->mutable_result();
+    result->set_exact(leaf.quality().exact());
+    std::vector<PointId> ids;
+    for (const auto& [score, id] : best) {
+      ids.push_back(id);
+      result->add_scores(-score);
+      if (!request.token_matches()) continue;
+      v1::TokenMatches* to = result->add_token_matches();
+      to->set_num_query_tokens(static_cast<uint32_t>(query.size()));
+      to->set_num_document_tokens(
+          static_cast<uint32_t>(matches[id].size() / query.size()));
+      to->mutable_similarities()->Assign(matches[id].begin(),
+                                         matches[id].end());
+    }
+    *result->mutable_ids() = ToProto(ids);
+    return grpc::Status::OK;
+  }
+
   template <typename Result>
   grpc::Status Find(const std::string& name, const v1::VectorColumn& queries,
                     uint32_t k, const v1::Quality& quality,

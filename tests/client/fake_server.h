@@ -38,6 +38,7 @@ struct Fault {
 struct FakePoint {
   std::vector<float> vector;
   std::string payload;
+  std::map<std::string, std::string> tokens;  // by name, as they were sent
 };
 
 // What survives a restart of the server.

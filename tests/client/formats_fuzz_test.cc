@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <iostream>
 #include <memory>
@@ -75,6 +76,13 @@ void Drain(const std::string& path) {
       }
       bytes += column.indices.size();
     }
+    for (const MultiColumnData& column : block.multi) {
+      ASSERT_EQ(column.offsets.size(), block.num_rows + 1);
+      ASSERT_TRUE(std::is_sorted(column.offsets.begin(), column.offsets.end()));
+      ASSERT_EQ(column.offsets.back() * column.dim * sizeof(float),
+                column.data.size());
+      bytes += column.data.size();
+    }
     for (size_t c = 0; c < block.columns.size(); ++c) {
       const auto& column = block.columns[c];
       const size_t rows =
@@ -134,6 +142,16 @@ TEST(FormatsFuzzTest, SurvivesDamagedSparseJsonLines) {
     text +=
         "{\"vector\": [1, 2], \"sparse\": {\"a\": {\"indices\": [7, 3], "
         "\"values\": [1.5, -2]}, \"b\": {\"12\": 0.5, \"4\": 1}}}\n";
+  }
+  Fuzz("a.jsonl", text);
+}
+
+TEST(FormatsFuzzTest, SurvivesDamagedMultiVectors) {
+  std::string text;
+  for (int i = 0; i < 6; ++i) {
+    text +=
+        "{\"vector\": [1, 2], \"multi\": {\"a\": [[7, 3], [1, 2]], \"b\": "
+        "[[4], [1.5], [-2]], \"c\": []}}\n";
   }
   Fuzz("a.jsonl", text);
 }

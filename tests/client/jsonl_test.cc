@@ -131,6 +131,55 @@ TEST_F(JsonlTest, RefusesBadSparseVectors) {
   expect_bad("{\"1\": 1", "expected");
 }
 
+TEST_F(JsonlTest, ReadsMultiVectors) {
+  const auto block = Read(
+      "{\"vector\": [1]}\n"
+      "{\"multi\": {\"a\": [[1, 2], [3, 4]], \"b\": []}}\n"
+      "{\"multi\": {\"b\": [[5]]}, \"vector\": [2]}\n"
+      "{\"multi\": {\"a\": [ [5,6] ]}}\n"
+      "{\"vector\": [3]}\n");
+  ASSERT_THAT(block, IsOk());
+  ASSERT_EQ(block->multi.size(), 2u);
+  const MultiColumnData& a = block->multi[0];
+  EXPECT_EQ(a.name, "a");
+  EXPECT_EQ(a.dim, 2u);
+  EXPECT_THAT(a.offsets, testing::ElementsAre(0, 0, 2, 2, 3, 3));
+  EXPECT_EQ(a.data, RawBytes(std::vector<float>{1, 2, 3, 4, 5, 6}));
+  EXPECT_THAT(a.present, testing::ElementsAre());
+  const MultiColumnData& b = block->multi[1];
+  EXPECT_EQ(b.dim, 1u);
+  EXPECT_THAT(b.offsets, testing::ElementsAre(0, 0, 0, 1, 1, 1));
+  EXPECT_THAT(b.present, testing::ElementsAre(1, 2)) << "one has no token";
+}
+
+TEST_F(JsonlTest, RefusesBadMultiVectors) {
+  const auto expect_bad = [&](const std::string& vector,
+                              const std::string& part) {
+    ExpectBad("{\"multi\": {\"a\": " + vector + "}}", part);
+  };
+  expect_bad("[1, 2]", "expected an array of arrays");
+  expect_bad("7", "expected an array of arrays");
+  expect_bad("[[1], 2]", "expected an array of arrays");
+  expect_bad("[[1, 2], [3]]",
+             "found token 1 of \"a\" with 1 elements and others with 2");
+  expect_bad("[[1], []]", "found token 1 of \"a\" with 0 elements");
+  expect_bad("[[]]", "found token 0 of \"a\" with 0 elements");
+  expect_bad("[[1], [2]", "expected");
+  expect_bad("[[1, \"x\"]]", "expected");
+  ExpectBad("{\"multi\": {\"a\": [[1]], \"a\": [[2]]}}", "found two");
+  ExpectBad("{\"multi\": [[1]]}", "expected '{'");
+  ExpectBad(
+      "{\"multi\": {\"a\": [[1]]}}\n{\"multi\": {\"a\": [[1, 2]]}}",
+      "line 2: tokens of multi-vector \"a\" have 2 elements; they must have "
+      "1");
+  OpenOptions options;
+  options.expected_multi = {{.name = "a", .dim = 4}};
+  EXPECT_THAT(Read("{\"multi\": {\"b\": [[1]]}}", options),
+              Fails(StatusCode::kInvalidArgument, "named \"b\""));
+  EXPECT_THAT(Read("{\"multi\": {\"a\": [[1]]}}", options),
+              Fails(StatusCode::kInvalidArgument, "they must have 4"));
+}
+
 TEST_F(JsonlTest, TakesFieldNamesFromTheOptions) {
   OpenOptions options;
   options.jsonl = {.id = "key", .vector = "emb", .payload = "meta"};

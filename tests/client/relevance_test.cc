@@ -21,6 +21,7 @@ TEST(RelevanceTest, AgreesWithHand) {
   EXPECT_NEAR(found.recall_100, 2 / 3.0, 1e-12);
   EXPECT_NEAR(found.average_precision, (1 / 2.0 + 2 / 4.0) / 3, 1e-12);
   EXPECT_NEAR(found.reciprocal_rank, 1 / 2.0, 1e-12);
+  EXPECT_EQ(found.success_5, 1);
 }
 
 TEST(RelevanceTest, RanksAreCutWhereTheMeasuresSay) {
@@ -31,6 +32,7 @@ TEST(RelevanceTest, RanksAreCutWhereTheMeasuresSay) {
   const Relevance found = Judge(ranked, {{"a", 1}, {"b", 1}});
   EXPECT_EQ(found.ndcg_10, 0);
   EXPECT_EQ(found.reciprocal_rank, 0);
+  EXPECT_EQ(found.success_5, 0);
   EXPECT_EQ(found.recall_100, 0.5);
   EXPECT_NEAR(found.average_precision, (1 / 11.0 + 2 / 101.0) / 2, 1e-12);
 }

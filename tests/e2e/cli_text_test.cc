@@ -84,6 +84,10 @@ TEST_F(CliTextTest, SearchesByWordsExpressionsAndBoth) {
             (std::vector<std::string>{"d3", "d2"}));
   EXPECT_EQ(Ids(Json({"search", "docs", "--match", "+red -car", "--json"})),
             std::vector<std::string>{"d2"});
+  const nlohmann::json groups = Json(
+      {"search", "docs", "--text", "doors", "--group-by", "title", "--json"});
+  ASSERT_EQ(groups["groups"].size(), 2u);
+  EXPECT_EQ(groups["groups"][0]["value"], "Doors");
   const nlohmann::json hits =
       Json({"search", "docs", "--match", "\"blue door\"", "--text-field",
             "text", "--highlight", "--json"});
