@@ -66,9 +66,9 @@ def spread(wanted, gap, low, high):
     return out
 
 
-def qps_ticks(low, high):
-    steps = [m * 10**e for e in range(1, 7) for m in (1, 1.5, 2, 3, 5, 7)]
-    return [int(s) for s in steps if low <= s <= high]
+def ticks(low, high):
+    steps = [m * 10.0**e for e in range(-2, 7) for m in (1, 1.5, 2, 3, 5, 7)]
+    return [step for step in steps if low <= step <= high]
 
 
 def text(x, y, words, fill=MUTED, anchor="start", extra=""):
@@ -78,20 +78,15 @@ def text(x, y, words, fill=MUTED, anchor="start", extra=""):
     )
 
 
-def svg_of(result):
-    curves = {c["codec"]: clipped(c["points"]) for c in result["codecs"]}
-    curves = {name: points for name, points in curves.items() if points}
-    bytes_of = {c["codec"]: c["record_bytes"] for c in result["codecs"]}
-    speeds = [qps for points in curves.values() for _, qps in points]
-    low, high = min(speeds) / 1.1, max(speeds) * 1.1
+def draw(title, subtitle, curves, labels, colors, x_title):
+    """curves: of each name (recall, value) by rising recall; values go up."""
+    values = [value for points in curves.values() for _, value in points]
+    low, high = min(values) / 1.1, max(values) * 1.1
 
-    def y_of(qps):
-        share = math.log(qps / low) / math.log(high / low)
+    def y_of(value):
+        share = math.log(value / low) / math.log(high / low)
         return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
-    data = result["dataset"]
-    size = f"{data['rows']:,} vectors, {data['dim']} dimensions"
-    title = f"{data['name']}: {size}"
     right = WIDTH - RIGHT
     out = [
         '<svg xmlns="http://www.w3.org/2000/svg"'
@@ -100,12 +95,13 @@ def svg_of(result):
         f"<title>{html.escape(title)}</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="8" fill="{BACKGROUND}"/>',
         text(16, 24, title, INK, extra=' font-size="14" font-weight="600"'),
-        text(16, 41, "queries per second of one thread; bytes of a code"),
+        text(16, 41, subtitle),
     ]
-    for qps in qps_ticks(low, high):
-        y = y_of(qps)
+    for value in ticks(low, high):
+        y = y_of(value)
         out.append(f'<path d="M{LEFT} {y:.1f}H{right}" stroke="{GRID}"/>')
-        out.append(text(LEFT - 8, y + 4, f"{qps:,}", anchor="end"))
+        label = f"{value:,.0f}" if value >= 10 else f"{value:g}"
+        out.append(text(LEFT - 8, y + 4, label, anchor="end"))
     floor = HEIGHT - BOTTOM
     for recall in RECALLS:
         x = x_of(recall)
@@ -113,28 +109,44 @@ def svg_of(result):
         out.append(f'<path d="M{x:.1f} {floor}v4" stroke="{MUTED}"/>')
     out.append(f'<path d="M{LEFT} {floor}H{right}" stroke="{MUTED}"/>')
     middle = (LEFT + right) / 2
-    out.append(
-        text(middle, HEIGHT - 12, f"recall@{data['k']}", anchor="middle")
-    )
+    out.append(text(middle, HEIGHT - 12, x_title, anchor="middle"))
     for name, points in curves.items():
-        path = "L".join(f"{x_of(r):.1f} {y_of(q):.1f}" for r, q in points)
+        path = "L".join(f"{x_of(r):.1f} {y_of(v):.1f}" for r, v in points)
         out.append(
-            f'<path d="M{path}" fill="none" stroke="{COLORS[name]}"'
+            f'<path d="M{path}" fill="none" stroke="{colors[name]}"'
             ' stroke-width="2" stroke-linejoin="round"/>'
         )
     # Labels at the right, each joined to the end of its curve.
     ends = sorted((y_of(curves[name][-1][1]), name) for name in curves)
     places = spread([y for y, _ in ends], LABEL_GAP, TOP + 6, floor - 4)
     for (y, name), place in zip(ends, places):
-        x, color = x_of(curves[name][-1][0]), COLORS[name]
+        x, color = x_of(curves[name][-1][0]), colors[name]
         out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}"/>')
         out.append(
             f'<path d="M{x:.1f} {y:.1f}L{right + 14} {place:.1f}h6"'
             f' fill="none" stroke="{color}" stroke-opacity="0.6"/>'
         )
-        label = f"{name}, {bytes_of[name]:,} bytes"
-        out.append(text(right + 24, place + 4, label, INK))
+        out.append(text(right + 24, place + 4, labels[name], INK))
     return "\n".join(out) + "\n</svg>\n"
+
+
+def svg_of(result):
+    curves = {c["codec"]: clipped(c["points"]) for c in result["codecs"]}
+    curves = {name: points for name, points in curves.items() if points}
+    labels = {
+        c["codec"]: f"{c['codec']}, {c['record_bytes']:,} bytes"
+        for c in result["codecs"]
+    }
+    data = result["dataset"]
+    size = f"{data['rows']:,} vectors, {data['dim']} dimensions"
+    return draw(
+        f"{data['name']}: {size}",
+        "queries per second of one thread; bytes of a code",
+        curves,
+        labels,
+        COLORS,
+        f"recall@{data['k']}",
+    )
 
 
 def table_of(results):
