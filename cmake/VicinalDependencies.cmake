@@ -17,6 +17,7 @@ set_target_properties(stemmer::stemmer PROPERTIES
   IMPORTED_LOCATION "${STEMMER_LIBRARY}"
   INTERFACE_INCLUDE_DIRECTORIES "${STEMMER_INCLUDE_DIR}")
 if(VICINAL_FUZZ)
+  find_package(LAPACK REQUIRED)
   find_package(ZLIB REQUIRED)
   find_package(HDF5 REQUIRED COMPONENTS C)
   return()  # clang has no OpenMP without one more package
