@@ -21,6 +21,7 @@
 #include "src/base/half.h"
 #include "src/base/status_macros.h"
 #include "src/base/top_k.h"
+#include "src/distance/distance.h"
 
 namespace vicinal {
 
@@ -338,6 +339,11 @@ absl::StatusOr<std::vector<Neighbor>> SealedMultiField::State::FindCandidates(
     const StopCondition& stop, SearchStats* stats) const {
   std::vector<float> encoding(encodings.dim);
   encoder->EncodeQuery(query.tokens(), query.weights(), encoding.data());
+  // Of queries that are taken, no sound encoder overflows.
+  if (!AllFinite(encoding.data(), encoding.size())) {
+    return absl::DataLossError(
+        "a multi-vector's encoder gave a value that is not finite");
+  }
   float largest = 0;
   for (const float value : encoding)
     largest = std::max(largest, std::abs(value));

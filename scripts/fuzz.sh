@@ -13,7 +13,8 @@ UndefinedBehaviorSanitizer in build/fuzz, and runs each from its corpus.
   --jobs N      parallel compilations and targets (default: all cores)
   --keep DIR    where inputs that reach something new are kept from run to run
                 (default: forgotten at the end)
-  TARGET        analyzer, field_index, filter, json or wordpiece (default: all)
+  TARGET        analyzer, field_index, filter, json, multi_encoder, text_query,
+                token_codec or wordpiece (default: all)
   --help        this text
 
 Exits 1 when a target failed; the input is then in build/fuzz/failures. Mend
@@ -62,7 +63,8 @@ for number in "$seconds" "$jobs"; do
 done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-known=(analyzer field_index filter json wordpiece)
+known=(analyzer field_index filter json multi_encoder text_query token_codec
+  wordpiece)
 ((${#targets[@]} > 0)) || targets=("${known[@]}")
 for target in "${targets[@]}"; do
   if [[ " ${known[*]} " != *" $target "* ]]; then

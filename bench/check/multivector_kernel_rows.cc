@@ -194,9 +194,8 @@ absl::Status MultiRows::MeasureKernels() {
     }
     std::sort(rows.begin(), rows.end());
     const double start = ThreadSeconds();
-    for (size_t r = 0; r < rows.size(); ++r) {
-      if (r + 1 < rows.size()) { const uint8_t* p = coded.records(rows[r+1]); for (size_t b = 0; b < 78 * 132; b += 64) __builtin_prefetch(p + b, 0, 2); }
-      sum += coded.Score(prepared, rows[r], scratch.data());
+    for (const RowId row : rows) {
+      sum += coded.Score(prepared, row, scratch.data());
     }
     compare_us.push_back(1e6 * (ThreadSeconds() - start));
   }

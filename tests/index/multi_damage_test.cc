@@ -137,7 +137,8 @@ absl::Status Damage::OpenAs(const std::string& name,
   return absl::OkStatus();
 }
 
-// Everything that a field does, with whatever comes of it.
+// Everything that a field does, with whatever comes of it but blame on the
+// query.
 void Damage::UseAll(SealedMultiField* field) {
   const size_t n = num_rows();
   const MultiQuery query(spec_, GaussianTokens(spec_, 5, &random), {});
@@ -167,7 +168,7 @@ void Damage::UseAll(SealedMultiField* field) {
           field->Search(query, params, filter, 0,
                         static_cast<RowId>(params.exact ? n / 16 + 10 : n), {},
                         &top, nullptr, nullptr);
-      EXPECT_TRUE(status.ok()) << status;
+      EXPECT_TRUE(status.ok() || absl::IsDataLoss(status)) << status;
       for (const Neighbor& neighbor : top.TakeSorted()) {
         EXPECT_LT(neighbor.row, n);
         EXPECT_EQ(neighbor.distance, neighbor.distance);  // no NaN
@@ -337,7 +338,7 @@ TEST(MultiDamageTest, FlippedCodersAreRefusedOrHarmless) {
     for (const uint64_t size :
          {header.token_codec_bytes, header.encoder_bytes, header.codec_bytes}) {
       if (size == 0) continue;
-      for (const size_t at : PositionsIn(size - 4, 70, &damage.random)) {
+      for (const size_t at : PositionsIn(size - 4, 100, &damage.random)) {
         std::string changed = Flipped(bytes, begin + at, &damage.random);
         const uint32_t crc =
             Crc32c(absl::string_view(changed).substr(begin, size - 4));
