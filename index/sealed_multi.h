@@ -71,7 +71,7 @@ class MultiFieldBuild {
 class SealedMultiField final : public MultiField {
  public:
   // Where hot bytes are to be: copied into memory by the caller, or as they
-  // are. Called once, for codes.
+  // are. Called for the list and for codes.
   using Place = absl::FunctionRef<absl::string_view(absl::string_view bytes)>;
   // Borrows both files, whose bytes may be anything: DataLoss: they do not hold
   // such a field of num_rows rows; every count, offset and order is checked.
