@@ -102,15 +102,16 @@ absl::StatusOr<std::unique_ptr<const Codec>> Codec::Parse(
   if (GetFixed<uint64_t>(bytes.data()) != kMagic) {
     return Damaged("it does not begin like one");
   }
+  // Before the version: damage is no newer version.
+  const absl::string_view body = bytes.substr(0, bytes.size() - 4);
+  if (GetFixed<uint32_t>(bytes.data() + body.size()) != Crc32c(body)) {
+    return Damaged("its checksum differs");
+  }
   const auto version = GetFixed<uint32_t>(bytes.data() + 8);
   if (version > kVersion) {
     return absl::FailedPreconditionError(absl::StrCat(
         "a codec's model has version ", version, "; this program reads up to ",
         kVersion, ": use a newer one"));
-  }
-  const absl::string_view body = bytes.substr(0, bytes.size() - 4);
-  if (GetFixed<uint32_t>(bytes.data() + body.size()) != Crc32c(body)) {
-    return Damaged("its checksum differs");
   }
   absl::string_view in = body.substr(12);
   uint8_t kind = 0, metric = 0;

@@ -91,9 +91,17 @@ absl::StatusOr<std::unique_ptr<const MultiEncoder>> MultiEncoder::Parse(
   }
   const absl::string_view checked = bytes.substr(0, bytes.size() - 4);
   if (GetFixed<uint32_t>(checked.data() + checked.size()) != Crc32c(checked) ||
-      GetFixed<uint64_t>(bytes.data()) != kMagic ||
-      GetFixed<uint32_t>(bytes.data() + 8) != kVersion) {
-    return absl::DataLossError("an encoder: its checksum or version differs");
+      GetFixed<uint64_t>(bytes.data()) != kMagic) {
+    return absl::DataLossError("an encoder: its checksum differs");
+  }
+  const auto version = GetFixed<uint32_t>(bytes.data() + 8);
+  if (version > kVersion) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "an encoder has version ", version, "; this program reads up to ",
+        kVersion, ": use a newer one"));
+  }
+  if (version != kVersion) {
+    return absl::DataLossError("an encoder: is of no known version");
   }
   const absl::string_view rest = checked.substr(kHeaderBytes);
   switch (GetFixed<uint8_t>(bytes.data() + 12)) {

@@ -143,7 +143,8 @@ class MultiEncoder {
                                float* out) const = 0;
   virtual std::string Serialize() const = 0;
 
-  // Untrusted bytes. DataLoss: they are no encoder.
+  // Untrusted bytes. DataLoss: they are no encoder. FailedPrecondition: of a
+  // newer version.
   static absl::StatusOr<std::unique_ptr<const MultiEncoder>> Parse(
       absl::string_view bytes);
 };

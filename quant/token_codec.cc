@@ -252,6 +252,11 @@ absl::StatusOr<std::unique_ptr<const TokenCodec>> TokenCodec::Parse(
   const auto flags = GetFixed<uint8_t>(bytes.data() + 13);
   const auto dim = GetFixed<uint32_t>(bytes.data() + 16);
   const bool has_rotation = flags == kHasRotation;
+  if (version > kVersion) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "a codec of tokens has version ", version,
+        "; this program reads up to ", kVersion, ": use a newer one"));
+  }
   if (version != kVersion || kind < 1 || kind > 4 || flags > kHasRotation ||
       dim < 1 || dim > kMaxDim || (!has_rotation && kind != 1)) {
     return Damaged("says what no codec is");

@@ -58,7 +58,8 @@ class TokenCodec {
   static absl::StatusOr<std::unique_ptr<const TokenCodec>> Train(
       TokenCodecKind kind, size_t dim, MatrixView sample, uint64_t seed,
       size_t num_threads, const CancelToken* cancel);
-  // Untrusted bytes. DataLoss: they are no codec.
+  // Untrusted bytes. DataLoss: they are no codec. FailedPrecondition: of a
+  // newer version.
   static absl::StatusOr<std::unique_ptr<const TokenCodec>> Parse(
       absl::string_view bytes);
 

@@ -87,7 +87,7 @@ class Damage {
                       const std::optional<std::string>& bytes,
                       const MultiSpec& spec, size_t num_rows);
   // The same, and it must be DataLoss where it is not opened; or that of a
-  // codec's version to come, which is read before its checksum.
+  // coder of a version to come, where its checksum fits.
   void Try(const std::string& name, const std::string& bytes) {
     const absl::Status status = Open(name, bytes);
     EXPECT_TRUE(status.ok() || absl::IsDataLoss(status) ||
