@@ -75,16 +75,23 @@ std::optional<size_t> FindVector(const std::string& name,
                                  "\", a multi-vector, which is written in "
                                  "multi_vectors and searched by "
                                  "retrieve_multi, or by rerank with multi"));
+  } else if (!f.has_value() && schema.FindSparse(name).has_value()) {
+    violations->Add(path,
+                    absl::StrCat("is \"", name,
+                                 "\", a sparse vector, which is written in "
+                                 "sparse_vectors and searched by "
+                                 "retrieve_sparse, or by rerank with sparse"));
   } else if (!f.has_value()) {
     std::string names;
     for (const VectorField& field : schema.vectors) {
       absl::StrAppend(&names, names.empty() ? "" : ", ", "\"", field.name,
                       "\"");
     }
-    violations->Add(path, absl::StrCat("is \"", name,
-                                       "\", which the collection does not "
-                                       "have; it has ",
-                                       names.empty() ? "none" : names));
+    violations->Add(path,
+                    absl::StrCat("is \"", name,
+                                 "\", which the collection does not "
+                                 "have; it has ",
+                                 names.empty() ? "no dense vectors" : names));
   }
   return f;
 }

@@ -357,6 +357,27 @@ std::optional<GroupBy> ParseGroupBy(const v1::SearchRequest& request,
   return GroupBy{in.path(), in.group_size(), in.num_groups()};
 }
 
+// Batches are of dense vectors; says how the others are searched.
+void CheckIsBatched(const std::string& name, const CollectionSchema& schema,
+                    FieldViolations* violations) {
+  const auto refuse = [&](const char* what, const char* stage) {
+    violations->Add(
+        "vector",
+        absl::StrCat("is \"", name, "\", ", what,
+                     "; SearchBatch takes dense vectors only: send a Search "
+                     "with ",
+                     stage, " for each query"));
+  };
+  if (schema.FindVector(name).has_value()) return;
+  if (schema.FindMulti(name).has_value()) {
+    refuse("a multi-vector", "retrieve_multi");
+  } else if (schema.FindSparse(name).has_value()) {
+    refuse("a sparse vector", "retrieve_sparse");
+  } else if (schema.FindText(name).has_value()) {
+    refuse("a text", "retrieve_text");
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<Query> ParseQuery(const v1::SearchRequest& request,
@@ -396,6 +417,8 @@ absl::StatusOr<std::vector<Query>> ParseSearchBatch(
   if (queries.present_size() > 0 || !queries.name().empty()) {
     violations.Add("queries", "must have neither name nor present");
   }
+  CheckIsBatched(request.vector(), schema, &violations);
+  VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   const auto f = FindVector(request.vector(), schema, "vector", &violations);
   CheckType(queries.type(), "queries.type", &violations);
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());

@@ -94,6 +94,14 @@ std::optional<size_t> FindSparse(const std::string& name,
                                  FieldViolations* violations) {
   const std::optional<size_t> s = schema.FindSparse(name);
   if (s.has_value()) return s;
+  if (schema.FindMulti(name).has_value()) {
+    violations->Add(path,
+                    absl::StrCat("is \"", name,
+                                 "\", a multi-vector, which is written in "
+                                 "multi_vectors and searched by "
+                                 "retrieve_multi, or by rerank with multi"));
+    return std::nullopt;
+  }
   std::string names;
   for (const SparseField& field : schema.sparse) {
     absl::StrAppend(&names, names.empty() ? "" : ", ", "\"", field.name, "\"");

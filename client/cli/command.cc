@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "client/cli/exit_code.h"
@@ -249,14 +250,28 @@ absl::StatusOr<v1::VectorConfig> FindVector(const v1::Collection& collection,
   if (name.empty() && collection.vectors_size() == 1) {
     return collection.vectors(0);
   }
-  std::string known;
+  std::vector<std::string> known;
   for (const v1::VectorConfig& vector : collection.vectors()) {
     if (vector.name() == std::string(name)) return vector;
-    absl::StrAppend(&known, known.empty() ? "" : ", ", vector.name());
+    known.push_back(absl::StrCat("\"", vector.name(), "\""));
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "Collection ", collection.name(), " has no vector named \"", name,
-      "\"; it has ", known, ": choose one with --vector-name."));
+  std::string problem = absl::StrCat("Collection ", collection.name(), " has ");
+  if (name.empty() && !known.empty()) {
+    absl::StrAppend(&problem, "several dense vectors, ");
+  } else {
+    absl::StrAppend(&problem, "no dense vector");
+    if (!name.empty()) absl::StrAppend(&problem, " named \"", name, "\"");
+    absl::StrAppend(&problem, known.empty() ? "." : "; it has ");
+  }
+  if (!known.empty()) {
+    absl::StrAppend(&problem, absl::StrJoin(known, ", "),
+                    ": choose one with --vector-name.");
+  }
+  for (const v1::MultiVectorConfig& multi : collection.multi_vectors()) {
+    absl::StrAppend(&problem, " It has the multi-vector \"", multi.name(),
+                    "\", which --multi names.");
+  }
+  return absl::InvalidArgumentError(problem);
 }
 
 void AddFileOptions(CLI::App& command, FileOptions& options) {

@@ -272,6 +272,10 @@ int PrintResult(const Options& options, const std::vector<Relevance>& all,
 }
 
 int RunEval(const Globals& globals, Options& options) {
+  if (options.multi.name.empty() && !options.multi.tokens.empty()) {
+    return ReportUsage(absl::InvalidArgumentError(
+        "--tokens FILE.npy needs --multi NAME, the vector to compare with."));
+  }
   if (options.queries.empty() && options.multi.tokens.empty()) {
     return ReportUsage(absl::InvalidArgumentError(
         "Say what to ask: --queries, or --multi with --tokens."));

@@ -172,6 +172,14 @@ absl::StatusOr<v1::Collection> Create(
           client::ToProto(options.import.wire_type.value_or(field.type)));
     }
   }
+  if (wanted.vectors_size() + wanted.multi_vectors_size() +
+          wanted.sparse_vectors_size() + wanted.texts_size() ==
+      0) {
+    return absl::InvalidArgumentError(
+        "--create makes the vectors of row 0, which has none; say what the "
+        "collection has with --multi NAME:DIM:METRIC, --sparse or "
+        "--text.");
+  }
   return client.CreateCollection(wanted);
 }
 

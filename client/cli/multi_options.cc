@@ -86,6 +86,11 @@ absl::Status ParseSetting(absl::string_view key, absl::string_view value,
     return absl::OkStatus();
   }
   uint32_t max_tokens = 0;
+  // 0 would be the default on the wire.
+  if (key == "max" && absl::SimpleAtoi(value, &max_tokens) && max_tokens == 0) {
+    return absl::InvalidArgumentError(
+        "max=0 leaves no tokens; give 1 to 65535.");
+  }
   if (key == "max" && absl::SimpleAtoi(value, &max_tokens)) {
     config->set_max_tokens(max_tokens);
     return absl::OkStatus();

@@ -188,6 +188,12 @@ absl::Status CheckOptions(const Options& options) {
       (options.file.empty() ? 0 : 1) + (options.positive.empty() ? 0 : 1);
   const bool by_tokens = !options.multi.name.empty();
   const bool by_terms = AsksForTerms(options.query) || by_tokens;
+  if (by_tokens == options.multi.tokens.empty() &&
+      (!by_tokens || options.id.empty())) {
+    return absl::InvalidArgumentError(
+        "--multi NAME and --tokens FILE.npy go together (or --multi with the "
+        "--id of a point that has tokens).");
+  }
   if (given > 1 || (given == 0 && !by_terms)) {
     return absl::InvalidArgumentError(
         "Say what to look for: one of --id, --vector, --file with --row, and "
@@ -198,12 +204,6 @@ absl::Status CheckOptions(const Options& options) {
     return absl::InvalidArgumentError(
         "--positive cannot be fused with --text, --match, --sparse or --multi "
         "here; use --query.");
-  }
-  if (by_tokens == options.multi.tokens.empty() &&
-      (!by_tokens || options.id.empty())) {
-    return absl::InvalidArgumentError(
-        "--multi NAME and --tokens FILE.npy go together (or --multi with the "
-        "--id of a point that has tokens).");
   }
   const bool has_dense = given > 0 && !HasStoredTokens(options);
   if (by_tokens && !has_dense && (options.ef > 0 || options.nprobe > 0)) {

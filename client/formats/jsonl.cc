@@ -444,10 +444,15 @@ class JsonlReader : public VectorReader {
           multi_.begin(), multi_.end(),
           [&](const VectorField& f) { return f.name == tokens.name; });
       if (field == multi_.end() && !options_.expected_multi.empty()) {
+        std::string known;
+        for (const VectorField& f : multi_) {
+          absl::StrAppend(&known, known.empty() ? "" : ", ", f.name);
+        }
         return Bad(absl::StrCat("has a multi-vector named \"",
                                 tokens.name.substr(0, 64),
-                                "\", which is not one of the ", multi_.size(),
-                                " of the collection"));
+                                "\", which the collection does not have; it "
+                                "has ",
+                                known));
       }
       if (tokens.dim == 0) continue;
       if (field == multi_.end()) {

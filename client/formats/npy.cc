@@ -241,7 +241,7 @@ absl::StatusOr<NpyHeader> ParseNpyHeader(const std::string& path,
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": holds an array of ", shape.size(),
                      " dimensions; vectors need 2 (rows, dimension): reshape "
-                     "it."));
+                     "it, or name a multi-vector if these are tokens."));
   }
   if (fortran && shape.size() >= 2) {
     return absl::InvalidArgumentError(

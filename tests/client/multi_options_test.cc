@@ -70,6 +70,7 @@ TEST(MultiOptionsTest, RefusesWhatIsNoSpec) {
   bad("c:8:encoder=lemur", "use auto, muvera, muvera-paper, ols or none");
   bad("c:8:codec=pq", "use int8, int4, int2 or binary");
   bad("c:8:max=many", "use max=N");
+  bad("c:8:max=0", "max=0 leaves no tokens");
   bad("c:8:bits=", "use max=N");
   bad("c:8:size=3", "use max=N");
 }
