@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -40,6 +41,16 @@ constexpr double kPerCandidate = 150;  // that lies somewhere
 
 absl::Status Damaged(size_t m, absl::string_view what) {
   return absl::DataLossError(absl::StrCat("multi-vector ", m, ": ", what));
+}
+
+// What is compared next, while something else is. (It lies anywhere, so that
+// the processor does not see it coming.)
+void Prefetch(const void* data, size_t num_bytes) {
+  constexpr size_t kLine = 64;
+  const char* bytes = static_cast<const char*>(data);
+  for (size_t at = 0; at < num_bytes; at += kLine) {
+    __builtin_prefetch(bytes + at);
+  }
 }
 
 // Of one coded token against a query.
@@ -85,6 +96,35 @@ double MostRecall(std::span<const RecallPoint> table, size_t k) {
   }
   return most;
 }
+
+// How far distances by codes are off, of the documents of one search that were
+// compared by their tokens so far. The best by codes are compared in their
+// order until the next is most unlikely to be among the k best. Measured at
+// recall 0.95 (mv-glove-20k and the generated documents): of 32 that may be,
+// 16 and 18 are compared, and none of the answers is missed.
+class CodeErrors {
+ public:
+  void Add(double error) {
+    ++count_;
+    sum_ += error;
+    sum2_ += error * error;
+  }
+  // What the tokens may give, at least, where codes give `distance`.
+  double LeastDistance(double distance) const {
+    constexpr size_t kEnough = 12;
+    constexpr double kDeviations = 4;
+    if (count_ < kEnough) return -std::numeric_limits<double>::infinity();
+    const auto n = static_cast<double>(count_);
+    const double mean = sum_ / n;
+    const double variance = std::max(0.0, sum2_ / n - mean * mean);
+    return distance + mean - kDeviations * std::sqrt(variance);
+  }
+
+ private:
+  size_t count_ = 0;
+  double sum_ = 0;
+  double sum2_ = 0;
+};
 
 }  // namespace
 
@@ -399,6 +439,53 @@ absl::Status SealedMultiField::State::ScanCodes(const MultiQuery& query,
   return status;
 }
 
+absl::Status SealedMultiField::State::CompareCodes(
+    const MultiQuery& query, std::vector<Neighbor> candidates,
+    const StopCondition& stop, TopK* nearest) const {
+  const MatrixView of_query = query.tokens();
+  const auto add = [&](size_t first, size_t last) -> absl::Status {
+    // In the order in which they lie.
+    std::sort(
+        candidates.begin(), candidates.end(),
+        [](const Neighbor& a, const Neighbor& b) { return a.row < b.row; });
+    const TokenCodeQuery coded =
+        codec->Prepare({of_query.row(first).data(), last - first, of_query.dim,
+                        of_query.stride},
+                       query.weights().subspan(first, last - first));
+    std::vector<float> scratch(16 * coded.num_panels);
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      if (i % 64 == 0) VICINAL_RETURN_IF_ERROR(stop.Check());
+      if (i + 1 < candidates.size()) {
+        const RowId next = candidates[i + 1].row;
+        Prefetch(records + offsets[next] * codec->record_bytes(),
+                 (offsets[next + 1] - offsets[next]) * codec->record_bytes());
+      }
+      const float score = CodedScore(coded, candidates[i].row, scratch.data());
+      candidates[i].distance =
+          (first == 0 ? 0 : candidates[i].distance) - score;
+    }
+    return absl::OkStatus();
+  };
+  // By half of the query's tokens, in whole panels; the better half then by the
+  // others. Measured (see CodeErrors): recall 0.9565 becomes 0.956 of the
+  // generated documents, and stays what it is of mv-glove-20k.
+  const size_t all = query.num_tokens();
+  const size_t half = std::min(all, (all + 31) / 32 * 16);
+  VICINAL_RETURN_IF_ERROR(add(0, half));
+  if (half < all) {
+    const size_t kept = std::max(candidates.size() / 2, 2 * nearest->k());
+    if (kept < candidates.size()) {
+      std::nth_element(candidates.begin(),
+                       candidates.begin() + static_cast<ptrdiff_t>(kept),
+                       candidates.end());
+      candidates.resize(kept);
+    }
+    VICINAL_RETURN_IF_ERROR(add(half, all));
+  }
+  for (const Neighbor& candidate : candidates) nearest->Push(candidate);
+  return absl::OkStatus();
+}
+
 absl::Status SealedMultiField::Search(const MultiQuery& query,
                                       const MultiSearchParams& params,
                                       const Filter& filter, RowId begin,
@@ -417,15 +504,18 @@ absl::Status SealedMultiField::Search(const MultiQuery& query,
   size_t since_check = 0;
   absl::Status status;
   const auto compare = [&](RowId row) {
-    if (!status.ok()) return;
+    if (!status.ok()) return 0.0f;
     const TokenRows tokens = s.TokensAt(row);
-    out->Push({-query.Score(tokens), s.to_row[row]});
+    const float distance = -query.Score(tokens);
+    out->Push({distance, s.to_row[row]});
     ++work.num_exact;
     done.distance_computations += tokens.num_tokens;
     since_check += tokens.num_tokens;
-    if (since_check < kTokensPerCheck / 4) return;
-    since_check = 0;
-    status = stop.Check();
+    if (since_check >= kTokensPerCheck / 4) {
+      since_check = 0;
+      status = stop.Check();
+    }
+    return distance;
   };
   if (params.exact) {
     done.plan = SearchPlan::kScan;
@@ -445,22 +535,20 @@ absl::Status SealedMultiField::Search(const MultiQuery& query,
     VICINAL_ASSIGN_OR_RETURN(
         std::vector<Neighbor> candidates,
         s.FindCandidates(query, effort, accepted, stop, &done));
-    // In the order in which they lie.
-    std::sort(
-        candidates.begin(), candidates.end(),
-        [](const Neighbor& a, const Neighbor& b) { return a.row < b.row; });
-    const TokenCodeQuery coded =
-        s.codec->Prepare(query.tokens(), query.weights());
-    std::vector<float> scratch(16 * coded.num_panels);
-    for (size_t i = 0; i < candidates.size(); ++i) {
-      if (i % 64 == 0) VICINAL_RETURN_IF_ERROR(stop.Check());
-      const RowId row = candidates[i].row;
-      nearest.Push({-s.CodedScore(coded, row, scratch.data()), row});
-    }
     work.num_candidates = candidates.size();
+    VICINAL_RETURN_IF_ERROR(
+        s.CompareCodes(query, std::move(candidates), stop, &nearest));
     done.plan = SearchPlan::kCodes;  // whatever the index did with encodings
   }
-  for (const Neighbor& neighbor : nearest.TakeSorted()) compare(neighbor.row);
+  CodeErrors errors;
+  for (const Neighbor& neighbor : nearest.TakeSorted()) {
+    // Beside a scan a few more take no time.
+    if (!effort.scans && params.exact_candidates == 0 &&
+        errors.LeastDistance(neighbor.distance) > out->threshold()) {
+      break;
+    }
+    errors.Add(compare(neighbor.row) - neighbor.distance);
+  }
   AddWork(done, work, stats, multi);
   return status;
 }

@@ -127,6 +127,10 @@ struct SealedMultiField::State {
     return codec->Score(query, records + begin * codec->record_bytes(),
                         offsets[field_row + 1] - begin, scratch);
   }
+  // Pushes the best of these field rows by coded tokens.
+  absl::Status CompareCodes(const MultiQuery& query,
+                            std::vector<Neighbor> candidates,
+                            const StopCondition& stop, TopK* nearest) const;
   // Of all that the filter accepts.
   absl::Status ScanCodes(const MultiQuery& query, const Filter& filter,
                          const StopCondition& stop, TopK* nearest,

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +12,9 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "quant/float_rows.h"
 #include "quant/rotation.h"
+#include "quant/rounded_matrix.h"
 #include "quant/scalar_levels.h"
 #include "src/base/check.h"
 #include "src/base/half.h"
@@ -26,34 +27,11 @@ namespace {
 
 // Rows encoded at a time: a block and its coordinates stay in the caches.
 constexpr size_t kBlockRows = 64;
-// Length of rounded rows and queries: their product is below 2^31 for any
-// dimension, and one rounding costs 1e-5 of the product.
-constexpr float kRoundedNorm = 32'000;
 // Bits per dimension from which eight-bit segments see a query's second digit.
 // Measured at 4 bits, D=1024: see docs/codecs.md.
 constexpr size_t kFineBits = 3;
 // Steps of a query's second digit in one of its first: [-127, 127].
 constexpr float kLowSteps = 254;
-
-double SumSquares(const float* values, size_t n) {
-  constexpr size_t kBlock = 64;
-  double sum = 0;
-  for (size_t first = 0; first < n; first += kBlock) {
-    float block = 0;
-    for (size_t i = first; i < std::min(n, first + kBlock); ++i) {
-      block += values[i] * values[i];
-    }
-    sum += block;
-  }
-  return sum;
-}
-
-// value to the nearest integer, for |value| below 2^22; vectorizes on any CPU.
-int32_t Round(float value) {
-  constexpr float kShift = 12'582'912;  // 1.5 * 2^23
-  return std::bit_cast<int32_t>(value + kShift) -
-         std::bit_cast<int32_t>(kShift);
-}
 
 double Dot(const float* a, const float* b, size_t n) {
   double sum = 0;
@@ -158,26 +136,12 @@ void Codec::Finish() {
     rotation_ = std::make_unique<const Rotation>(num_coded_, rotation_seed_);
     return;
   }
-  padded_dim_ = (d + 31) / 32 * 32;
-  rounded_basis_.assign(num_coded_ * padded_dim_, 0);
-  row_scale_.assign(num_coded_, 0);
-  for (size_t i = 0; i < num_coded_; ++i) {
-    const float* row = &projection()[i * d];
-    const auto norm = static_cast<float>(std::sqrt(SumSquares(row, d)));
-    if (!(norm > 0)) continue;
-    row_scale_[i] = norm / kRoundedNorm;
-    for (size_t j = 0; j < d; ++j) {
-      rounded_basis_[i * padded_dim_ + j] =
-          static_cast<int16_t>(std::lrint(row[j] / row_scale_[i]));
-    }
-  }
+  rounded_ = RoundedMatrix(projection(), d);
 }
 
 size_t Codec::memory_bytes() const {
-  return (mean_.size() + basis_.size() + query_basis_.size() +
-          row_scale_.size()) *
-             sizeof(float) +
-         rounded_basis_.size() * sizeof(int16_t);
+  return (mean_.size() + basis_.size() + query_basis_.size()) * sizeof(float) +
+         rounded_.memory_bytes();
 }
 
 void Codec::LoadRow(const void* row, ElementType type, float* out) const {
@@ -322,24 +286,6 @@ std::vector<float> Codec::CodeCentres(MatrixView centres,
   return coded;
 }
 
-void Codec::ProjectRounded(float norm, PreparedQuery* out) const {
-  const size_t d = dim();
-  out->rounded_.assign(padded_dim_, 0);
-  out->projected_.resize(num_coded_);
-  const float to_rounded = norm > 0 ? kRoundedNorm / norm : 0;
-  for (size_t j = 0; j < d; ++j) {
-    out->rounded_[j] =
-        static_cast<int16_t>(Round(out->centred_[j] * to_rounded));
-  }
-  ActiveCodeKernels().project(rounded_basis_.data(), out->rounded_.data(),
-                              num_coded_, padded_dim_, out->projected_.data());
-  const float from_rounded = norm / kRoundedNorm;
-  for (size_t i = 0; i < num_coded_; ++i) {
-    out->coordinates_[i] =
-        static_cast<float>(out->projected_[i]) * row_scale_[i] * from_rounded;
-  }
-}
-
 absl::Status Codec::Prepare(const void* query, ElementType type,
                             PreparedQuery* out) const {
   const size_t d = dim();
@@ -365,7 +311,8 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
   if (rotation_ != nullptr) {
     Project({centred, 1, d, d}, nullptr, out->coordinates_.data());
   } else {
-    ProjectRounded(static_cast<float>(std::sqrt(norm2)), out);
+    rounded_.Multiply(centred, static_cast<float>(std::sqrt(norm2)),
+                      &out->rounded_, out->coordinates_.data());
   }
 
   CodeQuery& prepared = out->query_;
@@ -398,7 +345,7 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
     const float inverse = largest > 0 ? limit / largest : 0;
     int32_t sum = 0;
     for (size_t i = 0; i < segment.num_dims; ++i) {
-      const int32_t value = Round(coordinates[i] * inverse);
+      const int32_t value = RoundToInteger(coordinates[i] * inverse);
       values[i] = static_cast<int8_t>(value);
       sum += values[i];
     }
@@ -413,7 +360,7 @@ absl::Status Codec::Prepare(const void* query, ElementType type,
       for (size_t i = 0; i < segment.num_dims; ++i) {
         const float rest =
             coordinates[i] * inverse - static_cast<float>(values[i]);
-        const int32_t value = Round(rest * kLowSteps);
+        const int32_t value = RoundToInteger(rest * kLowSteps);
         low[i] = static_cast<int8_t>(value);
         low_sum += low[i];
       }

@@ -59,6 +59,7 @@
 #include "absl/strings/string_view.h"
 #include "quant/plan.h"
 #include "quant/rotation.h"
+#include "quant/rounded_matrix.h"
 #include "src/base/cancel.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
@@ -122,8 +123,7 @@ class PreparedQuery {
   float error_scale_[kMaxCodeSegments] = {};  // of a unit of stored rescale
   float tail_error2_ = 0;
   std::vector<float> centred_;
-  std::vector<int16_t> rounded_;
-  std::vector<int32_t> projected_;
+  RoundedMatrix::Scratch rounded_;
   std::vector<float> coordinates_;
   std::vector<int8_t> values_;
   std::vector<Line> fours_;  // CodeQuery::fours
@@ -200,13 +200,11 @@ class Codec {
   std::vector<float> PanelsOf(const std::vector<float>& basis) const;
   // Coded coordinates of centred rows, num_coded_ apart.
   void Project(MatrixView centred, const float* panels, float* coded) const;
-  // out->coordinates_ of out->centred_, whose length is norm, in integers.
-  void ProjectRounded(float norm, PreparedQuery* out) const;
   // Rows of the basis that queries are projected by.
   const std::vector<float>& projection() const {
     return query_basis_.empty() ? basis_ : query_basis_;
   }
-  // Derives layout, the rounded matrix and its scales from plan and basis.
+  // Derives layout and the rounded projection from plan and basis.
   void Finish();
   // Rows first .. first + count, centred in room->centred. panels: of
   // basis_. coded_centres: those of c - m.
@@ -254,10 +252,8 @@ class Codec {
   size_t num_values_ = 0;   // of a prepared query, second digits included
   size_t fours_bytes_ = 0;  // of CodeQuery::fours
   CodeLayout layout_;
-  size_t padded_dim_ = 0;
-  std::vector<int16_t> rounded_basis_;  // num_coded x padded_dim
-  std::vector<float> row_scale_;        // of each rounded row
-  double mean_norm2_ = 0;               // |m|^2
+  RoundedMatrix rounded_;  // projection(), where there is a basis
+  double mean_norm2_ = 0;  // |m|^2
 };
 
 // Learns a codec from at most 65,536 evenly spaced rows. kSaq with fewer rows

