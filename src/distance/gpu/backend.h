@@ -1,0 +1,157 @@
+// What the engine asks of whatever compares vectors in bulk: the CPU and each
+// GPU implement it, give the same answers to the last bit, and pass the same
+// tests (tests/distance/gpu). This folder is a leaf: it builds alone, with
+// nothing but nvcc and g++ (scripts/gpu_test.sh).
+//
+// Every distance that leaves a backend is computed in the canonical order of
+// src/distance/distance.h; every result is ordered by (distance, row). How the
+// candidates were found shows in the time alone.
+//
+// Life: made once per device, then const; every method is safe from any number
+// of threads and returns when its result is there. Inputs are trusted: checked
+// at the edge of the server, finite, of the shapes said here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "src/base/top_k.h"
+#include "src/base/types.h"
+#include "src/base/vector_set.h"
+
+namespace vicinal {
+
+// What became of a call. On anything but kOk its outputs are undefined and the
+// caller asks the CPU instead, whose answer is the same.
+enum class BackendStatus : uint8_t {
+  kOk = 0,
+  kUnsupported = 1,  // not by this device, or not of these shapes
+  kNoMemory = 2,     // evict segments, or ask the CPU
+  kDeviceLost = 3,   // and so will every later call be
+};
+const char* BackendStatusName(BackendStatus status);
+
+// The rows of one segment as Load takes them; borrowed until it returns, by the
+// CPU for as long as the segment is loaded.
+struct SegmentRows {
+  VectorSetView rows;  // f32 or f16; others: kUnsupported on a GPU
+  Metric metric = Metric::kL2;
+};
+
+// A segment that a backend holds. Freed when the last owner lets go, which must
+// be before the backend is.
+class LoadedSegment {
+ public:
+  virtual ~LoadedSegment() = default;
+  virtual size_t num_rows() const = 0;
+  virtual size_t device_bytes() const = 0;
+};
+
+// num_queries x dim elements of the segment's type, without gaps.
+struct QueryBatch {
+  const void* data = nullptr;
+  size_t num_queries = 0;
+};
+
+// Most neighbours of one query.
+inline constexpr size_t kMaxBackendK = 1024;
+
+// How a search went about it, for explanations and benchmarks.
+struct BackendReport {
+  uint64_t candidates = 0;  // compared exactly
+  uint32_t rounds = 0;      // over (growing) parts of the rows
+  uint32_t repeated = 0;    // rounds asked again since a buffer was full
+  uint32_t fallbacks = 0;   // queries answered by comparing every row exactly
+};
+
+// Link selection (Malkov and Yashunin, 2020, algorithm 4): of a row's
+// candidates, nearest first, those are chosen that are, by `share`, nearer to
+// the row than to every one chosen before.
+struct LinkRule {
+  size_t max_links = 16;
+  float share = 1;            // of a candidate's own distance
+  size_t max_duplicates = 4;  // chosen candidates at distance 0
+};
+inline constexpr size_t kMaxBackendLinks = 128;
+
+class DistanceBackend {
+ public:
+  virtual ~DistanceBackend() = default;
+
+  virtual const char* name() const = 0;  // "cpu", "cuda:0", ...
+  // Of the segments that are loaded and the room to work in.
+  virtual size_t device_bytes() const = 0;
+
+  virtual BackendStatus Load(const SegmentRows& segment,
+                             std::shared_ptr<const LoadedSegment>* out) = 0;
+
+  // The k nearest accepted rows of each query: out[q * k + i], nearest first,
+  // filled up with {infinity, kInvalidRow}. accepted: bit r of word r / 64 says
+  // whether row r may be returned; null: all may. 1 <= k <= kMaxBackendK.
+  // report may be null.
+  virtual BackendStatus Search(const LoadedSegment& segment,
+                               const QueryBatch& queries, size_t k,
+                               const uint64_t* accepted, Neighbor* out,
+                               BackendReport* report) const = 0;
+
+  // Distances of query q to rows[offsets[q]] .. rows[offsets[q + 1] - 1], into
+  // out beside them. offsets has num_queries + 1 elements, the first 0.
+  virtual BackendStatus Score(const LoadedSegment& segment,
+                              const QueryBatch& queries,
+                              const uint32_t* offsets, const RowId* rows,
+                              float* out) const = 0;
+
+  // The k nearest other rows of each row: out[row * k + i], as Search orders
+  // them. 1 <= k < kMaxBackendK.
+  virtual BackendStatus KnnGraph(const LoadedSegment& segment, size_t k,
+                                 Neighbor* out,
+                                 BackendReport* report) const = 0;
+
+  // Of the k nearest other rows of each row of a segment of f32 under L2, those
+  // that the rule chooses: out[row * rule.max_links + i], filled up as above.
+  // num_duplicates[row]: of the k, those at distance 0; may be null.
+  virtual BackendStatus LinkGraph(const LoadedSegment& segment, size_t k,
+                                  const LinkRule& rule, Neighbor* out,
+                                  uint32_t* num_duplicates,
+                                  BackendReport* report) const = 0;
+
+  // The rule applied to lists of candidates of such a segment: list i is
+  // lists[offsets[i]] .. lists[offsets[i + 1] - 1], ascending, with the
+  // distances to its own row; its links are out[i * rule.max_links + j].
+  virtual BackendStatus SelectLinks(const LoadedSegment& segment,
+                                    size_t num_lists, const uint32_t* offsets,
+                                    const Neighbor* lists, const LinkRule& rule,
+                                    Neighbor* out) const = 0;
+
+  // The centroid (num_centroids x dim floats) nearest to each row of a segment
+  // of f32 by squared L2, whatever its metric; ties go to the smaller one.
+  // distances: canonical; may be null.
+  virtual BackendStatus Assign(const LoadedSegment& segment,
+                               const float* centroids, size_t num_centroids,
+                               uint32_t* nearest, float* distances) const = 0;
+};
+
+// The backend of the CPU: exact scans by the kernels of src/distance, as many
+// threads as given. Never fails.
+std::unique_ptr<DistanceBackend> MakeCpuBackend(size_t num_threads);
+
+struct GpuOptions {
+  int device = 0;
+  // Most device memory that segments and workspaces may take together.
+  size_t memory_budget = SIZE_MAX;
+  // Of it, what searches work in; taken at the start, so that no search
+  // allocates.
+  size_t workspace_bytes = size_t{1} << 30;
+};
+
+// Number of GPUs that can be used; 0 without driver, device or CUDA build.
+// Never fails, costs below 5 ms where there is no driver.
+int CountGpus();
+
+// kUnsupported: no such device, or a build without CUDA; kNoMemory: the
+// workspace does not fit.
+BackendStatus MakeGpuBackend(const GpuOptions& options,
+                             std::unique_ptr<DistanceBackend>* out);
+
+}  // namespace vicinal

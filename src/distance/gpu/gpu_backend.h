@@ -1,0 +1,108 @@
+// One GPU as a DistanceBackend; what benchmarks need beyond backend.h.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "src/distance/gpu/arena.h"
+#include "src/distance/gpu/backend.h"
+#include "src/distance/gpu/search_kernels.h"
+
+namespace vicinal::gpu {
+
+class GpuSegment;
+
+class GpuBackend final : public DistanceBackend {
+ public:
+  static BackendStatus Make(const GpuOptions& options,
+                            std::unique_ptr<GpuBackend>* out);
+  ~GpuBackend() override;
+
+  const char* name() const override { return name_; }
+  size_t device_bytes() const override { return bytes_in_use_.load(); }
+  BackendStatus Load(const SegmentRows& segment,
+                     std::shared_ptr<const LoadedSegment>* out) override;
+  BackendStatus Search(const LoadedSegment& segment, const QueryBatch& queries,
+                       size_t k, const uint64_t* accepted, Neighbor* out,
+                       BackendReport* report) const override;
+  BackendStatus Score(const LoadedSegment& segment, const QueryBatch& queries,
+                      const uint32_t* offsets, const RowId* rows,
+                      float* out) const override;
+  BackendStatus KnnGraph(const LoadedSegment& segment, size_t k, Neighbor* out,
+                         BackendReport* report) const override;
+  BackendStatus LinkGraph(const LoadedSegment& segment, size_t k,
+                          const LinkRule& rule, Neighbor* out,
+                          uint32_t* num_duplicates,
+                          BackendReport* report) const override;
+  BackendStatus SelectLinks(const LoadedSegment& segment, size_t num_lists,
+                            const uint32_t* offsets, const Neighbor* lists,
+                            const LinkRule& rule, Neighbor* out) const override;
+  BackendStatus Assign(const LoadedSegment& segment, const float* centroids,
+                       size_t num_centroids, uint32_t* nearest,
+                       float* distances) const override;
+
+  // Search with queries and results on the device.
+  BackendStatus SearchOnDevice(const LoadedSegment& segment,
+                               const void* queries, size_t num_queries,
+                               size_t k, Neighbor* out,
+                               BackendReport* report) const;
+  // The same of one query, with `out` on the host, by comparing every row.
+  BackendStatus SearchAll(const LoadedSegment& segment, const void* query,
+                          size_t k, Neighbor* out) const;
+  cudaStream_t stream() const { return stream_; }
+  // Makes calls fail with `status` from now on, as if the device did; kOk: no
+  // more.
+  void InjectFault(BackendStatus status) const { injected_ = status; }
+
+ private:
+  friend class GpuSegment;
+  struct Plan;
+  struct Batch;
+
+  GpuBackend() = default;
+  // Remembers a lost device.
+  BackendStatus Check(cudaError_t error) const;
+  // What any call fails with at once.
+  BackendStatus Ready() const;
+  Plan MakePlan(size_t num_queries, size_t k, const DeviceRows& rows) const;
+  BackendStatus Take(const Plan& plan, size_t num_queries,
+                     const DeviceRows& rows, QueryState* state) const;
+  // Bytes of the workspace that a query of the plan takes.
+  size_t BytesPerQuery(const Plan& plan, const DeviceRows& rows) const;
+  // Of queries on the device; a workspace is taken. `whole` has the rows that
+  // `rows` were gathered from, or is the same.
+  BackendStatus RunBatch(const DeviceRows& rows, const DeviceRows& whole,
+                         const Batch& batch, BackendReport* report) const;
+  BackendStatus Repeat(const DeviceRows& rows, const DeviceRows& whole,
+                       const Batch& batch, const QueryState& first,
+                       const uint8_t* lost, BackendReport* report) const;
+  // All batches. queries_there, out_there: whether queries and `out` are on the
+  // device.
+  BackendStatus Run(const DeviceRows& rows, const DeviceRows& whole,
+                    const void* queries, size_t num_queries, size_t k,
+                    size_t searched_k, const uint64_t* accepted,
+                    uint32_t first_excluded, Neighbor* out, bool queries_there,
+                    bool out_there, BackendReport* report) const;
+  BackendStatus Filter(const DeviceRows& whole, const uint64_t* accepted,
+                       DeviceRows* rows, const uint64_t** bits) const;
+
+  char name_[16] = "cuda";
+  int device_ = 0;
+  bool is_hopper_ = false;
+  int num_processors_ = 0;
+  size_t budget_ = 0;
+  cudaStream_t stream_ = nullptr;
+  mutable std::atomic<size_t> bytes_in_use_ = 0;
+  mutable std::atomic<bool> lost_ = false;
+  mutable std::atomic<BackendStatus> injected_ = BackendStatus::kOk;
+  mutable std::mutex mutex_;  // of the workspace and the stream
+  mutable Arena workspace_;
+  uint8_t* lost_queries_ = nullptr;  // of one batch; owned, pinned
+};
+
+}  // namespace vicinal::gpu

@@ -1,0 +1,59 @@
+#include "src/distance/gpu/tensor_maps.h"
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "src/distance/gpu/search_kernels.h"
+
+namespace vicinal::gpu {
+namespace {
+
+using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
+
+// By the runtime, so that nothing links with the driver's library.
+EncodeTiled FindEncodeTiled() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found;
+  if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
+                                       12000, cudaEnableDefault,
+                                       &found) != cudaSuccess ||
+      found != cudaDriverEntryPointSuccess) {
+    return nullptr;
+  }
+  return reinterpret_cast<EncodeTiled>(function);
+}
+
+bool Encode(EncodeTiled encode, const uint16_t* data, uint32_t num_dims,
+            const cuuint64_t* sizes, const cuuint64_t* strides,
+            const cuuint32_t* box, CUtensorMap* out) {
+  const cuuint32_t steps[3] = {1, 1, 1};
+  return encode(out, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, num_dims,
+                const_cast<uint16_t*>(data), sizes, strides, box, steps,
+                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+}  // namespace
+
+bool MakeTensorMaps(const DeviceRows& rows, const uint16_t* queries,
+                    uint32_t num_queries, TensorMaps* out) {
+  static const EncodeTiled encode = FindEncodeTiled();
+  if (encode == nullptr) return false;
+  out->cluster = num_queries > kQueryTile ? 2 : 1;
+  const cuuint64_t pitch = cuuint64_t{rows.padded_dim} * 2;
+  const cuuint64_t query_sizes[2] = {rows.padded_dim, num_queries};
+  const cuuint32_t query_box[2] = {64, kQueryTile};
+  const cuuint64_t row_sizes[3] = {rows.padded_dim, rows.stripe_rows, kStripes};
+  const cuuint64_t row_strides[2] = {pitch, pitch * rows.stripe_rows};
+  const cuuint32_t row_box[3] = {64, kStripeRun, kStripes / out->cluster};
+  return Encode(encode, queries, 2, query_sizes, &pitch, query_box,
+                &out->queries) &&
+         Encode(encode, rows.bf16, 3, row_sizes, row_strides, row_box,
+                &out->rows);
+}
+
+}  // namespace vicinal::gpu

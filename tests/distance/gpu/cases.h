@@ -1,0 +1,26 @@
+// The parts that conformance.cc puts together: cases by what they are about.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "tests/distance/gpu/conformance.h"
+
+namespace vicinal::backend_tests {
+
+// Searches of many shapes: sizes, types, filters.
+std::span<const ConformanceCase> ShapeCases();
+// Searches of data that is hard to select from or to compare.
+std::span<const ConformanceCase> SearchCases();
+// Scores, graphs, assignments; life of segments, threads.
+std::span<const ConformanceCase> OtherCases();
+
+}  // namespace vicinal::backend_tests
+
+// Ends a case with what an expression found wrong.
+#define VICINAL_CHECK_CASE(expression)                      \
+  do {                                                      \
+    if (std::string wrong = (expression); !wrong.empty()) { \
+      return wrong;                                         \
+    }                                                       \
+  } while (false)
