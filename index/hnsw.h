@@ -24,6 +24,8 @@
 
 namespace vicinal {
 
+class DistanceBackend;
+
 struct HnswParams {
   // Links per node above level 0; level 0 has 2 m. 4..64. Larger: higher
   // recall per ef on hard data, more memory and build time.
@@ -43,11 +45,16 @@ struct HnswParams {
 // up to 12 KB (dim + 768) per thread. progress counts rows. Cancelled: the
 // token was set. InvalidArgument: params out of range. cancel and progress may
 // be null.
+//
+// backend: a device that compares all rows with all, exactly, and selects
+// links; null or a device that fails: leaves do. The graph is another then,
+// one of true neighbours.
 absl::StatusOr<std::string> BuildHnswGraph(VectorSetView vectors, Metric metric,
                                            const HnswParams& params,
                                            size_t num_threads,
                                            const CancelToken* cancel,
-                                           Progress* progress);
+                                           Progress* progress,
+                                           DistanceBackend* backend = nullptr);
 
 struct HnswState;
 struct HnswScratch;

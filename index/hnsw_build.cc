@@ -11,6 +11,7 @@
 // one more, which is only built for its links: without it the 128-d set of
 // docs/BENCHMARKS.md takes 1.2x the distances at recall 0.99.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -24,6 +25,7 @@
 #include "index/build_distance.h"
 #include "index/hnsw.h"
 #include "index/hnsw_build_level.h"
+#include "index/hnsw_device.h"
 #include "index/hnsw_graph.h"
 #include "index/hnsw_search.h"
 #include "index/leaf_neighbors.h"
@@ -73,12 +75,14 @@ size_t NumLeaves(const HnswParams& params) {
 class Builder {
  public:
   Builder(VectorSetView vectors, Metric metric, const HnswParams& params,
-          size_t num_threads, const CancelToken* cancel, Progress* progress)
+          size_t num_threads, const CancelToken* cancel, Progress* progress,
+          DistanceBackend* backend)
       : n_(vectors.num_rows),
         params_(params),
         workers_(num_threads),
         cancel_(cancel),
         progress_(progress),
+        backend_(backend),
         distance_(vectors, metric, &workers_),
         scratches_(workers_.size()),
         work_(workers_.size()) {}
@@ -90,8 +94,9 @@ class Builder {
     }
     DrawStages();
     for (size_t stage = stages_.size(); stage-- > 0;) {
-      VICINAL_RETURN_IF_ERROR(LinkStage(stage));
-      MergeReverse(&stages_[stage]);
+      DeviceStage device(backend_, distance_.pair_scale());
+      VICINAL_RETURN_IF_ERROR(LinkStage(stage, &device));
+      MergeReverse(&stages_[stage], device);
     }
     DropInnerStages();
     if (n_ > 0) ConnectLevel0();
@@ -107,6 +112,20 @@ class Builder {
     std::vector<Neighbor> selected;
     std::vector<RowId> selected_rows;
     std::vector<float> distances;
+  };
+
+  // Rows that a device selects links of, all at once.
+  struct FullRows {
+    std::vector<uint32_t> slots;
+    std::vector<uint32_t> offsets = {0};
+    std::vector<Neighbor> candidates;
+
+    void Add(uint32_t slot, const std::vector<Neighbor>& own) {
+      slots.push_back(slot);
+      candidates.insert(candidates.end(), own.begin(), own.end());
+      std::sort(candidates.begin() + offsets.back(), candidates.end());
+      offsets.push_back(candidates.size());
+    }
   };
 
   bool Cancelled() const { return cancel_ != nullptr && cancel_->cancelled(); }
@@ -168,7 +187,7 @@ class Builder {
   }
 
   // Fills the link rows of a stage with what its rows choose.
-  absl::Status LinkStage(size_t stage) {
+  absl::Status LinkStage(size_t stage, DeviceStage* device) {
     BuildLevel& level = stages_[stage];
     const size_t n = level.num_nodes();
     const RowSource rows{.num_rows = n,
@@ -176,6 +195,13 @@ class Builder {
                          .load = [&](uint32_t slot, float* out) {
                            distance_.Load(level.RowOf(slot), out);
                          }};
+    std::vector<Neighbor> links;
+    if (device->Load(rows, &workers_) &&
+        device->Link(NumCandidates(params_, stage), RuleFor(params_.m),
+                     kMaxLeafDuplicates, &links)) {
+      SetDeviceLinks(stage, links, *device);
+      return Cancelled() ? CancelledStatus() : absl::OkStatus();
+    }
     VICINAL_ASSIGN_OR_RETURN(
         const Leaves leaves,
         PartitionIntoLeaves(rows, {.fanout = NumLeaves(params_)}, &workers_,
@@ -205,12 +231,53 @@ class Builder {
         Select(level, params_.m, &work);
         if (!above.empty() && above[slot] != kNoLink) {
           AddLinksAbove(stage, above[slot], &work);
+          SelectUnlessRoom(level, &work);
         }
         level.SetLinks(slot, work.selected);
       }
       report(end - begin, n);
     });
     return Cancelled() ? CancelledStatus() : absl::OkStatus();
+  }
+
+  static LinkRule RuleFor(size_t max_links) {
+    return {.max_links = max_links,
+            .share = kPruneShare,
+            .max_duplicates = kMaxDuplicateLinks};
+  }
+
+  // What a device chose for each slot, m links each, and the links above.
+  void SetDeviceLinks(size_t stage, const std::vector<Neighbor>& links,
+                      const DeviceStage& device) {
+    BuildLevel& level = stages_[stage];
+    const std::vector<uint32_t> above = SlotsAbove(stage);
+    std::vector<FullRows> full(workers_.size());
+    workers_.For(
+        level.num_nodes(), 64, [&](size_t begin, size_t end, size_t worker) {
+          if (Cancelled()) return;
+          Work& work = work_[worker];
+          for (size_t slot = begin; slot < end; ++slot) {
+            TakeLinks(links, slot, params_.m, &work);
+            if (!above.empty() && above[slot] != kNoLink) {
+              AddLinksAbove(stage, above[slot], &work);
+              SelectOrDefer(&level, slot, device, &work, &full[worker]);
+            } else {
+              level.SetLinks(slot, work.selected);
+            }
+          }
+        });
+    for (const FullRows& rows : full) SelectFull(rows, device, &level);
+    if (stage == 0 && progress_ != nullptr) progress_->done = n_ / 2;
+  }
+
+  // List i of those that a device chose, into work->selected.
+  static void TakeLinks(const std::vector<Neighbor>& links, size_t i,
+                        size_t max_links, Work* work) {
+    const auto begin = links.begin() + i * max_links;
+    work->selected.assign(
+        begin, std::find_if(begin, begin + max_links, [](const Neighbor& link) {
+          return link.row == kInvalidRow;
+        }));
   }
 
   // Slot of every node in the stage above, kNoLink where it has none; empty
@@ -224,18 +291,16 @@ class Builder {
     return out;
   }
 
-  // Adds to work->selected the links that the node has one stage up, all of
-  // them when there is room.
+  // work->selected and the links that the node has one stage up, into
+  // work->candidates.
   void AddLinksAbove(size_t stage, uint32_t slot_above, Work* work) const {
     const BuildLevel& above = stages_[stage + 1];
-    const BuildLevel& level = stages_[stage];
     work->candidates = work->selected;
     const size_t num_own = work->candidates.size();
     for (size_t i = 0; i < above.counts[slot_above]; ++i) {
       const size_t at = slot_above * above.stride + i;
       AddNew({above.distances[at], above.down[above.links[at]]}, num_own, work);
     }
-    SelectUnlessRoom(level, work);
   }
 
   // Adds a candidate unless it is among the first num_known.
@@ -300,48 +365,94 @@ class Builder {
   };
 
   // Gives every link its reverse; a full row is selected anew.
-  void MergeReverse(BuildLevel* level) {
+  void MergeReverse(BuildLevel* level, const DeviceStage& device) {
     const size_t n = level->num_nodes();
-    // links[starts[t] .. starts[t + 1]) go to target t, sources ascending.
+    // links[starts[t] .. starts[t + 1]) go to target t, in any order: what is
+    // made of them does not depend on it.
     std::vector<size_t> starts(n + 1);
     const auto each = [&](const auto& visit) {
-      for (uint32_t slot = 0; slot < n; ++slot) {
-        for (size_t i = 0; i < level->counts[slot]; ++i) {
-          visit(slot, slot * level->stride + i);
+      workers_.For(n, 1024, [&](size_t begin, size_t end, size_t) {
+        for (size_t slot = begin; slot < end; ++slot) {
+          for (size_t i = 0; i < level->counts[slot]; ++i) {
+            visit(static_cast<uint32_t>(slot), slot * level->stride + i);
+          }
         }
-      }
+      });
     };
-    each([&](uint32_t, size_t at) { ++starts[level->links[at] + 1]; });
+    const auto count = [](size_t* counter) {
+      return std::atomic_ref<size_t>(*counter).fetch_add(
+          1, std::memory_order_relaxed);
+    };
+    each([&](uint32_t, size_t at) { count(&starts[level->links[at] + 1]); });
     for (size_t t = 0; t < n; ++t) starts[t + 1] += starts[t];
     std::vector<ReverseLink> links(starts[n]);
     std::vector<size_t> next(starts.begin(), starts.end() - 1);
     each([&](uint32_t source, size_t at) {
-      links[next[level->links[at]]++] = {source, level->distances[at]};
+      links[count(&next[level->links[at]])] = {source, level->distances[at]};
     });
+    std::vector<FullRows> full(workers_.size());
     workers_.For(n, 64, [&](size_t begin, size_t end, size_t worker) {
       if (Cancelled()) return;
+      Work& work = work_[worker];
       for (size_t target = begin; target < end; ++target) {
-        MergeInto(
-            level, target,
+        Merge(
+            *level, target,
             {links.data() + starts[target], links.data() + starts[target + 1]},
-            &work_[worker]);
+            &work);
+        SelectOrDefer(level, target, device, &work, &full[worker]);
       }
     });
+    for (const FullRows& rows : full) SelectFull(rows, device, level);
   }
 
-  void MergeInto(BuildLevel* level, uint32_t target,
-                 std::span<const ReverseLink> links, Work* work) const {
+  // Links of work->candidates, now or, where there are too many and there is a
+  // device, by it.
+  void SelectOrDefer(BuildLevel* level, uint32_t slot,
+                     const DeviceStage& device, Work* work,
+                     FullRows* full) const {
+    if (device.is_loaded() && work->candidates.size() > level->degree) {
+      full->Add(slot, work->candidates);
+      return;
+    }
+    SelectUnlessRoom(*level, work);
+    level->SetLinks(slot, work->selected);
+  }
+
+  void SelectFull(const FullRows& rows, const DeviceStage& device,
+                  BuildLevel* level) {
+    if (rows.slots.empty() || Cancelled()) return;
+    std::vector<Neighbor> chosen;
+    const bool done = device.Select(rows.offsets, rows.candidates,
+                                    RuleFor(level->degree), &chosen);
+    workers_.For(rows.slots.size(), 64,
+                 [&](size_t begin, size_t end, size_t worker) {
+                   Work& work = work_[worker];
+                   for (size_t i = begin; i < end; ++i) {
+                     if (done) {
+                       TakeLinks(chosen, i, level->degree, &work);
+                     } else {
+                       work.candidates.assign(
+                           rows.candidates.begin() + rows.offsets[i],
+                           rows.candidates.begin() + rows.offsets[i + 1]);
+                       Select(*level, level->degree, &work);
+                     }
+                     level->SetLinks(rows.slots[i], work.selected);
+                   }
+                 });
+  }
+
+  // The links of a node and those that lead to it, into work->candidates.
+  void Merge(const BuildLevel& level, uint32_t target,
+             std::span<const ReverseLink> links, Work* work) const {
     work->candidates.clear();
-    for (size_t i = 0; i < level->counts[target]; ++i) {
-      const size_t at = target * level->stride + i;
-      work->candidates.push_back({level->distances[at], level->links[at]});
+    for (size_t i = 0; i < level.counts[target]; ++i) {
+      const size_t at = target * level.stride + i;
+      work->candidates.push_back({level.distances[at], level.links[at]});
     }
     const size_t num_own = work->candidates.size();
     for (const ReverseLink& link : links) {
       AddNew({link.distance, link.source}, num_own, work);
     }
-    SelectUnlessRoom(*level, work);
-    level->SetLinks(target, work->selected);
   }
 
   // Makes every node reachable from the entry's row over level-0 links.
@@ -370,6 +481,7 @@ class Builder {
   Workers workers_;
   const CancelToken* const cancel_;
   Progress* const progress_;
+  DistanceBackend* const backend_;  // null: there is none
   const BuildDistance distance_;
   std::vector<BuildLevel> stages_;  // level l of the graph: l * kStages
   std::vector<HnswScratch> scratches_;
@@ -382,7 +494,8 @@ absl::StatusOr<std::string> BuildHnswGraph(VectorSetView vectors, Metric metric,
                                            const HnswParams& params,
                                            size_t num_threads,
                                            const CancelToken* cancel,
-                                           Progress* progress) {
+                                           Progress* progress,
+                                           DistanceBackend* backend) {
   if (params.m < 4 || params.m > 64) {
     return absl::InvalidArgumentError(
         absl::StrCat("m is ", params.m, ", it must be 4..64"));
@@ -397,7 +510,8 @@ absl::StatusOr<std::string> BuildHnswGraph(VectorSetView vectors, Metric metric,
         absl::StrCat("an HNSW graph holds fewer than ", kMaxHnswRows,
                      " rows, got ", vectors.num_rows));
   }
-  return Builder(vectors, metric, params, num_threads, cancel, progress)
+  return Builder(vectors, metric, params, num_threads, cancel, progress,
+                 backend)
       .Build();
 }
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -17,6 +18,7 @@
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
 #include "src/base/version.h"
+#include "src/distance/gpu/backend.h"
 #include "src/engine/database.h"
 
 namespace vicinal {
@@ -36,6 +38,8 @@ struct Flags {
   std::string port_file;
   std::string log_level = "info";
   size_t build_threads = 0;
+  std::string gpu = "auto";
+  size_t gpu_memory_gib = 0;
   bool reflection = false;
   bool allow_remote = false;
 };
@@ -65,6 +69,31 @@ int Fail(ExitCode code, absl::string_view message) {
   return code;
 }
 
+// The first GPU, or null where there is none or it is not wanted. false: it is
+// required.
+bool FindGpu(const Flags& flags, std::unique_ptr<DistanceBackend>* out) {
+  if (flags.gpu == "never") return true;
+  GpuOptions options;
+  if (flags.gpu_memory_gib > 0) {
+    options.memory_budget = flags.gpu_memory_gib << 30;
+  }
+  const BackendStatus status = MakeGpuBackend(options, out);
+  if (status == BackendStatus::kOk) {
+    spdlog::info("gpu={} used for builds of graphs", (*out)->name());
+    return true;
+  }
+  if (flags.gpu == "require") {
+    Fail(kFailed,
+         absl::StrCat("--gpu require: no GPU can be used (",
+                      BackendStatusName(status),
+                      "). It takes an NVIDIA driver, a device of compute "
+                      "capability 8.0 or more with a GiB to spare, and a build "
+                      "with CUDA. Without, start with --gpu auto."));
+    return false;
+  }
+  return true;
+}
+
 int Serve(const Flags& flags, const sigset_t& signals) {
   if (!IsLoopback(flags.listen) && !flags.allow_remote) {
     return Fail(kUsage,
@@ -79,6 +108,10 @@ int Serve(const Flags& flags, const sigset_t& signals) {
   options.warn = [](absl::string_view message) {
     spdlog::warn("{}", std::string(message));
   };
+  // Outlives the database, which borrows it.
+  std::unique_ptr<DistanceBackend> gpu;
+  if (!FindGpu(flags, &gpu)) return kFailed;
+  options.device = gpu.get();
   const auto start = std::chrono::steady_clock::now();
   auto database = Database::Open(flags.data, options);
   if (!database.ok()) return Fail(kDataFolder, database.status().message());
@@ -136,6 +169,15 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--build-threads", flags.build_threads,
                  "Threads of an index build; 0: one per core")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--gpu", flags.gpu,
+                 "auto: build graphs on a GPU where there is one; never; or "
+                 "require: do not start without")
+      ->check(CLI::IsMember({"auto", "never", "require"}))
+      ->capture_default_str();
+  app.add_option("--gpu-memory", flags.gpu_memory_gib,
+                 "Most GiB of its memory to use; 0: what is free")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_flag("--reflection", flags.reflection,

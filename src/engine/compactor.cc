@@ -606,6 +606,7 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
   options.folder = collection.folder();
   options.number = collection.manifest().next_segment_number;
   options.num_threads = num_build_threads();
+  options.device = context_->options->device;
   options.placement = collection.PlacementFor(job.sealed);
   options.num_points = collection.Count();
   options.queries = [&collection](size_t f) {

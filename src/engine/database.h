@@ -23,6 +23,8 @@
 
 namespace vicinal {
 
+class DistanceBackend;
+
 struct DatabaseOptions {
   Limits limits;
   // Threads of one index build; 0: one per core. Builds run one at a time at
@@ -51,6 +53,9 @@ struct DatabaseOptions {
   // most a hundredth of a core.
   int64_t recall_check_ms = 2'000;
   RecordStoreOptions store;
+  // What compares rows with rows where graphs are built; null: the CPU alone.
+  // Whatever it refuses or fails at, the CPU does. Borrowed.
+  DistanceBackend* device = nullptr;
   // Told in a sentence what an operator should know: a damaged index file, a
   // failed build, the end of writes. From any thread, must not block. Empty:
   // nobody.

@@ -629,9 +629,10 @@ absl::StatusOr<SegmentBuild::BuiltIndex> SegmentBuild::BuildGraph(
   Phase("building the graph");
   // Rows count once in the progress, not once for each field.
   VICINAL_ASSIGN_OR_RETURN(
-      out.structure, BuildHnswGraph(vectors, metric, schema_.vectors[f].hnsw,
-                                    options_.num_threads, options_.cancel,
-                                    f == 0 ? options_.progress : nullptr));
+      out.structure,
+      BuildHnswGraph(vectors, metric, schema_.vectors[f].hnsw,
+                     options_.num_threads, options_.cancel,
+                     f == 0 ? options_.progress : nullptr, options_.device));
   VICINAL_ASSIGN_OR_RETURN(
       const auto index, HnswIndex::Open(vectors, metric, out.structure,
                                         {out.codec.get(), out.codes.data()}));

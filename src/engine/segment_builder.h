@@ -21,11 +21,14 @@
 
 namespace vicinal {
 
+class DistanceBackend;
+
 struct SegmentBuildOptions {
   std::string folder;   // of the collection's segment files
   uint64_t number = 0;  // of the new segment
   size_t num_threads = 1;
-  SegmentPlacement placement;  // of the new segment
+  DistanceBackend* device = nullptr;  // see DatabaseOptions
+  SegmentPlacement placement;         // of the new segment
   // Live points of the whole collection, which share its memory budget.
   size_t num_points = 0;
   const CancelToken* cancel = nullptr;

@@ -130,6 +130,14 @@ TEST_F(ServerTest, WrongUsageIsExplained) {
   ExpectEnds({"--data", data_, "--log-level", "loud"}, kUsage, "loud");
   ExpectEnds({"--data", data_, "--listen", "0.0.0.0:0"}, kUsage,
              "--allow-remote");
+  ExpectEnds({"--data", data_, "--gpu", "maybe"}, kUsage, "maybe");
+  EXPECT_FALSE(std::filesystem::exists(data_)) << "nothing was made";
+}
+
+TEST_F(ServerTest, ARequiredGpuThatIsNotThere) {
+  if (std::filesystem::exists("/dev/nvidia0")) GTEST_SKIP() << "it is there";
+  ExpectEnds({"--data", data_, "--gpu", "require"}, kFailed,
+             "no GPU can be used (unsupported)");
   EXPECT_FALSE(std::filesystem::exists(data_)) << "nothing was made";
 }
 

@@ -1,0 +1,50 @@
+// The rows of one stage of an HNSW build on a device that compares them all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "index/leaf_partition.h"
+#include "src/base/top_k.h"
+#include "src/base/workers.h"
+#include "src/distance/gpu/backend.h"
+
+namespace vicinal {
+
+// Life: one stage of a build. Whatever the device refuses or fails at is
+// answered by false, and the build goes on without it. Borrows the backend.
+class DeviceStage {
+ public:
+  // backend may be null: every call is then refused. scale: of distances, a
+  // power of two.
+  DeviceStage(DistanceBackend* backend, float scale)
+      : backend_(backend), scale_(scale) {}
+
+  // Below this many rows leaves are as fast.
+  static constexpr size_t kMinRows = 4096;
+
+  bool is_loaded() const { return segment_ != nullptr; }
+  // Copies the rows there.
+  bool Load(const RowSource& rows, Workers* workers);
+  // The links that the rule chooses of the k nearest rows of each, max_links
+  // per row, filled up with kInvalidRow. False, too, where so many rows have
+  // more than max_copies copies that leaves serve better.
+  bool Link(size_t k, const LinkRule& rule, size_t max_copies,
+            std::vector<Neighbor>* links) const;
+  // DistanceBackend::SelectLinks, of lists of scaled distances.
+  bool Select(const std::vector<uint32_t>& offsets, std::vector<Neighbor> lists,
+              const LinkRule& rule, std::vector<Neighbor>* links) const;
+
+ private:
+  // Device distances become those of the build, or the reverse.
+  void Scale(float factor, std::vector<Neighbor>* neighbors) const;
+
+  DistanceBackend* const backend_;
+  const float scale_;
+  std::unique_ptr<float[]> values_;
+  std::shared_ptr<const LoadedSegment> segment_;
+};
+
+}  // namespace vicinal
