@@ -246,21 +246,22 @@ absl::Status TokenHeuristic::Search(const MultiQuery& query, size_t num_tokens,
 absl::StatusOr<std::unique_ptr<PlaidPipeline>> PlaidPipeline::Build(
     const CodedTokens& coded, size_t num_threads) {
   constexpr size_t kMaxCentroids = 16'384;
-  // Few, so that the build ends in minutes.
-  constexpr size_t kSamplePerCentroid = 32;
-  constexpr size_t kIterations = 5;
   std::unique_ptr<PlaidPipeline> out(new PlaidPipeline(coded));
   const MultiSet& set = coded.set();
   const size_t num_centroids = std::min(
       kMaxCentroids, static_cast<size_t>(
                          4 * std::sqrt(static_cast<double>(set.num_tokens()))));
+  // Fewer for many, so that the build ends in minutes.
+  const bool many = num_centroids > 8'192;
+  const size_t sample_per_centroid = many ? 32 : 48;
+  const size_t iterations = many ? 5 : 6;
   Workers workers(num_threads);
   const std::vector<float> sample =
-      ShuffledTokens(set, kSamplePerCentroid * num_centroids);
+      ShuffledTokens(set, sample_per_centroid * num_centroids);
   VICINAL_ASSIGN_OR_RETURN(
       out->centroids_,
       TrainKMeans({sample.data(), sample.size() / set.dim, set.dim, set.dim},
-                  num_centroids, kIterations, &workers, nullptr));
+                  num_centroids, iterations, &workers, nullptr));
   VICINAL_ASSIGN_OR_RETURN(
       const GroupedCentroids centroids,
       GroupedCentroids::Create(

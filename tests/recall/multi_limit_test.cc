@@ -313,7 +313,7 @@ TEST_F(LimitTest, TokensFindPairsThatOneVectorDoesNot) {
 // An encoding is one vector, too, of 4,096 dimensions: these pairs are hardly
 // among its best 200 (0.56). What calibration chooses must know that.
 TEST_F(LimitTest, EncodingsDoNotLosePairsAmongOthers) {
-  queries_.resize(300);  // comparing all tokens exactly takes its time
+  queries_.resize(150);  // comparing all tokens exactly takes its time
   Load(2'000);
   ASSERT_NE(collection_->stats().segments[0].encoders[0], "");
   Judge("the best 200 encodings", ByTokens(false, 200));
