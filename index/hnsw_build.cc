@@ -195,12 +195,21 @@ class Builder {
                          .load = [&](uint32_t slot, float* out) {
                            distance_.Load(level.RowOf(slot), out);
                          }};
-    std::vector<Neighbor> links;
-    if (device->Load(rows, &workers_) &&
-        device->Link(NumCandidates(params_, stage), RuleFor(params_.m),
-                     kMaxLeafDuplicates, &links)) {
-      SetDeviceLinks(stage, links, *device);
-      return Cancelled() ? CancelledStatus() : absl::OkStatus();
+    if (device->Load(rows, &workers_)) {
+      std::vector<Neighbor> links;
+      const auto go_on = [&](size_t num_rows) {
+        if (stage == 0 && progress_ != nullptr) {
+          progress_->done.fetch_add(num_rows / 2, std::memory_order_relaxed);
+        }
+        return !Cancelled();
+      };
+      if (device->Link(NumCandidates(params_, stage), RuleFor(params_.m),
+                       kMaxLeafDuplicates, go_on, &links)) {
+        SetDeviceLinks(stage, links, *device);
+        return Cancelled() ? CancelledStatus() : absl::OkStatus();
+      }
+      if (Cancelled()) return CancelledStatus();
+      if (stage == 0 && progress_ != nullptr) progress_->done = 0;
     }
     VICINAL_ASSIGN_OR_RETURN(
         const Leaves leaves,

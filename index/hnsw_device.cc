@@ -1,6 +1,7 @@
 #include "index/hnsw_device.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "src/base/types.h"
@@ -9,9 +10,14 @@
 namespace vicinal {
 
 bool DeviceStage::Load(const RowSource& rows, Workers* workers) {
-  if (backend_ == nullptr || rows.num_rows < kMinRows) return false;
+  if (backend_ == nullptr || !backend_->builds_graphs() ||
+      rows.num_rows < kMinRows || rows.num_rows > kMaxRows ||
+      rows.num_rows * rows.dim * sizeof(float) > kMaxBytes) {
+    return false;
+  }
   // Not filled with zeros first, which would be one thread's work.
-  values_.reset(new float[rows.num_rows * rows.dim]);
+  values_.reset(new (std::nothrow) float[rows.num_rows * rows.dim]);
+  if (values_ == nullptr) return false;
   workers->For(rows.num_rows, 256, [&](size_t begin, size_t end, size_t) {
     for (size_t row = begin; row < end; ++row) {
       rows.load(static_cast<uint32_t>(row), &values_[row * rows.dim]);
@@ -28,14 +34,23 @@ bool DeviceStage::Load(const RowSource& rows, Workers* workers) {
 }
 
 bool DeviceStage::Link(size_t k, const LinkRule& rule, size_t max_copies,
+                       const std::function<bool(size_t)>& go_on,
                        std::vector<Neighbor>* links) const {
+  // Rows between two looks at go_on: tenths of a second.
+  constexpr size_t kRowsAtOnce = 16384;
   const size_t n = segment_->num_rows();
+  const size_t wanted = std::min({k, n - 1, kMaxBackendK - 1});
   links->resize(n * rule.max_links);
   std::vector<uint32_t> num_copies(n);
-  if (backend_->LinkGraph(*segment_, std::min({k, n - 1, kMaxBackendK - 1}),
-                          rule, links->data(), num_copies.data(),
-                          nullptr) != BackendStatus::kOk) {
-    return false;
+  for (size_t begin = 0; begin < n; begin += kRowsAtOnce) {
+    const size_t end = std::min(n, begin + kRowsAtOnce);
+    if (backend_->LinkGraph(
+            *segment_, static_cast<RowId>(begin), static_cast<RowId>(end),
+            wanted, rule, links->data() + begin * rule.max_links,
+            num_copies.data() + begin, nullptr) != BackendStatus::kOk ||
+        !go_on(end - begin)) {
+      return false;
+    }
   }
   // A list of copies alone says nothing about what else is near. Leaves, which
   // look at some copies and not at all, come further.
@@ -48,14 +63,20 @@ bool DeviceStage::Link(size_t k, const LinkRule& rule, size_t max_copies,
 }
 
 bool DeviceStage::Select(const std::vector<uint32_t>& offsets,
-                         std::vector<Neighbor> lists, const LinkRule& rule,
+                         const std::vector<Neighbor>& lists,
+                         const LinkRule& rule,
                          std::vector<Neighbor>* links) const {
   if (segment_ == nullptr) return false;
   const size_t num_lists = offsets.size() - 1;
-  Scale(1 / scale_, &lists);
+  std::vector<Neighbor> scaled;
+  if (scale_ != 1) {
+    scaled = lists;
+    Scale(1 / scale_, &scaled);
+  }
   links->resize(num_lists * rule.max_links);
-  if (backend_->SelectLinks(*segment_, num_lists, offsets.data(), lists.data(),
-                            rule, links->data()) != BackendStatus::kOk) {
+  if (backend_->SelectLinks(*segment_, num_lists, offsets.data(),
+                            scale_ == 1 ? lists.data() : scaled.data(), rule,
+                            links->data()) != BackendStatus::kOk) {
     return false;
   }
   Scale(scale_, links);

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -22,20 +23,27 @@ class DeviceStage {
   DeviceStage(DistanceBackend* backend, float scale)
       : backend_(backend), scale_(scale) {}
 
-  // Below this many rows leaves are as fast.
+  // With fewer rows leaves are as fast, and with more, as every row is compared
+  // with every other (measured: H100 beside 16 cores).
   static constexpr size_t kMinRows = 4096;
+  static constexpr size_t kMaxRows = 4'000'000;
+  // Of the rows as floats, which lie in memory while a stage is built.
+  static constexpr size_t kMaxBytes = size_t{16} << 30;
 
   bool is_loaded() const { return segment_ != nullptr; }
   // Copies the rows there.
   bool Load(const RowSource& rows, Workers* workers);
   // The links that the rule chooses of the k nearest rows of each, max_links
   // per row, filled up with kInvalidRow. False, too, where so many rows have
-  // more than max_copies copies that leaves serve better.
+  // more than max_copies copies that leaves serve better, and where go_on,
+  // which is told how many more rows were linked, says so.
   bool Link(size_t k, const LinkRule& rule, size_t max_copies,
+            const std::function<bool(size_t)>& go_on,
             std::vector<Neighbor>* links) const;
   // DistanceBackend::SelectLinks, of lists of scaled distances.
-  bool Select(const std::vector<uint32_t>& offsets, std::vector<Neighbor> lists,
-              const LinkRule& rule, std::vector<Neighbor>* links) const;
+  bool Select(const std::vector<uint32_t>& offsets,
+              const std::vector<Neighbor>& lists, const LinkRule& rule,
+              std::vector<Neighbor>* links) const;
 
  private:
   // Device distances become those of the build, or the reverse.

@@ -2,6 +2,7 @@
 #include <malloc.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -76,19 +77,28 @@ bool FindGpu(const Flags& flags, std::unique_ptr<DistanceBackend>* out) {
   GpuOptions options;
   if (flags.gpu_memory_gib > 0) {
     options.memory_budget = flags.gpu_memory_gib << 30;
+    options.workspace_bytes =
+        std::min(options.workspace_bytes, options.memory_budget / 4);
   }
-  const BackendStatus status = MakeGpuBackend(options, out);
+  BackendStatus status = MakeGpuBackend(options, out);
+  if (status == BackendStatus::kOk && !(*out)->builds_graphs()) {
+    out->reset();
+    status = BackendStatus::kUnsupported;
+  }
   if (status == BackendStatus::kOk) {
     spdlog::info("gpu={} used for builds of graphs", (*out)->name());
     return true;
+  }
+  if (CountGpus() > 0) {
+    spdlog::warn("gpu=none status=\"{}\"", BackendStatusName(status));
   }
   if (flags.gpu == "require") {
     Fail(kFailed,
          absl::StrCat("--gpu require: no GPU can be used (",
                       BackendStatusName(status),
                       "). It takes an NVIDIA driver, a device of compute "
-                      "capability 8.0 or more with a GiB to spare, and a build "
-                      "with CUDA. Without, start with --gpu auto."));
+                      "capability 9.0 with a GiB to spare, and a build with "
+                      "CUDA. Without, start with --gpu auto."));
     return false;
   }
   return true;

@@ -30,6 +30,7 @@ class Device final : public DistanceBackend {
 
   const char* name() const override { return "test"; }
   size_t device_bytes() const override { return 0; }
+  bool builds_graphs() const override { return builds_graphs_; }
   BackendStatus Load(const SegmentRows& segment,
                      std::shared_ptr<const LoadedSegment>* out) override {
     return Fails() ? status_ : cpu_->Load(segment, out);
@@ -47,13 +48,13 @@ class Device final : public DistanceBackend {
                          BackendReport*) const override {
     return BackendStatus::kUnsupported;
   }
-  BackendStatus LinkGraph(const LoadedSegment& segment, size_t k,
-                          const LinkRule& rule, Neighbor* out,
+  BackendStatus LinkGraph(const LoadedSegment& segment, RowId begin, RowId end,
+                          size_t k, const LinkRule& rule, Neighbor* out,
                           uint32_t* num_duplicates,
                           BackendReport* report) const override {
-    return Fails()
-               ? status_
-               : cpu_->LinkGraph(segment, k, rule, out, num_duplicates, report);
+    return Fails() ? status_
+                   : cpu_->LinkGraph(segment, begin, end, k, rule, out,
+                                     num_duplicates, report);
   }
   BackendStatus SelectLinks(const LoadedSegment& segment, size_t num_lists,
                             const uint32_t* offsets, const Neighbor* lists,
@@ -69,6 +70,7 @@ class Device final : public DistanceBackend {
   }
 
   int num_calls() const { return num_calls_; }
+  void StopBuildingGraphs() { builds_graphs_ = false; }
 
  private:
   bool Fails() const { return num_calls_++ >= first_failing_; }
@@ -77,6 +79,7 @@ class Device final : public DistanceBackend {
   const BackendStatus status_;
   const std::unique_ptr<DistanceBackend> cpu_;
   mutable int num_calls_ = 0;
+  bool builds_graphs_ = true;
 };
 
 std::string Build(const OwnedVectors& vectors, Metric metric,
@@ -155,6 +158,15 @@ TEST(HnswDeviceTest, LeavesServeRowsOfManyCopies) {
 TEST(HnswDeviceTest, AFewRowsAreNotWorthIt) {
   const OwnedVectors vectors = Clustered(3000, 24, 40, /*seed=*/1);
   Device device;
+  EXPECT_EQ(Build(vectors, Metric::kL2, &device),
+            Build(vectors, Metric::kL2, nullptr));
+  EXPECT_EQ(device.num_calls(), 0);
+}
+
+TEST(HnswDeviceTest, ASlowDeviceIsNotAsked) {
+  const OwnedVectors vectors = Clustered(4200, 24, 40, /*seed=*/1);
+  Device device;
+  device.StopBuildingGraphs();
   EXPECT_EQ(Build(vectors, Metric::kL2, &device),
             Build(vectors, Metric::kL2, nullptr));
   EXPECT_EQ(device.num_calls(), 0);

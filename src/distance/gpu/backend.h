@@ -61,7 +61,7 @@ inline constexpr size_t kMaxBackendK = 1024;
 struct BackendReport {
   uint64_t candidates = 0;  // compared exactly
   uint32_t rounds = 0;      // over (growing) parts of the rows
-  uint32_t repeated = 0;    // rounds asked again since a buffer was full
+  uint32_t repeated = 0;    // queries asked again since a buffer was full
   uint32_t fallbacks = 0;   // queries answered by comparing every row exactly
 };
 
@@ -82,6 +82,10 @@ class DistanceBackend {
   virtual const char* name() const = 0;  // "cpu", "cuda:0", ...
   // Of the segments that are loaded and the room to work in.
   virtual size_t device_bytes() const = 0;
+  // Whether KnnGraph and LinkGraph are fast enough to build with: comparing all
+  // rows with all takes a matrix kernel, which is there for compute capability
+  // 9.0.
+  virtual bool builds_graphs() const = 0;
 
   virtual BackendStatus Load(const SegmentRows& segment,
                              std::shared_ptr<const LoadedSegment>* out) = 0;
@@ -108,12 +112,14 @@ class DistanceBackend {
                                  Neighbor* out,
                                  BackendReport* report) const = 0;
 
-  // Of the k nearest other rows of each row of a segment of f32 under L2, those
-  // that the rule chooses: out[row * rule.max_links + i], filled up as above.
-  // num_duplicates[row]: of the k, those at distance 0; may be null.
-  virtual BackendStatus LinkGraph(const LoadedSegment& segment, size_t k,
-                                  const LinkRule& rule, Neighbor* out,
-                                  uint32_t* num_duplicates,
+  // Of the k nearest other rows of rows begin .. end of a segment of f32 under
+  // L2, those that the rule chooses: out[(row - begin) * rule.max_links + i],
+  // filled up as above. num_duplicates[row - begin]: of the k, those at
+  // distance 0; may be null. kUnsupported, too, where so many rows have
+  // thousands of copies that this would take long.
+  virtual BackendStatus LinkGraph(const LoadedSegment& segment, RowId begin,
+                                  RowId end, size_t k, const LinkRule& rule,
+                                  Neighbor* out, uint32_t* num_duplicates,
                                   BackendReport* report) const = 0;
 
   // The rule applied to lists of candidates of such a segment: list i is
@@ -133,7 +139,7 @@ class DistanceBackend {
 };
 
 // The backend of the CPU: exact scans by the kernels of src/distance, as many
-// threads as given. Never fails.
+// threads as given. Fails only at elements that no kernel compares.
 std::unique_ptr<DistanceBackend> MakeCpuBackend(size_t num_threads);
 
 struct GpuOptions {

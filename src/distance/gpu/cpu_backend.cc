@@ -177,6 +177,7 @@ class CpuBackend final : public DistanceBackend {
 
   const char* name() const override { return "cpu"; }
   size_t device_bytes() const override { return 0; }
+  bool builds_graphs() const override { return false; }
 
   BackendStatus Load(const SegmentRows& segment,
                      std::shared_ptr<const LoadedSegment>* out) override {
@@ -211,8 +212,8 @@ class CpuBackend final : public DistanceBackend {
     return BackendStatus::kOk;
   }
 
-  BackendStatus LinkGraph(const LoadedSegment& segment, size_t k,
-                          const LinkRule& rule, Neighbor* out,
+  BackendStatus LinkGraph(const LoadedSegment& segment, RowId begin, RowId end,
+                          size_t k, const LinkRule& rule, Neighbor* out,
                           uint32_t* num_duplicates,
                           BackendReport* report) const override;
 
@@ -413,20 +414,27 @@ void SelectOf(const CpuSegment& segment, const Neighbor* candidates, size_t n,
             Neighbor{kInfinity, kInvalidRow});
 }
 
-BackendStatus CpuBackend::LinkGraph(const LoadedSegment& segment, size_t k,
-                                    const LinkRule& rule, Neighbor* out,
-                                    uint32_t* num_duplicates,
+BackendStatus CpuBackend::LinkGraph(const LoadedSegment& segment, RowId begin,
+                                    RowId end, size_t k, const LinkRule& rule,
+                                    Neighbor* out, uint32_t* num_duplicates,
                                     BackendReport* report) const {
   const CpuSegment& loaded = AsCpu(segment);
   if (!CanLink(loaded, rule)) return BackendStatus::kUnsupported;
-  const size_t n = loaded.rows().num_rows;
-  std::vector<Neighbor> nearest(n * k);
-  KnnGraph(segment, k, nearest.data(), report);
-  ParallelFor(ThreadsFor(n * k * loaded.rows().dim), n, [&](size_t row) {
-    const Neighbor* own = &nearest[row * k];
-    SelectOf(loaded, own, k, rule, out + row * rule.max_links);
+  // A row is among its own neighbours, unless so many copies of it are before
+  // it that it is not wanted anyway.
+  const VectorSetView& rows = loaded.rows();
+  const size_t n = end - begin;
+  std::vector<Neighbor> nearest(n * (k + 1));
+  FindNearest(loaded, {rows.row(begin), rows.stride_bytes, n, false}, k + 1,
+              nullptr, nearest.data(), report);
+  ParallelFor(ThreadsFor(n * k * rows.dim), n, [&](size_t i) {
+    Neighbor* own = &nearest[i * (k + 1)];
+    std::remove_if(own, own + k + 1, [&](const Neighbor& neighbor) {
+      return neighbor.row == begin + i;
+    });
+    SelectOf(loaded, own, k, rule, out + i * rule.max_links);
     if (num_duplicates != nullptr) {
-      num_duplicates[row] = static_cast<uint32_t>(
+      num_duplicates[i] = static_cast<uint32_t>(
           std::count_if(own, own + k, [](const Neighbor& neighbor) {
             return neighbor.row != kInvalidRow && neighbor.distance <= 0;
           }));

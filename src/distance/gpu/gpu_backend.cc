@@ -11,6 +11,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <vector>
 
 #include "src/distance/gpu/link_kernels.h"
@@ -21,11 +22,18 @@ namespace vicinal {
 namespace gpu {
 namespace {
 
-// Candidates of one query, at most: they are sorted in shared memory.
+// Candidates of one query, at most: they are sorted in shared memory, of which
+// some devices have half.
 constexpr uint32_t kMaxCapacity = 16384;
+constexpr size_t kSharedForMaxCapacity = 160 << 10;
 constexpr uint32_t kMaxDim = 4096;
 // Queries of one batch: enough for any number of processors.
 constexpr size_t kMaxBatch = 16384;
+
+// Of kMaxBatch rows to link, those that may be compared with every row one by
+// one. Where there are more (thousands of copies of one vector), other ways to
+// link are faster.
+constexpr size_t kMostLinkFallbacks = 64;
 
 // Sizes of the rows; no memory yet.
 DeviceRows ShapeOf(uint32_t num_rows, uint32_t dim, ElementType type,
@@ -70,15 +78,41 @@ struct GpuBackend::Plan {
   Round rounds[18];  // the first stores all its candidates
 };
 
+struct GpuBackend::Question {
+  const void* queries = nullptr;
+  size_t num_queries = 0;
+  size_t k = 0;
+  const uint64_t* accepted = nullptr;  // on the device; null: all rows
+  // kInvalidRow, or query q leaves row first_excluded + q out.
+  uint32_t first_excluded = kInvalidRow;
+  Neighbor* out = nullptr;
+  // Whether queries and `out` are on the device.
+  bool queries_there = false;
+  bool out_there = false;
+  // Queries of a batch that may be compared with every row; more: kUnsupported.
+  size_t most_fallbacks = SIZE_MAX;
+
+  size_t searched_k() const {
+    return k + (first_excluded == kInvalidRow ? 0 : 1);
+  }
+};
+
 struct GpuBackend::Batch {
   const void* queries = nullptr;  // on the device
   size_t num_queries = 0;
   uint32_t k = 0;
   uint32_t searched_k = 0;  // k, and one more where a row is left out
+  size_t most_fallbacks = SIZE_MAX;
   const uint64_t* accepted = nullptr;      // of the rows that are compared
   const uint64_t* all_accepted = nullptr;  // of all that there are
   uint32_t first_excluded = kInvalidRow;
   Neighbor* out = nullptr;  // on the device
+
+  uint32_t ExcludedOf(size_t query) const {
+    return first_excluded == kInvalidRow
+               ? kInvalidRow
+               : first_excluded + static_cast<uint32_t>(query);
+  }
 };
 
 BackendStatus GpuBackend::Make(const GpuOptions& options,
@@ -98,6 +132,10 @@ BackendStatus GpuBackend::Make(const GpuOptions& options,
   backend->device_ = options.device;
   backend->is_hopper_ = properties.major == 9 && properties.minor == 0;
   backend->num_processors_ = properties.multiProcessorCount;
+  backend->max_capacity_ =
+      properties.sharedMemPerBlockOptin >= kSharedForMaxCapacity
+          ? kMaxCapacity
+          : kMaxCapacity / 2;
   backend->budget_ = options.memory_budget;
   if (options.workspace_bytes > options.memory_budget) {
     return BackendStatus::kNoMemory;
@@ -133,7 +171,10 @@ BackendStatus GpuBackend::Check(cudaError_t error) const {
   }
   if (error == cudaErrorInvalidValue ||
       error == cudaErrorInvalidConfiguration ||
-      error == cudaErrorNotSupported) {
+      error == cudaErrorNotSupported ||
+      error == cudaErrorNoKernelImageForDevice ||
+      error == cudaErrorInvalidDeviceFunction ||
+      error == cudaErrorUnsupportedPtxVersion) {
     cudaGetLastError();
     return BackendStatus::kUnsupported;
   }
@@ -142,11 +183,8 @@ BackendStatus GpuBackend::Check(cudaError_t error) const {
 }
 
 BackendStatus GpuBackend::Ready() const {
-  const BackendStatus injected = injected_.load();
-  if (injected == BackendStatus::kDeviceLost) lost_ = true;
-  if (lost_.load()) return BackendStatus::kDeviceLost;
-  if (injected != BackendStatus::kOk) return injected;
-  return Check(cudaSetDevice(device_));
+  return lost_.load() ? BackendStatus::kDeviceLost
+                      : Check(cudaSetDevice(device_));
 }
 
 #define GPU_RETURN_IF_ERROR(call)                                    \
@@ -218,11 +256,11 @@ GpuBackend::Plan GpuBackend::MakePlan(size_t num_queries, size_t k,
                                       const DeviceRows& rows) const {
   Plan plan;
   plan.stream = num_queries <= kStreamQueries || !is_hopper_;
-  const size_t least = num_queries <= kStreamQueries ? kMaxCapacity
+  const size_t least = num_queries <= kStreamQueries ? max_capacity_
                        : num_queries <= 512          ? 4096
                                                      : 1024;
   plan.capacity = static_cast<uint32_t>(
-      std::min<size_t>(kMaxCapacity, std::bit_ceil(std::max(least, 16 * k))));
+      std::min<size_t>(max_capacity_, std::bit_ceil(std::max(least, 16 * k))));
   const uint32_t num_tiles = rows.num_tiles();
   // A round finds about (growth - 1) k candidates, and more by the margin of
   // their errors: half of the room is kept for chance. Many small rounds find
@@ -271,7 +309,10 @@ BackendStatus GpuBackend::Take(const Plan& plan, size_t num_queries,
   state->kept = workspace_.Take<uint32_t>(num_queries);
   state->lost = workspace_.Take<uint8_t>(num_queries);
   state->candidates = workspace_.Take<Candidate>(num_queries * plan.capacity);
-  return state->candidates == nullptr || state->lost == nullptr
+  return state->bf16 == nullptr || state->error == nullptr ||
+                 state->floor == nullptr || state->counts == nullptr ||
+                 state->kept == nullptr || state->lost == nullptr ||
+                 state->candidates == nullptr
              ? BackendStatus::kNoMemory
              : BackendStatus::kOk;
 }
@@ -283,6 +324,12 @@ BackendStatus GpuBackend::RunBatch(const DeviceRows& rows,
   QueryState state;
   GPU_RETURN_IF_ERROR(Take(plan, batch.num_queries, rows, &state));
   state.raw = batch.queries;
+  std::vector<uint32_t> excluded;
+  if (batch.first_excluded != kInvalidRow) {
+    excluded.resize(batch.num_queries);
+    std::iota(excluded.begin(), excluded.end(), batch.first_excluded);
+    GPU_RETURN_IF_ERROR(Exclude(excluded, &state));
+  }
   TensorMaps maps;
   if (!plan.stream &&
       !MakeTensorMaps(rows, state.bf16, state.num_queries, &maps)) {
@@ -301,8 +348,8 @@ BackendStatus GpuBackend::RunBatch(const DeviceRows& rows,
         RaiseFloors(state, batch.searched_k,
                     store_all ? tiles.num_tiles * kTileRows : 0, stream_)));
   }
-  GPU_RETURN_IF_ERROR(Check(RankCandidates(
-      rows, state, batch.k, batch.first_excluded, batch.out, stream_)));
+  GPU_RETURN_IF_ERROR(
+      Check(RankCandidates(rows, state, batch.k, batch.out, stream_)));
   GPU_RETURN_IF_ERROR(
       Check(cudaMemcpyAsync(lost_queries_, state.lost, batch.num_queries,
                             cudaMemcpyDeviceToHost, stream_)));
@@ -339,13 +386,15 @@ BackendStatus GpuBackend::Repeat(const DeviceRows& rows,
   }
   // Floors are known now, so that all rows fit one round.
   Plan plan;
-  plan.capacity = kMaxCapacity;
+  plan.capacity = max_capacity_;
   const size_t used = workspace_.used();
-  const size_t per_query =
-      BytesPerQuery(plan, rows) + query_bytes + batch.k * sizeof(Neighbor);
+  const size_t per_query = BytesPerQuery(plan, rows) + query_bytes +
+                           sizeof(uint32_t) + batch.k * sizeof(Neighbor);
+  const bool excludes = batch.first_excluded != kInvalidRow;
+  constexpr size_t kGaps = 16 * Arena::kAlignment;
+  if (workspace_.left() < kGaps) return BackendStatus::kNoMemory;
   const size_t at_once = std::min<size_t>(
-      {again.size(), kMaxBatch,
-       (workspace_.left() - 16 * Arena::kAlignment) / per_query});
+      {again.size(), kMaxBatch, (workspace_.left() - kGaps) / per_query});
   if (at_once == 0 && !again.empty()) return BackendStatus::kNoMemory;
   for (size_t begin = 0; begin < again.size(); begin += at_once) {
     const size_t n = std::min(at_once, again.size() - begin);
@@ -356,8 +405,10 @@ BackendStatus GpuBackend::Repeat(const DeviceRows& rows,
     GPU_RETURN_IF_ERROR(Take(plan, n, rows, &state));
     if (queries == nullptr || out == nullptr) return BackendStatus::kNoMemory;
     state.raw = queries;
+    std::vector<uint32_t> excluded(n);
     for (size_t i = 0; i < n; ++i) {
       const size_t q = again[begin + i];
+      excluded[i] = batch.ExcludedOf(q);
       GPU_RETURN_IF_ERROR(Check(
           cudaMemcpyAsync(queries + i * query_bytes, raw + q * query_bytes,
                           query_bytes, cudaMemcpyDeviceToDevice, stream_)));
@@ -365,6 +416,7 @@ BackendStatus GpuBackend::Repeat(const DeviceRows& rows,
           Check(cudaMemcpyAsync(state.floor + i, first.floor + q, sizeof(float),
                                 cudaMemcpyDeviceToDevice, stream_)));
     }
+    if (excludes) GPU_RETURN_IF_ERROR(Exclude(excluded, &state));
     GPU_RETURN_IF_ERROR(Check(PrepareQueries(rows, state, true, stream_)));
     const Round tiles = {rows.num_tiles(), 1, 0};
     if (is_hopper_ && n > kStreamQueries) {
@@ -382,19 +434,15 @@ BackendStatus GpuBackend::Repeat(const DeviceRows& rows,
     }
     GPU_RETURN_IF_ERROR(
         Check(RaiseFloors(state, batch.searched_k, 0, stream_)));
-    // Row numbers that are left out are those of the first batch.
-    const bool excludes = batch.first_excluded != kInvalidRow;
-    if (!excludes) {
-      GPU_RETURN_IF_ERROR(Check(
-          RankCandidates(rows, state, batch.k, kInvalidRow, out, stream_)));
-    }
+    GPU_RETURN_IF_ERROR(
+        Check(RankCandidates(rows, state, batch.k, out, stream_)));
     std::vector<uint8_t> still(n);
     GPU_RETURN_IF_ERROR(Check(cudaMemcpyAsync(
         still.data(), state.lost, n, cudaMemcpyDeviceToHost, stream_)));
     GPU_RETURN_IF_ERROR(Check(cudaStreamSynchronize(stream_)));
     for (size_t i = 0; i < n; ++i) {
       const size_t q = again[begin + i];
-      if (still[i] != 0 || excludes) {
+      if (still[i] != 0) {
         exhaustive.push_back(q);
         continue;
       }
@@ -405,16 +453,16 @@ BackendStatus GpuBackend::Repeat(const DeviceRows& rows,
     if (report != nullptr) report->repeated += n;
   }
   workspace_.Rewind(used);
+  if (exhaustive.size() > batch.most_fallbacks) {
+    return BackendStatus::kUnsupported;
+  }
   if (!exhaustive.empty()) {
     uint64_t* const keys = workspace_.Take<uint64_t>(whole.num_rows);
     if (keys == nullptr) return BackendStatus::kNoMemory;
     for (size_t q : exhaustive) {
-      const uint32_t excluded = batch.first_excluded == kInvalidRow
-                                    ? kInvalidRow
-                                    : batch.first_excluded + q;
-      GPU_RETURN_IF_ERROR(Check(RankAll(whole, raw + q * query_bytes, batch.k,
-                                        batch.all_accepted, excluded, keys,
-                                        batch.out + q * batch.k, stream_)));
+      GPU_RETURN_IF_ERROR(Check(RankAll(
+          whole, raw + q * query_bytes, batch.k, batch.all_accepted,
+          batch.ExcludedOf(q), keys, batch.out + q * batch.k, stream_)));
     }
     if (report != nullptr) {
       report->fallbacks += static_cast<uint32_t>(exhaustive.size());
@@ -424,36 +472,41 @@ BackendStatus GpuBackend::Repeat(const DeviceRows& rows,
   return Check(cudaStreamSynchronize(stream_));
 }
 
+BackendStatus GpuBackend::Exclude(const std::vector<uint32_t>& rows,
+                                  QueryState* state) const {
+  uint32_t* const taken = workspace_.Take<uint32_t>(rows.size());
+  if (taken == nullptr) return BackendStatus::kNoMemory;
+  state->excluded = taken;
+  return Check(cudaMemcpyAsync(taken, rows.data(), rows.size() * 4,
+                               cudaMemcpyHostToDevice, stream_));
+}
+
 BackendStatus GpuBackend::Run(const DeviceRows& rows, const DeviceRows& whole,
-                              const void* queries, size_t num_queries, size_t k,
-                              size_t searched_k, const uint64_t* accepted,
-                              uint32_t first_excluded, Neighbor* out,
-                              bool queries_there, bool out_there,
+                              const Question& question,
                               BackendReport* report) const {
+  const size_t num_queries = question.num_queries;
+  const size_t k = question.k;
   if (rows.num_rows == 0) {
     return BackendStatus::kUnsupported;  // the caller fills `out`
   }
   const size_t query_bytes = rows.dim * ElementSize(rows.type);
   const size_t used = workspace_.used();
-  const Plan plan = MakePlan(num_queries, searched_k, rows);
+  const Plan plan = MakePlan(num_queries, question.searched_k(), rows);
   const size_t per_query =
       BytesPerQuery(plan, rows) + query_bytes + k * sizeof(Neighbor);
   // Half of what is left: the other half is for batches that are repeated.
   size_t at_once = std::min<size_t>(
       {num_queries, kMaxBatch, workspace_.left() / 2 / per_query});
   if (at_once == 0) return BackendStatus::kNoMemory;
-  // Alike, and whole tiles.
-  const size_t batches = (num_queries + at_once - 1) / at_once;
-  if (batches > 1 && at_once > kQueryTile) {
-    at_once = ((num_queries + batches - 1) / batches + kQueryTile - 1) /
-              kQueryTile * kQueryTile;
+  if (at_once < num_queries && at_once > kQueryTile) {
+    at_once = at_once / kQueryTile * kQueryTile;  // whole tiles
   }
-  const auto raw = static_cast<const std::byte*>(queries);
+  const auto raw = static_cast<const std::byte*>(question.queries);
   for (size_t first = 0; first < num_queries; first += at_once) {
     const size_t n = std::min(at_once, num_queries - first);
     workspace_.Rewind(used);
     Batch batch;
-    if (queries_there) {
+    if (question.queries_there) {
       batch.queries = raw + first * query_bytes;
     } else {
       std::byte* const taken = workspace_.Take<std::byte>(n * query_bytes);
@@ -463,22 +516,25 @@ BackendStatus GpuBackend::Run(const DeviceRows& rows, const DeviceRows& whole,
                           cudaMemcpyHostToDevice, stream_)));
       batch.queries = taken;
     }
-    batch.out = out_there ? out + first * k : workspace_.Take<Neighbor>(n * k);
+    batch.out = question.out_there ? question.out + first * k
+                                   : workspace_.Take<Neighbor>(n * k);
     if (batch.out == nullptr) return BackendStatus::kNoMemory;
     batch.num_queries = n;
     batch.k = static_cast<uint32_t>(k);
-    batch.searched_k = static_cast<uint32_t>(searched_k);
+    batch.searched_k = static_cast<uint32_t>(question.searched_k());
     // Rows that were gathered are accepted all.
-    batch.accepted = rows.row_map != nullptr ? nullptr : accepted;
-    batch.all_accepted = accepted;
-    batch.first_excluded = first_excluded == kInvalidRow
-                               ? kInvalidRow
-                               : first_excluded + static_cast<uint32_t>(first);
+    batch.accepted = rows.row_map != nullptr ? nullptr : question.accepted;
+    batch.all_accepted = question.accepted;
+    batch.most_fallbacks = question.most_fallbacks;
+    batch.first_excluded =
+        question.first_excluded == kInvalidRow
+            ? kInvalidRow
+            : question.first_excluded + static_cast<uint32_t>(first);
     GPU_RETURN_IF_ERROR(RunBatch(rows, whole, batch, report));
-    if (out_there) continue;
-    GPU_RETURN_IF_ERROR(Check(
-        cudaMemcpyAsync(out + first * k, batch.out, n * k * sizeof(Neighbor),
-                        cudaMemcpyDeviceToHost, stream_)));
+    if (question.out_there) continue;
+    GPU_RETURN_IF_ERROR(Check(cudaMemcpyAsync(
+        question.out + first * k, batch.out, n * k * sizeof(Neighbor),
+        cudaMemcpyDeviceToHost, stream_)));
   }
   return Check(cudaStreamSynchronize(stream_));
 }
@@ -548,8 +604,13 @@ BackendStatus GpuBackend::Search(const LoadedSegment& segment,
               Neighbor{std::numeric_limits<float>::infinity(), kInvalidRow});
     return BackendStatus::kOk;
   }
-  return Run(rows, whole, queries.data, queries.num_queries, k, k, bits,
-             kInvalidRow, out, false, false, report);
+  return Run(rows, whole,
+             {.queries = queries.data,
+              .num_queries = queries.num_queries,
+              .k = k,
+              .accepted = bits,
+              .out = out},
+             report);
 }
 
 BackendStatus GpuBackend::SearchOnDevice(const LoadedSegment& segment,
@@ -562,8 +623,14 @@ BackendStatus GpuBackend::SearchOnDevice(const LoadedSegment& segment,
   const DeviceRows& rows = static_cast<const GpuSegment&>(segment).rows();
   const std::lock_guard<std::mutex> lock(mutex_);
   workspace_.Rewind(0);
-  return Run(rows, rows, queries, num_queries, k, k, nullptr, kInvalidRow, out,
-             true, true, report);
+  return Run(rows, rows,
+             {.queries = queries,
+              .num_queries = num_queries,
+              .k = k,
+              .out = out,
+              .queries_there = true,
+              .out_there = true},
+             report);
 }
 
 BackendStatus GpuBackend::SearchAll(const LoadedSegment& segment,
@@ -634,13 +701,19 @@ BackendStatus GpuBackend::KnnGraph(const LoadedSegment& segment, size_t k,
   if (rows.num_rows == 0) return BackendStatus::kOk;
   const std::lock_guard<std::mutex> lock(mutex_);
   workspace_.Rewind(0);
-  return Run(rows, rows, rows.exact, rows.num_rows, k, k + 1, nullptr, 0, out,
-             true, false, report);
+  return Run(rows, rows,
+             {.queries = rows.exact,
+              .num_queries = rows.num_rows,
+              .k = k,
+              .first_excluded = 0,
+              .out = out,
+              .queries_there = true},
+             report);
 }
 
-BackendStatus GpuBackend::LinkGraph(const LoadedSegment& segment, size_t k,
-                                    const LinkRule& rule, Neighbor* out,
-                                    uint32_t* num_duplicates,
+BackendStatus GpuBackend::LinkGraph(const LoadedSegment& segment, RowId begin,
+                                    RowId end, size_t k, const LinkRule& rule,
+                                    Neighbor* out, uint32_t* num_duplicates,
                                     BackendReport* report) const {
   if (report != nullptr) *report = {};
   GPU_RETURN_IF_ERROR(Ready());
@@ -651,8 +724,8 @@ BackendStatus GpuBackend::LinkGraph(const LoadedSegment& segment, size_t k,
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto exact = static_cast<const float*>(rows.exact);
-  for (size_t first = 0; first < rows.num_rows; first += kMaxBatch) {
-    const size_t n = std::min<size_t>(kMaxBatch, rows.num_rows - first);
+  for (size_t first = begin; first < end; first += kMaxBatch) {
+    const size_t n = std::min<size_t>(kMaxBatch, end - first);
     workspace_.Rewind(0);
     Neighbor* const nearest = workspace_.Take<Neighbor>(n * k);
     Neighbor* const links = workspace_.Take<Neighbor>(n * rule.max_links);
@@ -660,9 +733,16 @@ BackendStatus GpuBackend::LinkGraph(const LoadedSegment& segment, size_t k,
     if (nearest == nullptr || links == nullptr || duplicates == nullptr) {
       return BackendStatus::kNoMemory;
     }
-    GPU_RETURN_IF_ERROR(Run(rows, rows, exact + first * rows.dim, n, k, k + 1,
-                            nullptr, static_cast<uint32_t>(first), nearest,
-                            true, true, report));
+    GPU_RETURN_IF_ERROR(Run(rows, rows,
+                            {.queries = exact + first * rows.dim,
+                             .num_queries = n,
+                             .k = k,
+                             .first_excluded = static_cast<uint32_t>(first),
+                             .out = nearest,
+                             .queries_there = true,
+                             .out_there = true,
+                             .most_fallbacks = kMostLinkFallbacks},
+                            report));
     CandidateLists lists;
     lists.num_lists = n;
     lists.lists = nearest;
@@ -670,12 +750,12 @@ BackendStatus GpuBackend::LinkGraph(const LoadedSegment& segment, size_t k,
     GPU_RETURN_IF_ERROR(
         Check(gpu::SelectLinks(rows, lists, rule, links, duplicates, stream_)));
     GPU_RETURN_IF_ERROR(
-        Check(cudaMemcpyAsync(out + first * rule.max_links, links,
+        Check(cudaMemcpyAsync(out + (first - begin) * rule.max_links, links,
                               n * rule.max_links * sizeof(Neighbor),
                               cudaMemcpyDeviceToHost, stream_)));
     if (num_duplicates != nullptr) {
       GPU_RETURN_IF_ERROR(Check(cudaMemcpyAsync(
-          num_duplicates + first, duplicates, n * sizeof(uint32_t),
+          num_duplicates + (first - begin), duplicates, n * sizeof(uint32_t),
           cudaMemcpyDeviceToHost, stream_)));
     }
     GPU_RETURN_IF_ERROR(Check(cudaStreamSynchronize(stream_)));
@@ -776,8 +856,12 @@ BackendStatus GpuBackend::Assign(const LoadedSegment& segment,
   rows.max_norm = host_maxima[0];
   rows.max_error = host_maxima[1];
   std::vector<Neighbor> found(points.num_rows);
-  GPU_RETURN_IF_ERROR(Run(rows, rows, points.exact, points.num_rows, 1, 1,
-                          nullptr, kInvalidRow, found.data(), true, false,
+  GPU_RETURN_IF_ERROR(Run(rows, rows,
+                          {.queries = points.exact,
+                           .num_queries = points.num_rows,
+                           .k = 1,
+                           .out = found.data(),
+                           .queries_there = true},
                           nullptr));
   for (size_t i = 0; i < found.size(); ++i) {
     nearest[i] = found[i].row;

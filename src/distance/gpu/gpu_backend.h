@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "src/distance/gpu/arena.h"
 #include "src/distance/gpu/backend.h"
@@ -25,6 +26,7 @@ class GpuBackend final : public DistanceBackend {
 
   const char* name() const override { return name_; }
   size_t device_bytes() const override { return bytes_in_use_.load(); }
+  bool builds_graphs() const override { return is_hopper_; }
   BackendStatus Load(const SegmentRows& segment,
                      std::shared_ptr<const LoadedSegment>* out) override;
   BackendStatus Search(const LoadedSegment& segment, const QueryBatch& queries,
@@ -35,8 +37,8 @@ class GpuBackend final : public DistanceBackend {
                       float* out) const override;
   BackendStatus KnnGraph(const LoadedSegment& segment, size_t k, Neighbor* out,
                          BackendReport* report) const override;
-  BackendStatus LinkGraph(const LoadedSegment& segment, size_t k,
-                          const LinkRule& rule, Neighbor* out,
+  BackendStatus LinkGraph(const LoadedSegment& segment, RowId begin, RowId end,
+                          size_t k, const LinkRule& rule, Neighbor* out,
                           uint32_t* num_duplicates,
                           BackendReport* report) const override;
   BackendStatus SelectLinks(const LoadedSegment& segment, size_t num_lists,
@@ -55,13 +57,11 @@ class GpuBackend final : public DistanceBackend {
   BackendStatus SearchAll(const LoadedSegment& segment, const void* query,
                           size_t k, Neighbor* out) const;
   cudaStream_t stream() const { return stream_; }
-  // Makes calls fail with `status` from now on, as if the device did; kOk: no
-  // more.
-  void InjectFault(BackendStatus status) const { injected_ = status; }
 
  private:
   friend class GpuSegment;
   struct Plan;
+  struct Question;
   struct Batch;
 
   GpuBackend() = default;
@@ -81,13 +81,12 @@ class GpuBackend final : public DistanceBackend {
   BackendStatus Repeat(const DeviceRows& rows, const DeviceRows& whole,
                        const Batch& batch, const QueryState& first,
                        const uint8_t* lost, BackendReport* report) const;
-  // All batches. queries_there, out_there: whether queries and `out` are on the
-  // device.
+  // Copies the rows that queries leave out.
+  BackendStatus Exclude(const std::vector<uint32_t>& rows,
+                        QueryState* state) const;
+  // All batches of a search.
   BackendStatus Run(const DeviceRows& rows, const DeviceRows& whole,
-                    const void* queries, size_t num_queries, size_t k,
-                    size_t searched_k, const uint64_t* accepted,
-                    uint32_t first_excluded, Neighbor* out, bool queries_there,
-                    bool out_there, BackendReport* report) const;
+                    const Question& question, BackendReport* report) const;
   BackendStatus Filter(const DeviceRows& whole, const uint64_t* accepted,
                        DeviceRows* rows, const uint64_t** bits) const;
 
@@ -95,11 +94,11 @@ class GpuBackend final : public DistanceBackend {
   int device_ = 0;
   bool is_hopper_ = false;
   int num_processors_ = 0;
+  uint32_t max_capacity_ = 0;  // candidates that are sorted at once
   size_t budget_ = 0;
   cudaStream_t stream_ = nullptr;
   mutable std::atomic<size_t> bytes_in_use_ = 0;
   mutable std::atomic<bool> lost_ = false;
-  mutable std::atomic<BackendStatus> injected_ = BackendStatus::kOk;
   mutable std::mutex mutex_;  // of the workspace and the stream
   mutable Arena workspace_;
   uint8_t* lost_queries_ = nullptr;  // of one batch; owned, pinned

@@ -116,6 +116,12 @@ __device__ inline void ProductWait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
+// Nothing that reads the sums is moved to before this.
+__device__ inline void KeepBelow(float (&sums)[128]) {
+#pragma unroll
+  for (int i = 0; i < 128; ++i) asm volatile("" : "+f"(sums[i])::"memory");
+}
+
 // sums (64 x 256, spread over a warpgroup) = or += the product of 64 rows of
 // `a` and 256 of `b`, 16 bf16 of each. Thread t of warp w holds in sums[i] row
 // 16 w + t / 4 + 8 (i / 2 % 2), column 8 (i / 4) + 2 (t % 4) + i % 2.

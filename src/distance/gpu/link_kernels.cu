@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kThreads = 256;
 constexpr uint32_t kWarps = kThreads / 32;
-constexpr size_t kMostShared = 200 << 10;
+constexpr size_t kMostShared = 226 << 10;
 
 size_t SharedBytes(uint32_t dim, const LinkRule& rule) {
   return (rule.max_links + 2) * (size_t{dim} * sizeof(float) + 4);

@@ -224,6 +224,7 @@ __device__ void Multiply(const DeviceRows& rows, const QueryState& state,
                                             &before, sums);
       }
       ProductWait<0>();
+      KeepBelow(sums);
       Release<kCluster>(&empty[before], lane);
       LookAt<kStoreAll>(sums, rows, state, accepted, queries, floors,
                         TileAt(work.round, number), number, lane);

@@ -75,9 +75,11 @@ __device__ Rounded RoundVector(const Element* from, uint32_t dim, Metric metric,
              : scale == 0              ? 0.0f
                                        : 1.0001f;
   // Unit vectors are themselves off by the rounding of their scale.
-  out.error = scale < INFINITY ? sqrtf(missed) * 1.001f + kLostNorm +
-                                     (metric == Metric::kCosine ? 1e-6f : 0.0f)
-                               : INFINITY;
+  out.error =
+      scale < INFINITY
+          ? sqrtf(missed) * 1.001f + kLostNorm +
+                (metric == Metric::kCosine ? (dim / 256 + 16) * 0x1p-23f : 0.0f)
+          : INFINITY;
   return out;
 }
 
@@ -135,14 +137,17 @@ __global__ __launch_bounds__(kRoundThreads) void PrepareKernel(
   const float q = rounded.norm;
   const float product = q * x * 1.02f;  // of the rounded vectors, too
   const float both = is_l2 ? (q + x) * (q + x) : product;
-  // Rounding of the vectors; of the tensor cores' sums, which drop bits below
-  // the 22nd of the largest addend of sixteen; of the canonical sums.
-  float error = rounded.error * x + 1.01f * q * rows.max_error +
-                (rows.padded_dim / 16 + 4) * 0x1p-22f *
-                    (is_l2 ? product + x * x : product) +
-                (rows.dim / 64 + 16) * 0x1p-24f * both +
-                (rows.metric == Metric::kCosine ? 0x1p-22f : 0.0f) +
-                kLostProducts;
+  // Rounding of the vectors; of the tensor cores' sums; of the canonical sums.
+  // Of sixteen products and the sum so far, a tensor core keeps two bits (one
+  // on Ampere) below those of a float of the largest, of each, and drops the
+  // rest. That is 16 * 2^-24 + 2 * 2^-23 of the largest in sixteen dimensions.
+  const bool is_cosine = rows.metric == Metric::kCosine;
+  float error =
+      rounded.error * x + 1.01f * q * rows.max_error +
+      (rows.padded_dim * 0x1p-23f + 0x1p-20f) *
+          (is_l2 ? product + x * x : product) +
+      (rows.dim / 64 + 16) * (is_cosine ? 0x1p-23f : 0x1p-24f) * both +
+      (is_cosine ? 0x1p-22f : 0.0f) + kLostProducts;
   error *= 1.01f;
   const bool bounded = both < 1e30f && x * x < 1e30f && error < INFINITY;
   state.error[query] = bounded ? error : INFINITY;
@@ -349,13 +354,12 @@ __device__ void WriteNearest(const Neighbor* neighbors, uint32_t n, uint32_t k,
   }
 }
 
-// kCapacity: sorts at most so many; queries with more than half of it (but not
-// more) are those of this launch, so that few candidates take little room.
+// Of queries with at_least to at_most candidates, so that those with few take
+// little room.
 template <Metric kMetric, class Element>
 __global__ __launch_bounds__(1024) void RankKernel(
     const DeviceRows rows, const QueryState state, uint32_t k,
-    uint32_t first_excluded, uint32_t at_least, uint32_t at_most,
-    Neighbor* out) {
+    uint32_t at_least, uint32_t at_most, Neighbor* out) {
   extern __shared__ float query_floats[];
   const uint32_t query = blockIdx.x;
   const uint32_t n = state.counts[query];
@@ -386,10 +390,9 @@ __global__ __launch_bounds__(1024) void RankKernel(
     if (lane == 0) neighbors[i] = {distance, row};
   }
   SortNeighbors(neighbors, sorted);
-  WriteNearest(
-      neighbors, n, k,
-      first_excluded == kInvalidRow ? kInvalidRow : first_excluded + query,
-      out + size_t{query} * k);
+  WriteNearest(neighbors, n, k,
+               state.excluded == nullptr ? kInvalidRow : state.excluded[query],
+               out + size_t{query} * k);
 }
 
 // Distances as the upper halves of keys, so that keys are ordered as
@@ -610,8 +613,7 @@ cudaError_t RaiseFloors(const QueryState& state, uint32_t k,
 }
 
 cudaError_t RankCandidates(const DeviceRows& rows, const QueryState& state,
-                           uint32_t k, uint32_t first_excluded, Neighbor* out,
-                           cudaStream_t stream) {
+                           uint32_t k, Neighbor* out, cudaStream_t stream) {
   return ForRows(rows, [&]<Metric kMetric, class Element>() {
     uint32_t at_least = 0;
     // One query at a time has many warps and all room; many have little.
@@ -626,7 +628,7 @@ cudaError_t RankCandidates(const DeviceRows& rows, const QueryState& state,
       const cudaError_t allowed = AllowShared(kernel, shared);
       if (allowed != cudaSuccess) return allowed;
       kernel<<<state.num_queries, threads, shared, stream>>>(
-          rows, state, k, first_excluded, at_least, at_most, out);
+          rows, state, k, at_least, at_most, out);
       if (at_most == state.capacity) return cudaGetLastError();
       at_least = at_most + 1;
     }

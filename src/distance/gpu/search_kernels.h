@@ -71,7 +71,8 @@ struct QueryState {
       nullptr;               // candidates found; more than capacity: some lost
   uint32_t* kept = nullptr;  // of them, those of earlier rounds
   uint8_t* lost = nullptr;   // 1: candidates were lost; 2: error is infinite
-  Candidate* candidates = nullptr;  // capacity of each
+  Candidate* candidates = nullptr;     // capacity of each
+  const uint32_t* excluded = nullptr;  // row that is left out; null: none is
   uint32_t capacity = 0;
   uint32_t num_queries = 0;
 };
@@ -114,10 +115,8 @@ cudaError_t MatrixTiles(const TensorMaps& maps, const DeviceRows& rows,
 cudaError_t RaiseFloors(const QueryState& state, uint32_t k,
                         uint32_t num_stored, cudaStream_t stream);
 // Compares the candidates exactly and writes the k nearest of each query.
-// first_excluded: kInvalidRow, or query q leaves row first_excluded + q out.
 cudaError_t RankCandidates(const DeviceRows& rows, const QueryState& state,
-                           uint32_t k, uint32_t first_excluded, Neighbor* out,
-                           cudaStream_t stream);
+                           uint32_t k, Neighbor* out, cudaStream_t stream);
 // bf16 rows map[0], map[1], ... of `from` as a segment of their own; `to` has
 // its sizes, and `bf16` its room.
 cudaError_t GatherRows(const DeviceRows& from, const DeviceRows& to,

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <ostream>
 #include <random>
 #include <set>
 #include <string>
@@ -15,6 +16,12 @@
 #include "tests/distance/gpu/reference_backend.h"
 
 namespace vicinal::backend_tests {
+
+// Found by GoogleTest, so not in the namespace below.
+void PrintTo(const ConformanceCase& test, std::ostream* out) {
+  *out << test.name;
+}
+
 namespace {
 
 class CpuBackendTest : public ::testing::TestWithParam<ConformanceCase> {};

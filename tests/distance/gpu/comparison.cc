@@ -222,19 +222,22 @@ std::string Comparison::KnnGraph(size_t k) const {
 
 std::string Comparison::Links(size_t k, const LinkRule& rule) const {
   const size_t n = rows_->num();
+  // Not all rows, where there are some to leave out.
+  const auto begin = static_cast<RowId>(n > 100 ? 7 : 0);
+  const auto end = static_cast<RowId>(n);
   const std::string context =
       Context("links, k " + std::to_string(k) + ", " +
               std::to_string(rule.max_links) + " of each");
-  Output<Neighbor> tested(n * rule.max_links);
-  Output<Neighbor> reference(n * rule.max_links);
-  Output<uint32_t> tested_copies(n);
-  Output<uint32_t> reference_copies(n);
+  Output<Neighbor> tested((n - begin) * rule.max_links);
+  Output<Neighbor> reference((n - begin) * rule.max_links);
+  Output<uint32_t> tested_copies(n - begin);
+  Output<uint32_t> reference_copies(n - begin);
   const bool with_copies = k % 2 == 0;
   std::string problem = StatusProblem(
-      tested_.LinkGraph(*in_tested_, k, rule, tested.data(),
+      tested_.LinkGraph(*in_tested_, begin, end, k, rule, tested.data(),
                         with_copies ? tested_copies.data() : nullptr, nullptr),
-      reference_.LinkGraph(*in_reference_, k, rule, reference.data(),
-                           reference_copies.data(), nullptr));
+      reference_.LinkGraph(*in_reference_, begin, end, k, rule,
+                           reference.data(), reference_copies.data(), nullptr));
   if (problem.empty()) problem = Difference(tested, reference, rule.max_links);
   if (problem.empty() && with_copies) {
     problem = Difference(tested_copies, reference_copies, 0);

@@ -192,6 +192,48 @@ std::string Links(DistanceBackend& tested, DistanceBackend& reference,
       40, {.max_links = 16, .share = 1.5f, .max_duplicates = 0});
 }
 
+std::string LargeLinks(DistanceBackend& tested, DistanceBackend& reference,
+                       uint64_t seed) {
+  Random random(seed);
+  const Vectors rows(20'000, 48, kF32, ClusterFill(random, 20'000, 48, 60));
+  Comparison comparison(tested, reference);
+  VICINAL_CHECK_CASE(comparison.Load(rows, Metric::kL2));
+  return comparison.Links(64, {.max_links = 16, .share = 0.9f});
+}
+
+// Vectors that bf16 holds without an error, whose sums tensor cores do not: of
+// row 0 much is below what they keep beside its first product.
+std::string SumsOfTensorCores(DistanceBackend& tested,
+                              DistanceBackend& reference, uint64_t) {
+  constexpr size_t kDim = 768;
+  const auto fill = [](float first, float second, float rest) {
+    return [=](size_t index, std::span<float> out) {
+      if (index > 1) return;
+      std::fill(out.begin(), out.end(), rest);
+      out[0] = first;
+      out[1] = second;
+    };
+  };
+  Vectors rows(2000, kDim, kF32, fill(1, 0, 0x1p-13f * 1.9921875f));
+  std::vector<float> second(kDim, -0x1p-13f * 1.9921875f);
+  second[0] = 1;
+  second[1] = 0x1p-8f * 1.4609375f;
+  rows.Set(1, second);
+  const Vectors queries(129, kDim, kF32, [&](size_t, std::span<float> out) {
+    fill(1, 0x1p-7f, 0x1p-13f)(0, out);
+  });
+  for (const Metric metric : kMetrics) {
+    Comparison comparison(tested, reference);
+    VICINAL_CHECK_CASE(comparison.Load(rows, metric));
+    VICINAL_CHECK_CASE(comparison.Search(queries, 1));
+    const Vectors one(1, kDim, kF32, [&](size_t, std::span<float> out) {
+      fill(1, 0x1p-7f, 0x1p-13f)(0, out);
+    });
+    VICINAL_CHECK_CASE(comparison.Search(one, 1));
+  }
+  return "";
+}
+
 std::string LargeGraphs(DistanceBackend& tested, DistanceBackend& reference,
                         uint64_t seed) {
   Random random(seed);
@@ -202,6 +244,19 @@ std::string LargeGraphs(DistanceBackend& tested, DistanceBackend& reference,
     for (const size_t k : {32, 100}) {
       VICINAL_CHECK_CASE(comparison.KnnGraph(k));
     }
+  }
+  return "";
+}
+
+// More copies of each row than the first list of its candidates has room for.
+std::string LargeGraphsOfDuplicates(DistanceBackend& tested,
+                                    DistanceBackend& reference, uint64_t seed) {
+  Random random(seed);
+  const Vectors rows(20'000, 32, kF32, RepeatFill(random, 8));
+  for (const Metric metric : kMetrics) {
+    Comparison comparison(tested, reference);
+    VICINAL_CHECK_CASE(comparison.Load(rows, metric));
+    VICINAL_CHECK_CASE(comparison.KnnGraph(10));
   }
   return "";
 }
@@ -351,7 +406,10 @@ constexpr ConformanceCase kCases[] = {
     {"assignment_ties", AssignmentTies},
     {"many_threads", ManyThreads},
     {"many_segments", ManySegments},
+    {"sums_of_tensor_cores", SumsOfTensorCores},
     {"large_graphs", LargeGraphs, true},
+    {"large_links", LargeLinks, true},
+    {"large_graphs_of_duplicates", LargeGraphsOfDuplicates, true},
     {"large_assignments", LargeAssignments, true},
 };
 

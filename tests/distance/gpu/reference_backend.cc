@@ -53,6 +53,7 @@ class ReferenceBackend final : public DistanceBackend {
  public:
   const char* name() const override { return "reference"; }
   size_t device_bytes() const override { return 0; }
+  bool builds_graphs() const override { return false; }
 
   BackendStatus Load(const SegmentRows& segment,
                      std::shared_ptr<const LoadedSegment>* out) override {
@@ -112,25 +113,25 @@ class ReferenceBackend final : public DistanceBackend {
     return BackendStatus::kOk;
   }
 
-  BackendStatus LinkGraph(const LoadedSegment& segment, size_t k,
-                          const LinkRule& rule, Neighbor* out,
+  BackendStatus LinkGraph(const LoadedSegment& segment, RowId begin, RowId end,
+                          size_t k, const LinkRule& rule, Neighbor* out,
                           uint32_t* num_duplicates,
                           BackendReport*) const override {
-    const size_t n = segment.num_rows();
-    std::vector<Neighbor> graph(n * k);
+    std::vector<Neighbor> graph(segment.num_rows() * k);
     KnnGraph(segment, k, graph.data(), nullptr);
     std::vector<uint32_t> offsets = {0};
     std::vector<Neighbor> lists;
-    for (size_t row = 0; row < n; ++row) {
-      num_duplicates[row] = 0;
+    for (size_t row = begin; row < end; ++row) {
+      num_duplicates[row - begin] = 0;
       for (size_t i = row * k; i < (row + 1) * k; ++i) {
         if (graph[i].row == kInvalidRow) continue;
-        if (graph[i].distance == 0) ++num_duplicates[row];
+        if (graph[i].distance == 0) ++num_duplicates[row - begin];
         lists.push_back(graph[i]);
       }
       offsets.push_back(static_cast<uint32_t>(lists.size()));
     }
-    return SelectLinks(segment, n, offsets.data(), lists.data(), rule, out);
+    return SelectLinks(segment, end - begin, offsets.data(), lists.data(), rule,
+                       out);
   }
 
   BackendStatus SelectLinks(const LoadedSegment& segment, size_t num_lists,
