@@ -1,9 +1,10 @@
 // Builds an HNSW graph without inserting: for each level, the top one first,
 // rows are put into overlapping leaves of near rows, all pairs inside a leaf
 // are compared by a blocked kernel, and link selection prunes what each row
-// was offered (the idea of PiPNN, arXiv 2602.21247). Every step is a function
-// of sets of rows, so the graph depends neither on their order nor, in any
-// bit, on the number of threads.
+// was offered (the idea of PiPNN, arXiv 2602.21247). Where there is a device,
+// it compares all rows with all in place of that, and selects links. Every step
+// is a function of sets of rows, so the graph depends neither on their order
+// nor, in any bit, on the number of threads.
 //
 // Leaves know only short links. Insertion leaves long ones behind, in the rows
 // that came early; here they come from the level above, whose links a row
