@@ -403,7 +403,8 @@ Violations CheckSourcesAreBuilt(const std::vector<TextFile>& files,
                                 std::string_view root) {
   Violations violations;
   // Without nvcc some of the files of GPUs have no target.
-  const bool has_cuda = absl::StrContains(compile_commands, ".cu\"");
+  const bool has_cuda =
+      compile_commands.find(".cu\"") != std::string_view::npos;
   for (const TextFile& file : files) {
     if (!file.path.ends_with(".cc") || IsUnder(file.path, "bench") ||
         (!has_cuda && IsUnder(file.path, "src/distance/gpu")) ||
