@@ -56,7 +56,8 @@ done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 build="${GPU_BUILD:-/tmp/vicinal-gpu}"
 mkdir -p "$build"
-cuda="$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")"
+# As nvcc says itself: what is in PATH may be a link or a script that calls it.
+cuda="$(nvcc --dryrun -x cu -E /dev/null 2>&1 | sed -n 's/^#\$ TOP=//p')"
 
 host=(g++ -std=c++20 -O2 -I. -isystem "$cuda/include" -DVICINAL_CUDA
       -DVICINAL_X86_KERNELS)
