@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "CLI/CLI.hpp"
+#include "CLI/App.hpp"
 #include "absl/strings/str_cat.h"
 #include "bench/curve.h"
 #include "bench/dataset.h"

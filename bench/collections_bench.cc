@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-#include "CLI/CLI.hpp"
+#include "CLI/App.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "bench/child_process.h"

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "CLI/CLI.hpp"
+#include "CLI/App.hpp"
 #include "absl/status/statusor.h"
 #include "bench/check/filtered_rows.h"
 #include "bench/check/filtered_set.h"

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "CLI/CLI.hpp"
+#include "CLI/App.hpp"
 #include "absl/strings/str_cat.h"
 #include "bench/check/graph_rows.h"
 #include "bench/check/report.h"

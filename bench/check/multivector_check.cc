@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "CLI/CLI.hpp"
+#include "CLI/App.hpp"
 #include "absl/status/status.h"
 #include "bench/check/multivector_rows.h"
 #include "bench/check/report.h"

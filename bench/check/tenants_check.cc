@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <string>
 
-#include "CLI/CLI.hpp"
+#include "CLI/App.hpp"
 #include "absl/status/status.h"
 #include "bench/check/report.h"
 #include "bench/check/tenant_rows.h"

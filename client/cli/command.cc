@@ -10,6 +10,9 @@
 #include <utility>
 #include <vector>
 
+// All of CLI11 in this file, CLI/App.hpp in the others: Config.hpp and
+// Formatter.hpp are compiled in full wherever they are seen.
+#include "CLI/CLI.hpp"
 #include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"

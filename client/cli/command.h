@@ -1,9 +1,6 @@
 // The parts that the `vicinal` command is made of.
 #pragma once
 
-#include <CLI/App.hpp>
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
 #include <functional>
 #include <memory>
 #include <string>
@@ -18,6 +15,10 @@
 #include "vicinal/v1/collection.pb.h"
 #include "vicinal/v1/common.pb.h"
 #include "vicinal/v1/filter.pb.h"
+
+namespace CLI {
+class App;
+}  // namespace CLI
 
 namespace vicinal::cli {
 

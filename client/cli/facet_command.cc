@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "CLI/App.hpp"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
