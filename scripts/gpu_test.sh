@@ -82,6 +82,7 @@ object() {
         "$target" -name '*.[ch]*' -print -quit) ]]; then
     return
   fi
+  while (($(jobs -rp | wc -l) >= $(nproc))); do wait -n || true; done
   { "$@" -c "$source" -o "$target" || echo "$source" >>"$failed"; } &
 }
 object src/distance/kernels_scalar.cc "${host[@]}" "${kernel[@]}"
@@ -89,6 +90,18 @@ object src/distance/kernels_avx2.cc "${host[@]}" "${kernel[@]}" -mavx2 -mfma \
   -mf16c
 object src/distance/kernels_avx512.cc "${host[@]}" "${kernel[@]}" -mavx512f \
   -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
+object src/distance/kernels_pair_scalar.cc "${host[@]}" "${kernel[@]}"
+object src/distance/kernels_pair_avx2.cc "${host[@]}" "${kernel[@]}" -mavx2 \
+  -mfma -mf16c
+object src/distance/kernels_pair_avx512.cc "${host[@]}" "${kernel[@]}" \
+  -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
+object src/base/check.cc "${host[@]}"
+object src/base/half.cc "${host[@]}"
+object src/distance/kernels_codes_scalar.cc "${host[@]}" "${kernel[@]}"
+object src/distance/kernels_codes_avx2.cc "${host[@]}" "${kernel[@]}" -mavx2 \
+  -mfma -mf16c
+object src/distance/kernels_codes_avx512.cc "${host[@]}" "${kernel[@]}" \
+  -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c
 for source in src/distance/gpu/*.cc; do object "$source" "${host[@]}"; done
 for source in src/distance/gpu/*.cu; do
   if [[ $source == *_sm90.cu ]]; then  # of Hopper's own instructions
@@ -99,13 +112,19 @@ for source in src/distance/gpu/*.cu; do
 done
 library=("${objects[@]}")
 objects=()
-for source in comparison conformance gpu_tests_main other_cases search_cases \
-  shape_cases test_vectors; do
-  object "tests/distance/gpu/$source.cc" "${host[@]}"
+for source in tests/distance/gpu/*.cc; do
+  case "$source" in
+    */backend_test.cc | */reference_backend.cc) ;;  # these need GoogleTest
+    *) object "$source" "${host[@]}" ;;
+  esac
 done
 test_objects=("${objects[@]}")
 objects=()
 object bench/gpu/gpu_bench.cu "${device[@]}"
+object bench/gpu/code_bench.cu "${device[@]}"
+object bench/gpu/rates.cu "${device[@]}"
+object bench/gpu/maxsim_bench.cu "${device[@]}"
+object bench/gpu/train_bench.cu "${device[@]}"
 wait
 if [[ -e $failed ]]; then
   echo "gpu_test: did not compile: $(tr '\n' ' ' <"$failed")" >&2

@@ -12,49 +12,18 @@
 #include <string>
 #include <vector>
 
+#include "bench/gpu/bench.cuh"
 #include "src/distance/gpu/gpu_backend.h"
 
 namespace vicinal {
 namespace {
 
-#define CHECK_CUDA(call)                                      \
-  do {                                                        \
-    const cudaError_t error_of_call = (call);                 \
-    if (error_of_call != cudaSuccess) {                       \
-      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, \
-                   cudaGetErrorString(error_of_call));        \
-      std::exit(1);                                           \
-    }                                                         \
-  } while (false)
-
-void CheckStatus(BackendStatus status, const char* what) {
-  if (status == BackendStatus::kOk) return;
-  std::fprintf(stderr, "%s: %s (%s)\n", what, BackendStatusName(status),
-               cudaGetErrorString(cudaGetLastError()));
-  std::exit(1);
-}
-
-__device__ uint64_t Mix(uint64_t x) {
-  x ^= x >> 30;
-  x *= 0xBF58476D1CE4E5B9ull;
-  x ^= x >> 27;
-  x *= 0x94D049BB133111EBull;
-  return x ^ x >> 31;
-}
-
-__device__ float Normal(uint64_t seed) {
-  const uint64_t bits = Mix(seed * 0x9E3779B97F4A7C15ull + 1);
-  const float u = (static_cast<uint32_t>(bits) + 1.0f) * 0x1p-32f;
-  const float v = static_cast<uint32_t>(bits >> 32) * 0x1p-32f;
-  return sqrtf(-2 * logf(u)) * cosf(6.2831853f * v);
-}
-
-// Row i: a centre of 1,000 plus noise of the same length, made a unit vector.
-__global__ void Generate(float* out, size_t n, uint32_t dim, uint64_t seed) {
+__global__ void GenerateKernel(float* out, size_t n, uint32_t dim,
+                               uint64_t seed) {
   const size_t row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
   const uint32_t lane = threadIdx.x % 32;
   if (row >= n) return;
-  const uint64_t centre = Mix(row * 77 + seed) % 1000;
+  const uint64_t centre = CentreOf(row, seed);
   float squares = 0;
   for (uint32_t i = lane; i < dim; i += 32) {
     const float x = Normal(centre * 8192 + i + (1ull << 60)) +
@@ -84,25 +53,6 @@ __global__ void ReadAll(const uint4* from, size_t n, uint32_t* out) {
   if (sum == 0x12345678) *out = sum;
 }
 
-double Now() {
-  return std::chrono::duration<double>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
-template <class Call>
-double MedianSeconds(int repeats, const Call& call) {
-  call();
-  std::vector<double> times;
-  for (int i = 0; i < repeats; ++i) {
-    const double begin = Now();
-    call();
-    times.push_back(Now() - begin);
-  }
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
-
 double ReadBandwidth() {
   const size_t bytes = size_t{4} << 30;
   void* data;
@@ -121,13 +71,6 @@ double ReadBandwidth() {
 
 std::string json;
 
-void Report(const std::string& name, double value, const char* unit) {
-  std::printf("%-44s %12.4g %s\n", name.c_str(), value, unit);
-  std::fflush(stdout);
-  json += (json.empty() ? "{\n  \"" : ",\n  \"") + name +
-          "\": " + std::to_string(value);
-}
-
 struct Sizes {
   size_t n;
   uint32_t dim;
@@ -135,6 +78,11 @@ struct Sizes {
 };
 
 void RunSizes(const Sizes& sizes, double bandwidth, const std::string& only) {
+  // Those make their own data.
+  for (const char* other : {"kmeans", "assign", "covariance", "rotate"}) {
+    if (only == other) return;
+  }
+  if (only.starts_with("maxsim")) return;  // whose data takes no time
   GpuOptions options;
   options.workspace_bytes = size_t{4} << 30;
   std::unique_ptr<gpu::GpuBackend> backend;
@@ -145,13 +93,13 @@ void RunSizes(const Sizes& sizes, double bandwidth, const std::string& only) {
   std::vector<float> host(n * dim);
   float* device;
   CHECK_CUDA(cudaMalloc(&device, host.size() * 4));
-  Generate<<<(n + 7) / 8, 256>>>(device, n, dim, 1);
+  Generate(device, n, dim, 1);
   CHECK_CUDA(
       cudaMemcpy(host.data(), device, host.size() * 4, cudaMemcpyDeviceToHost));
   CHECK_CUDA(cudaFree(device));
   float* queries;
   CHECK_CUDA(cudaMalloc(&queries, most_queries * dim * 4));
-  Generate<<<(most_queries + 7) / 8, 256>>>(queries, most_queries, dim, 2);
+  Generate(queries, most_queries, dim, 2);
   CHECK_CUDA(cudaDeviceSynchronize());
   SegmentRows segment;
   segment.rows = {reinterpret_cast<const std::byte*>(host.data()), n, dim,
@@ -233,6 +181,19 @@ void RunSizes(const Sizes& sizes, double bandwidth, const std::string& only) {
 }
 
 }  // namespace
+
+void Generate(float* out, size_t n, uint32_t dim, uint64_t seed) {
+  GenerateKernel<<<(n + 7) / 8, 256>>>(out, n, dim, seed);
+  CHECK_CUDA(cudaDeviceSynchronize());
+}
+
+void Report(const std::string& name, double value, const char* unit) {
+  std::printf("%-44s %12.4g %s\n", name.c_str(), value, unit);
+  std::fflush(stdout);
+  json += (json.empty() ? "{\n  \"" : ",\n  \"") + name +
+          "\": " + std::to_string(value);
+}
+
 }  // namespace vicinal
 
 int main(int argc, char** argv) {
@@ -244,8 +205,12 @@ int main(int argc, char** argv) {
   const std::string only = argc > 2 ? argv[2] : "";
   const double bandwidth = ReadBandwidth();
   Report("read-only stream TB/s", bandwidth * 1e-12, "TB/s");
+  RunRates();
+  RunMaxSim(bandwidth, only);
   RunSizes({1000000, 768, Metric::kCosine}, bandwidth, only);
   RunSizes({1000000, 128, Metric::kL2}, bandwidth, only);
+  RunCodes(only);
+  RunTraining(only);
   if (argc > 1) {
     std::FILE* file = std::fopen(argv[1], "w");
     if (file == nullptr) {

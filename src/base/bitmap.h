@@ -27,6 +27,8 @@ class Bitmap {
   }
 
   size_t num_bits() const { return num_bits_; }
+  // Bit r of word r / 64 is row r's.
+  const uint64_t* words() const { return words_.data(); }
   // Calls visit(row) for each bit that is set, ascending; of begin .. end only.
   template <typename Visit>
   void ForEach(const Visit& visit) const {
@@ -118,7 +120,7 @@ class AtomicBitmap {
     const uint64_t bit = uint64_t{1} << (row % 64);
     const bool was_clear =
         (words[row / 64].fetch_or(bit, std::memory_order_release) & bit) == 0;
-    if (was_clear) count_.fetch_add(1, std::memory_order_relaxed);
+    if (was_clear) count_.fetch_add(1, std::memory_order_release);
     return was_clear;
   }
   bool Test(RowId row) const {
@@ -127,7 +129,8 @@ class AtomicBitmap {
            ((words[row / 64].load(std::memory_order_acquire) >> (row % 64)) &
             1) != 0;
   }
-  size_t Count() const { return count_.load(std::memory_order_relaxed); }
+  // Whoever sees a count sees as many bits.
+  size_t Count() const { return count_.load(std::memory_order_acquire); }
 
  private:
   friend class Bitmap;

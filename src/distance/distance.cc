@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +11,7 @@
 
 #include "absl/strings/string_view.h"
 #include "src/distance/kernels.h"
+#include "src/distance/normalize.h"
 
 namespace vicinal {
 namespace {
@@ -151,27 +151,7 @@ const DistanceKernels* FindKernels(absl::string_view name) {
 }
 
 float NormalizeInto(const float* row, size_t dim, float* out) {
-  const KernelTable& table = *ActiveTier().table;
-  const float norm2 = table.sum_squares(row, dim);
-  if (norm2 >= 0x1p-100f && norm2 <= std::numeric_limits<float>::max()) {
-    const float norm = std::sqrt(norm2);
-    table.divide(row, dim, norm, out);
-    return norm;
-  }
-  // Squares overflowed or lost bits below the smallest float: bring the
-  // largest element to [1, 2) first, which is exact.
-  float largest = 0;
-  for (size_t i = 0; i < dim; ++i)
-    largest = std::max(largest, std::abs(row[i]));
-  if (largest == 0) {
-    std::fill_n(out, dim, 0.0f);
-    return 0;
-  }
-  const int exponent = std::ilogb(largest);
-  for (size_t i = 0; i < dim; ++i) out[i] = std::scalbn(row[i], -exponent);
-  const float norm = std::sqrt(table.sum_squares(out, dim));
-  table.divide(out, dim, norm, out);
-  return std::scalbn(norm, exponent);
+  return kernels::Normalize(*ActiveTier().table, row, dim, out);
 }
 
 void PackPanels(const float* rows, size_t row_stride, size_t num_rows,

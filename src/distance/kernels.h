@@ -3,8 +3,8 @@
 // see no header but this one, <cstddef>, <cstdint> and <immintrin.h>, and all
 // but their table has internal linkage: a weak symbol compiled for AVX-512
 // could otherwise replace the same function in code that any CPU runs.
-// Only distance.cc and gpu/cpu_backend.cc, which sees nothing of Abseil, use
-// this header; everyone else wants distance.h.
+// Only distance.cc and gpu/cpu_*.cc, which see nothing of Abseil, use this
+// header; everyone else wants distance.h.
 #pragma once
 
 #include <cstddef>

@@ -29,7 +29,8 @@ struct CodeSegment {
   uint32_t num_dims = 0;        // a multiple of 16
   uint32_t payload_offset = 0;  // bytes from the front of the record
   uint32_t query_offset = 0;    // bytes from the front of CodeQuery::values
-  uint32_t low_offset = 0;      // the same, of a second digit; 0: there is none
+  // The same, of a second digit, with eight bits only; 0: there is none.
+  uint32_t low_offset = 0;
   // Whether codes of 2 or 4 bits stand for levels[code] instead of themselves.
   bool has_levels = false;
   uint8_t levels[16] = {};  // each <= 127

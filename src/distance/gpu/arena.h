@@ -24,6 +24,7 @@ class Arena {
     used_ += bytes;
     return taken;
   }
+  size_t size() const { return size_; }
   size_t left() const { return size_ - used_; }
   size_t used() const { return used_; }
   // Gives back all that was taken since used() was `used`.

@@ -19,6 +19,7 @@
 #include "src/base/top_k.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
+#include "src/distance/kernels_codes.h"
 
 namespace vicinal {
 
@@ -57,6 +58,35 @@ struct QueryBatch {
 // Most neighbours of one query.
 inline constexpr size_t kMaxBackendK = 1024;
 
+// Documents of token vectors as LoadTokens takes them; borrowed as rows are.
+// Document i has the tokens offsets[i] .. offsets[i + 1] - 1, maybe none.
+struct TokenDocuments {
+  const void* tokens = nullptr;       // offsets[num_docs] x dim, without gaps
+  const uint64_t* offsets = nullptr;  // num_docs + 1, the first 0
+  size_t num_docs = 0;
+  size_t dim = 0;
+  ElementType type = ElementType::kFloat16;  // or f32, bf16
+  bool cosine = true;  // tokens are compared as unit vectors
+};
+
+// Query q has the tokens offsets[q] .. offsets[q + 1] - 1, one at least. They
+// are compared as they are: of unit length already where documents' tokens are
+// compared as unit vectors.
+struct TokenQueries {
+  const float* tokens = nullptr;      // offsets[num_queries] x dim
+  const uint32_t* offsets = nullptr;  // num_queries + 1, the first 0
+  const float* weights = nullptr;     // a token; >= 0; null: all 1
+  size_t num_queries = 0;
+};
+
+// Query q is compared with docs[offsets[q]] .. docs[offsets[q + 1] - 1], in any
+// order; one that is there twice may be returned twice. offsets null: each
+// query with all documents.
+struct DocumentLists {
+  const uint32_t* offsets = nullptr;  // num_queries + 1, the first 0
+  const RowId* docs = nullptr;
+};
+
 // How a search went about it, for explanations and benchmarks.
 struct BackendReport {
   uint64_t candidates = 0;  // compared exactly
@@ -74,6 +104,49 @@ struct LinkRule {
   size_t max_duplicates = 4;  // chosen candidates at distance 0
 };
 inline constexpr size_t kMaxBackendLinks = 128;
+
+// The code records of one segment (src/distance/kernels_codes.h); borrowed as
+// SegmentRows are.
+struct SegmentCodes {
+  const CodeLayout* layout = nullptr;
+  const uint8_t* records = nullptr;  // aligned to 4
+  size_t stride_bytes = 0;           // a multiple of 4
+  size_t num_rows = 0;
+};
+
+// One query among the rows of one list; terms: its factors for those rows.
+struct CodeProbe {
+  uint32_t query = 0;
+  uint32_t list = 0;
+  const CodeQuery* terms = nullptr;
+};
+
+// What is asked of codes. Probes of one query lie together, queries ascend; of
+// a query no list is there twice, and those that are likely to have the nearest
+// rows best come first.
+struct CodeQuestion {
+  const CodeProbe* probes = nullptr;
+  size_t num_probes = 0;
+  // Of query q from values + q * value_bytes on, as of CodeQuery; those of
+  // terms are not looked at.
+  const int8_t* values = nullptr;
+  size_t value_bytes = 0;
+  size_t num_queries = 0;
+  // List l has the rows list_offsets[l] .. list_offsets[l + 1] - 1. All rows as
+  // one list: {0, num_rows}.
+  const uint32_t* list_offsets = nullptr;
+  size_t num_lists = 0;
+  const uint64_t* accepted = nullptr;  // as of Search
+  size_t k = 0;                        // 1 <= k <= depth <= kMaxBackendK
+  // Of each query the rows of the `depth` least estimates, ties by their
+  // numbers, are kept; of them the k first are returned, with their estimates;
+  // or, with `rows`, which has the vectors of the same rows, the k nearest,
+  // with their distances to queries (num_queries vectors, as of QueryBatch).
+  size_t depth = 0;
+  const LoadedSegment* rows = nullptr;
+  const void* queries = nullptr;
+  size_t query_bytes = 0;  // of one of them
+};
 
 class DistanceBackend {
  public:
@@ -136,6 +209,73 @@ class DistanceBackend {
   virtual BackendStatus Assign(const LoadedSegment& segment,
                                const float* centroids, size_t num_centroids,
                                uint32_t* nearest, float* distances) const = 0;
+
+  // Lloyd's k-means by squared L2 over a segment of f32, whatever its metric.
+  // In each round every row goes to its nearest centroid (num_centroids x dim
+  // floats, >= 1, in and out), and each centroid becomes the mean of its rows;
+  // those without rows become the rows farthest from their own. In between, a
+  // GPU may take a centroid that is nearest but for an error of 2^-8 of the
+  // lengths: the same call repeats to the last bit on the same kind of device
+  // alone. nearest: what Assign answers for the new centroids; inertia: the sum
+  // of the distances; each may be null. kUnsupported, too: vectors longer than
+  // 1e14.
+  virtual BackendStatus KMeans(const LoadedSegment& /*segment*/,
+                               size_t /*num_centroids*/, size_t /*rounds*/,
+                               float* /*centroids*/, uint32_t* /*nearest*/,
+                               double* /*inertia*/) const {
+    return BackendStatus::kUnsupported;
+  }
+
+  // The mean of (x - m)(x - m)^T over the rows x of a segment of f32, dim x dim
+  // floats; zeros where there are none. m is the mean of the rows and written
+  // to `mean` (dim floats), or zero where that is null. An element differs from
+  // the one computed in f64 by at most 4e-5 sqrt(out[i][i] out[j][j]), where
+  // mean is given beside what rounding the mean to f32 takes.
+  virtual BackendStatus Covariance(const LoadedSegment& /*segment*/,
+                                   float* /*mean*/, float* /*out*/) const {
+    return BackendStatus::kUnsupported;
+  }
+
+  // out[i * num_out + j] = <row i, matrix row j> of a segment of f32; matrix:
+  // num_out x dim floats. Off by at most dim 2^-24 |row| |matrix row|.
+  virtual BackendStatus Rotate(const LoadedSegment& /*segment*/,
+                               const float* /*matrix*/, size_t /*num_out*/,
+                               float* /*out*/) const {
+    return BackendStatus::kUnsupported;
+  }
+
+  // Codes, to be searched. kUnsupported: too many rows.
+  virtual BackendStatus LoadCodes(const SegmentCodes&,
+                                  std::shared_ptr<const LoadedSegment>*) {
+    return BackendStatus::kUnsupported;
+  }
+  // out[q * k + i], filled up as above. Estimates have the bits of CodeKernels.
+  // kUnsupported, too, where thousands of rows share an estimate.
+  virtual BackendStatus SearchCodes(const LoadedSegment&, const CodeQuestion&,
+                                    Neighbor*, BackendReport*) const {
+    return BackendStatus::kUnsupported;
+  }
+
+  // Documents for MaxSim, which are asked nothing else. kUnsupported: other
+  // types, too long tokens or documents, a backend without MaxSim.
+  virtual BackendStatus LoadTokens(const TokenDocuments&,
+                                   std::shared_ptr<const LoadedSegment>*) {
+    return BackendStatus::kUnsupported;
+  }
+
+  // The k documents with the largest scores among those that have tokens:
+  // out[q * k + i], rows being documents, distances minus their scores, ordered
+  // and filled up as in Search. A score is the sum over the query's tokens of
+  // the weight times the largest inner product with a token of the document, in
+  // the order of MultiQuery::Score (index/multi_query.cc) and with its bits.
+  // 1 <= k <= kMaxBackendK. report may be null.
+  virtual BackendStatus MaxSim(const LoadedSegment& /*documents*/,
+                               const TokenQueries& /*queries*/,
+                               const DocumentLists& /*lists*/, size_t /*k*/,
+                               Neighbor* /*out*/,
+                               BackendReport* /*report*/) const {
+    return BackendStatus::kUnsupported;
+  }
 };
 
 // The backend of the CPU: exact scans by the kernels of src/distance, as many

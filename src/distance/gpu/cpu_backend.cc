@@ -7,8 +7,6 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
-#include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -16,6 +14,10 @@
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
 #include "src/distance/gpu/backend.h"
+#include "src/distance/gpu/cpu_codes.h"
+#include "src/distance/gpu/cpu_maxsim.h"
+#include "src/distance/gpu/cpu_parallel.h"
+#include "src/distance/gpu/cpu_train.h"
 #include "src/distance/kernels.h"
 
 namespace vicinal {
@@ -225,6 +227,61 @@ class CpuBackend final : public DistanceBackend {
                        size_t num_centroids, uint32_t* nearest,
                        float* distances) const override;
 
+  BackendStatus KMeans(const LoadedSegment& segment, size_t num_centroids,
+                       size_t rounds, float* centroids, uint32_t* nearest,
+                       double* inertia) const override {
+    const VectorSetView& rows = AsCpu(segment).rows();
+    if (rows.type != ElementType::kFloat32) return BackendStatus::kUnsupported;
+    return KMeansOnCpu(*this, segment, rows, num_centroids, rounds,
+                       ThreadsFor(rows.num_rows * rows.dim), centroids, nearest,
+                       inertia);
+  }
+
+  BackendStatus Covariance(const LoadedSegment& segment, float* mean,
+                           float* out) const override {
+    const VectorSetView& rows = AsCpu(segment).rows();
+    if (rows.type != ElementType::kFloat32) return BackendStatus::kUnsupported;
+    // Threads come and go with every block of rows.
+    const size_t num_rows = std::min<size_t>(rows.num_rows, 512);
+    CovarianceOnCpu(rows, ThreadsFor(num_rows * rows.dim * rows.dim / 2), mean,
+                    out);
+    return BackendStatus::kOk;
+  }
+
+  BackendStatus Rotate(const LoadedSegment& segment, const float* matrix,
+                       size_t num_out, float* out) const override {
+    const VectorSetView& rows = AsCpu(segment).rows();
+    if (rows.type != ElementType::kFloat32) return BackendStatus::kUnsupported;
+    RotateOnCpu(rows, OpsOf(Metric::kInnerProduct, ElementType::kFloat32),
+                matrix, num_out, ThreadsFor(rows.num_rows * num_out * rows.dim),
+                out);
+    return BackendStatus::kOk;
+  }
+
+  BackendStatus LoadCodes(const SegmentCodes& segment,
+                          std::shared_ptr<const LoadedSegment>* out) override {
+    return LoadCodesOnCpu(segment, out);
+  }
+
+  BackendStatus SearchCodes(const LoadedSegment& segment,
+                            const CodeQuestion& question, Neighbor* out,
+                            BackendReport* report) const override {
+    return SearchCodesOnCpu(segment, question, *this, num_threads_, out,
+                            report);
+  }
+
+  BackendStatus LoadTokens(const TokenDocuments& documents,
+                           std::shared_ptr<const LoadedSegment>* out) override {
+    return LoadTokensOnCpu(documents, out);
+  }
+
+  BackendStatus MaxSim(const LoadedSegment& documents,
+                       const TokenQueries& queries, const DocumentLists& lists,
+                       size_t k, Neighbor* out,
+                       BackendReport* report) const override {
+    return MaxSimOnCpu(documents, queries, lists, k, num_threads_, out, report);
+  }
+
  private:
   void FindNearest(const CpuSegment& segment, const Questions& questions,
                    size_t k, const uint64_t* accepted, Neighbor* out,
@@ -234,27 +291,6 @@ class CpuBackend final : public DistanceBackend {
   size_t ThreadsFor(size_t num_elements) const {
     return std::clamp<size_t>(num_elements / kElementsWorthAThread, 1,
                               num_threads_);
-  }
-
-  // Calls body(task) for each task, on the caller's thread and others.
-  template <typename Body>
-  static void ParallelFor(size_t num_threads, size_t num_tasks,
-                          const Body& body) {
-    std::atomic<size_t> next = 0;
-    const auto work = [&] {
-      for (size_t task = next++; task < num_tasks; task = next++) body(task);
-    };
-    std::vector<std::thread> threads;
-    threads.reserve(num_threads);
-    for (size_t i = 1; i < std::min(num_threads, num_tasks); ++i) {
-      try {
-        threads.emplace_back(work);
-      } catch (const std::system_error&) {
-        break;  // no more threads to be had: those that run do the work
-      }
-    }
-    work();
-    for (std::thread& thread : threads) thread.join();
   }
 
   const size_t num_threads_;

@@ -16,7 +16,20 @@
 
 namespace vicinal::gpu {
 
-class GpuSegment;
+class CodeRun;
+class MaxSimRun;
+struct DeviceTokens;
+class Trainer;
+class DeviceBlock;
+
+// Memory of the host that the device reads and writes itself.
+struct PinnedBlock {
+  PinnedBlock() = default;
+  PinnedBlock(const PinnedBlock&) = delete;
+  PinnedBlock& operator=(const PinnedBlock&) = delete;
+  ~PinnedBlock();
+  void* data = nullptr;
+};
 
 class GpuBackend final : public DistanceBackend {
  public:
@@ -47,6 +60,26 @@ class GpuBackend final : public DistanceBackend {
   BackendStatus Assign(const LoadedSegment& segment, const float* centroids,
                        size_t num_centroids, uint32_t* nearest,
                        float* distances) const override;
+  BackendStatus KMeans(const LoadedSegment& segment, size_t num_centroids,
+                       size_t rounds, float* centroids, uint32_t* nearest,
+                       double* inertia) const override;
+  BackendStatus Covariance(const LoadedSegment& segment, float* mean,
+                           float* out) const override;
+  BackendStatus Rotate(const LoadedSegment& segment, const float* matrix,
+                       size_t num_out, float* out) const override;
+
+  BackendStatus LoadCodes(const SegmentCodes& segment,
+                          std::shared_ptr<const LoadedSegment>* out) override;
+  BackendStatus SearchCodes(const LoadedSegment& segment,
+                            const CodeQuestion& question, Neighbor* out,
+                            BackendReport* report) const override;
+
+  BackendStatus LoadTokens(const TokenDocuments& documents,
+                           std::shared_ptr<const LoadedSegment>* out) override;
+  BackendStatus MaxSim(const LoadedSegment& documents,
+                       const TokenQueries& queries, const DocumentLists& lists,
+                       size_t k, Neighbor* out,
+                       BackendReport* report) const override;
 
   // Search with queries and results on the device.
   BackendStatus SearchOnDevice(const LoadedSegment& segment,
@@ -59,7 +92,10 @@ class GpuBackend final : public DistanceBackend {
   cudaStream_t stream() const { return stream_; }
 
  private:
-  friend class GpuSegment;
+  friend class DeviceBlock;
+  friend class CodeRun;
+  friend class MaxSimRun;
+  friend class Trainer;
   struct Plan;
   struct Question;
   struct Batch;
@@ -69,6 +105,14 @@ class GpuBackend final : public DistanceBackend {
   BackendStatus Check(cudaError_t error) const;
   // What any call fails with at once.
   BackendStatus Ready() const;
+  // Device memory that is kept, if the budget has room; `out` is empty.
+  BackendStatus Allocate(size_t bytes, DeviceBlock* out) const;
+  // A copy in the workspace, there when the stream has come to it.
+  template <class T>
+  BackendStatus Upload(const T* from, size_t count, T** there) const;
+  // Copies tokens to where `tokens` are to be, and measures them.
+  BackendStatus MeasureDocuments(const void* from, std::byte* base,
+                                 DeviceTokens* tokens) const;
   Plan MakePlan(size_t num_queries, size_t k, const DeviceRows& rows) const;
   BackendStatus Take(const Plan& plan, size_t num_queries,
                      const DeviceRows& rows, QueryState* state) const;
@@ -101,6 +145,7 @@ class GpuBackend final : public DistanceBackend {
   mutable std::atomic<bool> lost_ = false;
   mutable std::mutex mutex_;  // of the workspace and the stream
   mutable Arena workspace_;
+  PinnedBlock pinned_;               // of MaxSim, from the first LoadTokens on
   uint8_t* lost_queries_ = nullptr;  // of one batch; owned, pinned
 };
 

@@ -14,21 +14,12 @@
 
 #include "src/distance/gpu/append.cuh"
 #include "src/distance/gpu/hopper.cuh"
+#include "src/distance/gpu/matrix_sm90.cuh"
 #include "src/distance/gpu/search_kernels.h"
 #include "src/distance/gpu/tensor_maps.h"
 
 namespace vicinal::gpu {
 namespace {
-
-constexpr int kSliceDims = 64;
-constexpr int kSteps = kSliceDims / 16;  // products of a slice
-constexpr int kStages = 4;
-constexpr uint32_t kQueryBytes = kQueryTile * kSliceDims * 2;
-constexpr uint32_t kRowBytes = kTileRows * kSliceDims * 2;
-constexpr uint32_t kStageBytes = kQueryBytes + kRowBytes;
-constexpr uint32_t kSharedBytes = kStages * kStageBytes + 1024;
-constexpr uint32_t kConsumerWarps = 8;
-constexpr uint32_t kThreads = 384;
 
 struct Work {
   uint32_t num_query_groups;  // of as many tiles as a cluster has blocks
@@ -37,18 +28,6 @@ struct Work {
   Round round;
   uint32_t num_slices;  // whole ones
   bool half_slice;      // and one of 32 dimensions
-};
-
-// Where a role is in the ring.
-struct Ring {
-  uint32_t stage = 0;
-  uint32_t parity = 0;
-  __device__ void Next() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
 };
 
 template <uint32_t kCluster>
@@ -68,33 +47,11 @@ __device__ void Copy(const CUtensorMap& query_map, const CUtensorMap& row_map,
     for (uint32_t number = first; number < last; ++number) {
       const int tile = static_cast<int>(TileAt(work.round, number));
       for (uint32_t slice = 0; slice < slices; ++slice) {
-        BarrierWait(&empty[ring.stage], ring.parity ^ 1);
-        uint8_t* const stage = stages + ring.stage * kStageBytes;
-        BarrierExpect(&full[ring.stage], kStageBytes);
-        const int dim = static_cast<int>(slice * kSliceDims);
-        CopyTile2(stage, &query_map, &full[ring.stage], dim, query);
-        if constexpr (kCluster == 1) {
-          CopyTile3(stage + kQueryBytes, &row_map, &full[ring.stage], dim,
-                    tile * static_cast<int>(kStripeRun), 0);
-        } else {
-          CopyTile3To(stage + kQueryBytes + rank * (kRowBytes / kCluster),
-                      &row_map, &full[ring.stage], dim,
-                      tile * static_cast<int>(kStripeRun),
-                      static_cast<int>(rank * (kStripes / kCluster)),
-                      (1 << kCluster) - 1);
-        }
-        ring.Next();
+        CopySlice<kCluster>(query_map, row_map, stages, full, empty, rank,
+                            static_cast<int>(slice * kSliceDims), query,
+                            tile * static_cast<int>(kStripeRun), 0, &ring);
       }
     }
-  }
-}
-
-template <uint32_t kCluster>
-__device__ inline void Release(uint64_t* empty, uint32_t lane) {
-  if constexpr (kCluster == 1) {
-    if (lane == 0) BarrierArrive(empty);
-  } else {
-    if (lane < kCluster) BarrierArriveAt(empty, lane);
   }
 }
 
@@ -161,31 +118,6 @@ __device__ void LookAt(const float (&sums)[128], const DeviceRows& rows,
   }
 }
 
-// Adds the products of the next slice, once it is there, to the sums, and gives
-// the one before back.
-template <uint32_t kCluster, int kNumSteps>
-__device__ inline void MultiplySlice(const uint8_t* stages, uint64_t* full,
-                                     uint64_t* empty, bool add, uint32_t lane,
-                                     Ring* ring, uint32_t* before,
-                                     float (&sums)[128]) {
-  BarrierWait(&full[ring->stage], ring->parity);
-  const uint8_t* const stage = stages + ring->stage * kStageBytes;
-  const uint64_t a =
-      TileDescriptor(stage + threadIdx.x / 128 * (kQueryBytes / 2));
-  const uint64_t b = TileDescriptor(stage + kQueryBytes);
-  ProductFence();
-#pragma unroll
-  for (int step = 0; step < kNumSteps; ++step) {
-    Product(sums, a + step * kDescriptorStep, b + step * kDescriptorStep,
-            add || step > 0);
-  }
-  ProductCommit();
-  ProductWait<1>();
-  if (*before != kStages) Release<kCluster>(&empty[*before], lane);
-  *before = ring->stage;
-  ring->Next();
-}
-
 template <uint32_t kCluster, bool kStoreAll>
 __device__ void Multiply(const DeviceRows& rows, const QueryState& state,
                          const uint64_t* accepted, const Work& work,
@@ -235,42 +167,20 @@ __device__ void Multiply(const DeviceRows& rows, const QueryState& state,
 
 template <uint32_t kCluster, bool kStoreAll>
 __global__ __cluster_dims__(kCluster, 1, 1)
-    __launch_bounds__(kThreads, 1) void MatrixKernel(
+    __launch_bounds__(kMatrixThreads, 1) void MatrixKernel(
         const __grid_constant__ CUtensorMap query_map,
         const __grid_constant__ CUtensorMap row_map, const DeviceRows rows,
         const QueryState state, const uint64_t* accepted, const Work work) {
-  extern __shared__ uint8_t room[];
-  __shared__ uint64_t full[kStages];
-  __shared__ uint64_t empty[kStages];
-  uint8_t* const stages = room + (1024 - SharedAddress(room) % 1024) % 1024;
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < kStages; ++i) {
-      BarrierInit(&full[i], 1);
-      BarrierInit(&empty[i], kConsumerWarps * kCluster);
-    }
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  }
-  __syncthreads();
-  if constexpr (kCluster > 1) ClusterSync();
-  const uint32_t cluster = blockIdx.x / kCluster;
-  const uint32_t num_clusters = gridDim.x / kCluster;
-  const uint32_t rank = blockIdx.x % kCluster;
-  if (threadIdx.x >= kConsumerWarps * 32) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
-    if (threadIdx.x == kConsumerWarps * 32) {
-      Copy<kCluster>(query_map, row_map, work, stages, full, empty, cluster,
-                     num_clusters, rank);
-    }
-  } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-    Multiply<kCluster, kStoreAll>(rows, state, accepted, work, stages, full,
-                                  empty, cluster, num_clusters, rank);
-  }
-  // A block that is gone cannot be told that its slices were read.
-  if constexpr (kCluster > 1) {
-    __syncwarp();
-    ClusterSync();
-  }
+  RunPipeline<kCluster>(
+      [&](const Pipeline& at) {
+        Copy<kCluster>(query_map, row_map, work, at.stages, at.full, at.empty,
+                       at.cluster, at.num_clusters, at.rank);
+      },
+      [&](const Pipeline& at) {
+        Multiply<kCluster, kStoreAll>(rows, state, accepted, work, at.stages,
+                                      at.full, at.empty, at.cluster,
+                                      at.num_clusters, at.rank);
+      });
 }
 
 template <uint32_t kCluster, bool kStoreAll>
@@ -294,12 +204,13 @@ cudaError_t Start(const TensorMaps& maps, const DeviceRows& rows,
   work.half_slice = rows.padded_dim % kSliceDims != 0;
   const cudaError_t sized = cudaFuncSetAttribute(
       MatrixKernel<kCluster, kStoreAll>,
-      cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+      cudaFuncAttributeMaxDynamicSharedMemorySize, kMatrixSharedBytes);
   if (sized != cudaSuccess) return sized;
   const uint32_t grid =
       std::min<uint32_t>(num_clusters, work.num_items) * kCluster;
-  MatrixKernel<kCluster, kStoreAll><<<grid, kThreads, kSharedBytes, stream>>>(
-      maps.queries, maps.rows, rows, state, accepted, work);
+  MatrixKernel<kCluster, kStoreAll>
+      <<<grid, kMatrixThreads, kMatrixSharedBytes, stream>>>(
+          maps.queries, maps.rows, rows, state, accepted, work);
   return cudaGetLastError();
 }
 

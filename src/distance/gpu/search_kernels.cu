@@ -8,6 +8,7 @@
 
 #include "src/distance/gpu/canonical.cuh"
 #include "src/distance/gpu/search_kernels.h"
+#include "src/distance/gpu/sort.cuh"
 
 namespace vicinal::gpu {
 namespace {
@@ -299,35 +300,6 @@ __global__ __launch_bounds__(kBlock) void RaiseKernel(const QueryState state,
     state.counts[query] = written;
     state.kept[query] = written;
   }
-}
-
-__device__ inline bool IsBefore(const Neighbor& a, const Neighbor& b) {
-  return a.distance < b.distance || (a.distance == b.distance && a.row < b.row);
-}
-
-// Bitonic, of a power of two, by the whole block.
-__device__ void SortNeighbors(Neighbor* neighbors, uint32_t n) {
-  for (uint32_t size = 2; size <= n; size *= 2) {
-    for (uint32_t step = size / 2; step > 0; step /= 2) {
-      __syncthreads();
-      for (uint32_t i = threadIdx.x; i < n / 2; i += blockDim.x) {
-        const uint32_t a = 2 * i - (i & (step - 1));
-        const uint32_t b = a + step;
-        const bool up = (a & size) == 0;
-        const Neighbor first = neighbors[a];
-        const Neighbor second = neighbors[b];
-        if (IsBefore(second, first) == up) {
-          neighbors[a] = second;
-          neighbors[b] = first;
-        }
-      }
-    }
-  }
-  __syncthreads();
-}
-
-__device__ inline uint32_t PowerOfTwo(uint32_t n) {
-  return n <= 1 ? 1 : 1u << (32 - __clz(static_cast<int>(n - 1)));
 }
 
 template <Metric kMetric, class Element>

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "src/distance/gpu/search_kernels.h"
+#include "src/distance/gpu/train_kernels.h"
 
 namespace vicinal::gpu {
 namespace {
@@ -26,6 +27,11 @@ EncodeTiled FindEncodeTiled() {
   return reinterpret_cast<EncodeTiled>(function);
 }
 
+EncodeTiled FoundEncodeTiled() {
+  static const EncodeTiled encode = FindEncodeTiled();
+  return encode;
+}
+
 bool Encode(EncodeTiled encode, const uint16_t* data, uint32_t num_dims,
             const cuuint64_t* sizes, const cuuint64_t* strides,
             const cuuint32_t* box, CUtensorMap* out) {
@@ -41,7 +47,7 @@ bool Encode(EncodeTiled encode, const uint16_t* data, uint32_t num_dims,
 
 bool MakeTensorMaps(const DeviceRows& rows, const uint16_t* queries,
                     uint32_t num_queries, TensorMaps* out) {
-  static const EncodeTiled encode = FindEncodeTiled();
+  const EncodeTiled encode = FoundEncodeTiled();
   if (encode == nullptr) return false;
   out->cluster = num_queries > kQueryTile ? 2 : 1;
   const cuuint64_t pitch = cuuint64_t{rows.padded_dim} * 2;
@@ -54,6 +60,24 @@ bool MakeTensorMaps(const DeviceRows& rows, const uint16_t* queries,
                 &out->queries) &&
          Encode(encode, rows.bf16, 3, row_sizes, row_strides, row_box,
                 &out->rows);
+}
+
+bool MakeAssignMaps(const DeviceRows& points, const DeviceCentroids& centroids,
+                    TensorMaps* out) {
+  const EncodeTiled encode = FoundEncodeTiled();
+  if (encode == nullptr) return false;
+  out->cluster = points.num_rows > kQueryTile ? 2 : 1;
+  const cuuint64_t point_pitch = cuuint64_t{points.padded_dim} * 2;
+  const cuuint64_t point_sizes[2] = {points.padded_dim, points.num_rows};
+  const cuuint32_t point_box[2] = {64, kQueryTile};
+  const cuuint64_t pitch = cuuint64_t{centroids.padded_dim} * 2;
+  const cuuint64_t sizes[3] = {centroids.padded_dim, kStripeRun,
+                               cuuint64_t{centroids.num_tiles()} * kStripes};
+  const cuuint64_t strides[2] = {pitch, pitch * kStripeRun};
+  const cuuint32_t box[3] = {64, kStripeRun, kStripes / out->cluster};
+  return Encode(encode, points.bf16, 2, point_sizes, &point_pitch, point_box,
+                &out->queries) &&
+         Encode(encode, centroids.bf16, 3, sizes, strides, box, &out->rows);
 }
 
 }  // namespace vicinal::gpu

@@ -18,4 +18,10 @@ struct TensorMaps {
 bool MakeTensorMaps(const DeviceRows& rows, const uint16_t* queries,
                     uint32_t num_queries, TensorMaps* out);
 
+// The same of points, whose bf16 rows are the queries, and of centroids, whose
+// tiles are whole and in order: tile t at stripe t * kStripes, run 0.
+struct DeviceCentroids;
+bool MakeAssignMaps(const DeviceRows& points, const DeviceCentroids& centroids,
+                    TensorMaps* out);
+
 }  // namespace vicinal::gpu

@@ -12,9 +12,15 @@
 #include <string>
 #include <vector>
 
+#include "index/multi_field.h"
+#include "src/base/half.h"
+#include "src/base/random.h"
+#include "src/base/top_k.h"
+#include "src/base/types.h"
 #include "tests/distance/gpu/comparison.h"
 #include "tests/distance/gpu/conformance.h"
 #include "tests/distance/gpu/reference_backend.h"
+#include "tests/distance/gpu/test_vectors.h"
 
 namespace vicinal::backend_tests {
 
@@ -48,6 +54,48 @@ INSTANTIATE_TEST_SUITE_P(All, CpuBackendTest, ::testing::ValuesIn(SmallCases()),
                          [](const auto& test) {
                            return std::string(test.param.name);
                          });
+
+// What the engine computes where it asks no backend.
+TEST(CpuMaxSimTest, IsTheScoreOfMultiQuery) {
+  const uint64_t seed = std::random_device()();
+  SCOPED_TRACE(seed);
+  Random random(seed);
+  for (const bool cosine : {false, true}) {
+    const MultiSpec spec = {
+        .dim = 70, .type = ElementType::kFloat16, .cosine = cosine};
+    const std::vector<uint64_t> offsets = {0, 5, 6, 40, 73};
+    std::vector<float> values(73 * spec.dim);
+    for (float& value : values) value = backend_tests::Noise(random);
+    std::vector<uint16_t> tokens(values.size());
+    FloatToHalf(values, tokens);
+    std::vector<float> asked(9 * spec.dim);
+    for (float& value : asked) value = backend_tests::Noise(random);
+    std::vector<float> weights(9);
+    for (float& weight : weights)
+      weight = static_cast<float>(random.UniformDouble());
+    const MultiQuery query(spec, asked, weights);
+
+    const std::unique_ptr<DistanceBackend> cpu = MakeCpuBackend(3);
+    std::shared_ptr<const LoadedSegment> documents;
+    ASSERT_EQ(cpu->LoadTokens({tokens.data(), offsets.data(), 4, spec.dim,
+                               spec.type, cosine},
+                              &documents),
+              BackendStatus::kOk);
+    const uint32_t of_query[] = {0, 9};
+    std::vector<Neighbor> found(4);
+    ASSERT_EQ(cpu->MaxSim(*documents,
+                          {query.tokens().data, of_query, weights.data(), 1},
+                          {}, 4, found.data(), nullptr),
+              BackendStatus::kOk);
+    for (const Neighbor& neighbor : found) {
+      const size_t first = offsets[neighbor.row];
+      EXPECT_EQ(neighbor.distance,
+                -query.Score({reinterpret_cast<const std::byte*>(
+                                  tokens.data() + first * spec.dim),
+                              offsets[neighbor.row + 1] - first}));
+    }
+  }
+}
 
 TEST(GpuBackendTest, AnswersAsTheCpu) {
   if (CountGpus() == 0) GTEST_SKIP() << "no GPU";

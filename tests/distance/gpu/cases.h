@@ -14,6 +14,12 @@ std::span<const ConformanceCase> ShapeCases();
 std::span<const ConformanceCase> SearchCases();
 // Scores, graphs, assignments; life of segments, threads.
 std::span<const ConformanceCase> OtherCases();
+// K-means, second moments, rotations.
+std::span<const ConformanceCase> TrainCases();
+// Searches by codes.
+std::span<const ConformanceCase> CodeCases();
+// MaxSim over documents of token vectors.
+std::span<const ConformanceCase> MaxSimCases();
 
 }  // namespace vicinal::backend_tests
 

@@ -10,7 +10,8 @@ namespace vicinal::backend_tests {
 std::span<const ConformanceCase> ConformanceCases() {
   static const auto* const kCases = [] {
     auto* all = new std::vector<ConformanceCase>;
-    for (const auto& part : {ShapeCases(), SearchCases(), OtherCases()}) {
+    for (const auto& part : {ShapeCases(), SearchCases(), OtherCases(),
+                             TrainCases(), CodeCases(), MaxSimCases()}) {
       all->insert(all->end(), part.begin(), part.end());
     }
     return all;

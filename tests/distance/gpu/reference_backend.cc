@@ -1,17 +1,21 @@
 #include "tests/distance/gpu/reference_backend.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <utility>
 #include <vector>
 
 #include "src/base/top_k.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
+#include "src/distance/code_kernels.h"
 #include "src/distance/distance.h"
+#include "src/distance/load_row.h"
 
 namespace vicinal::backend_tests {
 namespace {
@@ -26,6 +30,25 @@ class ReferenceSegment final : public LoadedSegment {
 
  private:
   SegmentRows segment_;
+};
+
+class ReferenceCodes final : public LoadedSegment {
+ public:
+  explicit ReferenceCodes(const SegmentCodes& segment) : segment_(segment) {}
+
+  size_t num_rows() const override { return segment_.num_rows; }
+  size_t device_bytes() const override { return 0; }
+  float Estimate(CodeQuery query, const int8_t* values, size_t row) const {
+    query.values = values;
+    float estimate;
+    FindCodeKernels("scalar")->scan(
+        *segment_.layout, query, segment_.records + row * segment_.stride_bytes,
+        segment_.stride_bytes, 1, &estimate);
+    return estimate;
+  }
+
+ private:
+  SegmentCodes segment_;
 };
 
 const SegmentRows& Get(const LoadedSegment& segment) {
@@ -48,6 +71,60 @@ void WriteSorted(std::vector<Neighbor> all, size_t k, Neighbor* out) {
                                        kInvalidRow};
   }
 }
+
+class ReferenceTokens final : public LoadedSegment {
+ public:
+  explicit ReferenceTokens(const TokenDocuments& documents)
+      : documents_(documents) {}
+
+  size_t num_rows() const override { return documents_.num_docs; }
+  size_t device_bytes() const override { return 0; }
+  bool HasTokens(RowId doc) const {
+    return documents_.offsets[doc] < documents_.offsets[doc + 1];
+  }
+
+  // The sum of the largest products, one after the other.
+  float Score(RowId doc, const TokenQueries& queries, size_t q) const {
+    const size_t dim = documents_.dim;
+    std::vector<float> best(queries.offsets[q + 1] - queries.offsets[q],
+                            -std::numeric_limits<float>::infinity());
+    for (size_t p = documents_.offsets[doc]; p < documents_.offsets[doc + 1];
+         ++p) {
+      const std::vector<float> token = Token(p);
+      for (size_t i = 0; i < best.size(); ++i) {
+        const float* query = queries.tokens + (queries.offsets[q] + i) * dim;
+        float product = 0;
+        for (size_t t = 0; t < dim; ++t) {
+          product = std::fma(token[t], query[t], product);
+        }
+        if (product > best[i]) best[i] = product;
+      }
+    }
+    double score = 0;
+    for (size_t i = 0; i < best.size(); ++i) {
+      score += double{queries.weights == nullptr
+                          ? 1.0f
+                          : queries.weights[queries.offsets[q] + i]} *
+               best[i];
+    }
+    constexpr float kMost = std::numeric_limits<float>::max();
+    if (!(score >= -kMost)) return -kMost;  // no number, too
+    return score > kMost ? kMost : static_cast<float>(score);
+  }
+
+ private:
+  std::vector<float> Token(size_t p) const {
+    const size_t dim = documents_.dim;
+    std::vector<float> token(dim);
+    LoadFloats(static_cast<const std::byte*>(documents_.tokens) +
+                   p * dim * ElementSize(documents_.type),
+               documents_.type, dim, token.data());
+    if (documents_.cosine) NormalizeInto(token.data(), dim, token.data());
+    return token;
+  }
+
+  TokenDocuments documents_;
+};
 
 class ReferenceBackend final : public DistanceBackend {
  public:
@@ -176,6 +253,111 @@ class ReferenceBackend final : public DistanceBackend {
       const auto best = std::min_element(to.begin(), to.end());
       nearest[row] = static_cast<uint32_t>(best - to.begin());
       if (distances != nullptr) distances[row] = *best;
+    }
+    return BackendStatus::kOk;
+  }
+
+  // Centroids are f64 within a round.
+  BackendStatus KMeans(const LoadedSegment& segment, size_t num_centroids,
+                       size_t rounds, float* centroids, uint32_t* nearest,
+                       double* inertia) const override {
+    const VectorSetView& rows = Get(segment).rows;
+    std::vector<uint32_t> cells(rows.num_rows);
+    std::vector<float> distances(rows.num_rows);
+    for (size_t round = 0; round < rounds; ++round) {
+      Assign(segment, centroids, num_centroids, cells.data(), distances.data());
+      for (size_t c = 0; c < num_centroids; ++c) {
+        std::vector<double> sum(rows.dim);
+        size_t count = 0;
+        for (size_t row = 0; row < rows.num_rows; ++row) {
+          if (cells[row] != c) continue;
+          ++count;
+          const auto* values = reinterpret_cast<const float*>(rows.row(row));
+          for (size_t j = 0; j < rows.dim; ++j) sum[j] += values[j];
+        }
+        const auto farthest =
+            std::max_element(distances.begin(), distances.end());
+        const auto* values = reinterpret_cast<const float*>(
+            rows.row(farthest - distances.begin()));
+        for (size_t j = 0; j < rows.dim; ++j) {
+          centroids[c * rows.dim + j] =
+              count == 0 ? values[j] : static_cast<float>(sum[j] / count);
+        }
+        if (count == 0) *farthest = -1;
+      }
+    }
+    Assign(segment, centroids, num_centroids, cells.data(), distances.data());
+    std::copy(cells.begin(), cells.end(), nearest);
+    *inertia = std::accumulate(distances.begin(), distances.end(), 0.0);
+    return BackendStatus::kOk;
+  }
+
+  BackendStatus LoadCodes(const SegmentCodes& segment,
+                          std::shared_ptr<const LoadedSegment>* out) override {
+    *out = std::make_shared<ReferenceCodes>(segment);
+    return BackendStatus::kOk;
+  }
+
+  BackendStatus SearchCodes(const LoadedSegment& segment,
+                            const CodeQuestion& question, Neighbor* out,
+                            BackendReport*) const override {
+    const auto& codes = static_cast<const ReferenceCodes&>(segment);
+    std::vector<std::vector<Neighbor>> found(question.num_queries);
+    for (size_t p = 0; p < question.num_probes; ++p) {
+      const CodeProbe& probe = question.probes[p];
+      for (uint32_t row = question.list_offsets[probe.list];
+           row < question.list_offsets[probe.list + 1]; ++row) {
+        if (question.accepted != nullptr &&
+            (question.accepted[row / 64] >> (row % 64) & 1) == 0) {
+          continue;
+        }
+        found[probe.query].push_back(
+            {codes.Estimate(
+                 *probe.terms,
+                 question.values + probe.query * question.value_bytes, row),
+             row});
+      }
+    }
+    for (size_t q = 0; q < question.num_queries; ++q) {
+      std::sort(found[q].begin(), found[q].end());
+      found[q].resize(std::min(found[q].size(), question.depth));
+      if (question.rows != nullptr) {
+        const auto& [rows, metric] = Get(*question.rows);
+        const auto* query = static_cast<const std::byte*>(question.queries) +
+                            q * question.query_bytes;
+        for (Neighbor& neighbor : found[q]) {
+          neighbor.distance = Distance(metric, rows, query, neighbor.row);
+        }
+      }
+      WriteSorted(std::move(found[q]), question.k, out + q * question.k);
+    }
+    return BackendStatus::kOk;
+  }
+
+  BackendStatus LoadTokens(const TokenDocuments& documents,
+                           std::shared_ptr<const LoadedSegment>* out) override {
+    *out = std::make_shared<ReferenceTokens>(documents);
+    return BackendStatus::kOk;
+  }
+
+  BackendStatus MaxSim(const LoadedSegment& segment,
+                       const TokenQueries& queries, const DocumentLists& lists,
+                       size_t k, Neighbor* out, BackendReport*) const override {
+    const auto& documents = static_cast<const ReferenceTokens&>(segment);
+    for (size_t q = 0; q < queries.num_queries; ++q) {
+      std::vector<RowId> docs(segment.num_rows());
+      std::iota(docs.begin(), docs.end(), 0);
+      if (lists.offsets != nullptr) {
+        docs.assign(lists.docs + lists.offsets[q],
+                    lists.docs + lists.offsets[q + 1]);
+      }
+      std::vector<Neighbor> all;
+      for (const RowId doc : docs) {
+        if (documents.HasTokens(doc)) {
+          all.push_back({-documents.Score(doc, queries, q), doc});
+        }
+      }
+      WriteSorted(std::move(all), k, out + q * k);
     }
     return BackendStatus::kOk;
   }

@@ -1,0 +1,407 @@
+// Codes of one bit against planes of the bits of queries on the tensor cores of
+// compute capability 9.0: a product counts the bits that both have, of 256
+// dimensions at a time (17 times the rate of bf16 on an H100), and six counts,
+// weighed by their planes, are the sum of integers that kernels_codes.h wants.
+//
+// Three warpgroups multiply, each 64 rows with 32 probes at a time, so that
+// while some look at their sums another has the tensor cores. A warp of a
+// fourth one copies rows into a ring of each; probes wait in shared memory.
+// Columns of the products are laid so that the six planes of a probe end in one
+// thread.
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "src/distance/gpu/code_scan.cuh"
+#include "src/distance/gpu/code_scan.h"
+#include "src/distance/gpu/hopper.cuh"
+
+namespace vicinal::gpu {
+namespace {
+
+constexpr uint32_t kGroups = 3;  // warpgroups that multiply
+constexpr uint32_t kConsumers = kGroups * 128;
+constexpr uint32_t kThreads = kConsumers + 128;
+constexpr uint32_t kStages = 4;
+// Probes of one product.
+constexpr uint32_t kChunk = 32;
+constexpr uint32_t kChunks = kBitProbes / kChunk;
+constexpr uint32_t kColumns = kChunk * kPlanes;
+constexpr int kSums = kColumns / 2;  // of a thread: two rows
+// Bytes of 256 dimensions: of 64 rows, and of the columns of a chunk.
+constexpr uint32_t kRowStep = kScanTileRows * 32;
+constexpr uint32_t kColumnStep = kColumns * 32;
+// The bits of 1.5 * 2^23: as an integer with a sum of less than 2^22 added to
+// it, it is the float 1.5 * 2^23 + sum.
+constexpr int32_t kFloatBits = 0x4B400000;
+constexpr float kFloatBase = 12582912.0f;
+
+// Of a tile of pieces of 8 rows x 16 bytes, of which two lie side by side, 128
+// bytes apart, and 8 rows further down are 256 bytes on.
+__device__ inline uint64_t PieceDescriptor(const void* tile) {
+  return static_cast<uint64_t>((SharedAddress(tile) & 0x3FFFF) >> 4) |
+         uint64_t{128 >> 4} << 16 | uint64_t{256 >> 4} << 32;
+}
+
+// sums (64 x 192, spread over a warpgroup as those of Product are) = or += the
+// bits that 64 rows of `a` and 192 of `b` have in common, of 256.
+__device__ inline void CountBits(int32_t (&sums)[kSums], uint64_t a, uint64_t b,
+                                 bool add) {
+  asm volatile(
+      "{\n"
+      ".reg .pred add;\n"
+      "setp.ne.b32 add, %98, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n192k256.s32.b1.b1.and.popc {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, "
+      "%12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
+      "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, "
+      "%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "
+      "%60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, "
+      "%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, "
+      "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+      "}, %96, %97, add;\n"
+      "}\n"
+      : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3]),
+        "+r"(sums[4]), "+r"(sums[5]), "+r"(sums[6]), "+r"(sums[7]),
+        "+r"(sums[8]), "+r"(sums[9]), "+r"(sums[10]), "+r"(sums[11]),
+        "+r"(sums[12]), "+r"(sums[13]), "+r"(sums[14]), "+r"(sums[15]),
+        "+r"(sums[16]), "+r"(sums[17]), "+r"(sums[18]), "+r"(sums[19]),
+        "+r"(sums[20]), "+r"(sums[21]), "+r"(sums[22]), "+r"(sums[23]),
+        "+r"(sums[24]), "+r"(sums[25]), "+r"(sums[26]), "+r"(sums[27]),
+        "+r"(sums[28]), "+r"(sums[29]), "+r"(sums[30]), "+r"(sums[31]),
+        "+r"(sums[32]), "+r"(sums[33]), "+r"(sums[34]), "+r"(sums[35]),
+        "+r"(sums[36]), "+r"(sums[37]), "+r"(sums[38]), "+r"(sums[39]),
+        "+r"(sums[40]), "+r"(sums[41]), "+r"(sums[42]), "+r"(sums[43]),
+        "+r"(sums[44]), "+r"(sums[45]), "+r"(sums[46]), "+r"(sums[47]),
+        "+r"(sums[48]), "+r"(sums[49]), "+r"(sums[50]), "+r"(sums[51]),
+        "+r"(sums[52]), "+r"(sums[53]), "+r"(sums[54]), "+r"(sums[55]),
+        "+r"(sums[56]), "+r"(sums[57]), "+r"(sums[58]), "+r"(sums[59]),
+        "+r"(sums[60]), "+r"(sums[61]), "+r"(sums[62]), "+r"(sums[63]),
+        "+r"(sums[64]), "+r"(sums[65]), "+r"(sums[66]), "+r"(sums[67]),
+        "+r"(sums[68]), "+r"(sums[69]), "+r"(sums[70]), "+r"(sums[71]),
+        "+r"(sums[72]), "+r"(sums[73]), "+r"(sums[74]), "+r"(sums[75]),
+        "+r"(sums[76]), "+r"(sums[77]), "+r"(sums[78]), "+r"(sums[79]),
+        "+r"(sums[80]), "+r"(sums[81]), "+r"(sums[82]), "+r"(sums[83]),
+        "+r"(sums[84]), "+r"(sums[85]), "+r"(sums[86]), "+r"(sums[87]),
+        "+r"(sums[88]), "+r"(sums[89]), "+r"(sums[90]), "+r"(sums[91]),
+        "+r"(sums[92]), "+r"(sums[93]), "+r"(sums[94]), "+r"(sums[95])
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+}
+
+// Nothing that reads the sums is moved to before this.
+__device__ inline void KeepBelow(int32_t (&sums)[kSums]) {
+#pragma unroll
+  for (int i = 0; i < kSums; ++i) asm volatile("" : "+r"(sums[i])::"memory");
+}
+
+__device__ inline void CopyBytes(void* to, const void* from, uint32_t bytes,
+                                 uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], "
+      "[%1], %2, [%3];" ::"r"(SharedAddress(to)),
+      "l"(from), "r"(bytes), "r"(SharedAddress(barrier))
+      : "memory");
+}
+
+// Of the warpgroups that multiply.
+__device__ inline void ConsumerSync() {
+  asm volatile("bar.sync 1, %0;" ::"n"(kConsumers) : "memory");
+}
+
+struct Shared {
+  float4 terms[kBitProbes];  // additive, its scale, scale, offset
+  // Offset of the segment without dimensions; the floor.
+  float2 ends[kBitProbes];
+  DeviceProbe probes[kBitProbes];
+  uint64_t full[kGroups][kStages];
+  uint64_t empty[kGroups][kStages];
+};
+
+// Where a warpgroup, or who copies for it, is in its ring.
+struct Ring {
+  uint32_t stage = 0;
+  uint32_t parity = 0;
+  __device__ void Next() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+template <int kSteps>
+__device__ void Copy(const DeviceCodes& codes, const CodeScan& scan,
+                     uint32_t num_items, uint8_t* rows, Shared* shared) {
+  constexpr uint32_t kTileBytes = kSteps * kRowStep;
+  Ring rings[kGroups];
+  for (uint32_t id = blockIdx.x; id < num_items; id += gridDim.x) {
+    const ScanItem item = ItemAt(scan, id);
+    for (uint32_t first = 0; first < item.num_tiles; first += kGroups) {
+#pragma unroll
+      for (uint32_t group = 0; group < kGroups; ++group) {
+        if (first + group >= item.num_tiles) break;
+        Ring& ring = rings[group];
+        uint64_t* const full = &shared->full[group][ring.stage];
+        BarrierWait(&shared->empty[group][ring.stage], ring.parity ^ 1);
+        BarrierExpect(full, kTileBytes);
+        const size_t tile = ItemTile(scan, item, first + group);
+        CopyBytes(
+            rows + (group * kStages + ring.stage) * kTileBytes,
+            reinterpret_cast<const uint8_t*>(codes.words) + tile * kTileBytes,
+            kTileBytes, full);
+        ring.Next();
+      }
+    }
+  }
+}
+
+template <int kSteps>
+__device__ void LoadProbes(const DeviceCodes& codes, const CodeScan& scan,
+                           const QueryState& state, const ScanItem& item,
+                           uint8_t* columns, Shared* shared) {
+  ConsumerSync();  // the last item's are not read any more
+  const uint32_t num_terms = codes.num_segments * 3 + 2;
+  for (uint32_t i = threadIdx.x; i < kBitProbes; i += kConsumers) {
+    shared->probes[i] = {};
+    shared->terms[i] = {};
+    shared->ends[i] = {0, INFINITY};
+    if (i >= item.num_probes) continue;
+    const uint32_t probe = item.first_probe + i;
+    const float* const terms = scan.terms + size_t{probe} * num_terms;
+    shared->probes[i] = scan.probes[probe];
+    shared->terms[i] = {terms[0], terms[1], terms[2], terms[3]};
+    shared->ends[i] = {codes.num_segments > 1 ? terms[6] : 0.0f,
+                       state.floor[shared->probes[i].query]};
+  }
+  ConsumerSync();
+  // Pieces of 16 bytes: of eight columns, of two halves, of 24 such groups, of
+  // the steps, of the chunks. Three groups have planes 0 and 1, 2 and 3, 4 and
+  // 5 of four probes in turn.
+  constexpr uint32_t kPieces = kChunks * kSteps * kColumns * 2;
+  const uint4* const planes = reinterpret_cast<const uint4*>(scan.values);
+#pragma unroll 4
+  for (uint32_t i = threadIdx.x; i < kPieces; i += kConsumers) {
+    const uint32_t column = i % 8;
+    const uint32_t half = i / 8 % 2;
+    const uint32_t group = i / 16 % (kColumns / 8);
+    const uint32_t step = i / (2 * kColumns) % kSteps;
+    const uint32_t chunk = i / (2 * kColumns * kSteps);
+    const uint32_t probe = chunk * kChunk + group / 3 * 4 + column / 2;
+    const uint32_t plane = group % 3 * 2 + column % 2;
+    reinterpret_cast<uint4*>(columns)[i] =
+        probe < item.num_probes
+            ? __ldg(planes +
+                    (size_t{shared->probes[probe].query} * kPlanes + plane) *
+                        (2 * kSteps) +
+                    2 * step + half)
+            : uint4{0, 0, 0, 0};
+  }
+  // Products read shared memory by another way than threads write it.
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  ConsumerSync();
+}
+
+// What a thread knows of its rows, lane / 4 and 8 further on.
+struct RowFactors {
+  float additive[2];
+  float rescale[2];
+  float missing[2];
+};
+
+template <bool kMissing>
+__device__ RowFactors LoadFactors(const DeviceCodes& codes, uint32_t own_row) {
+  RowFactors rows;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    rows.additive[i] = __ldg(codes.additive + own_row + 8 * i);
+    rows.rescale[i] = __ldg(codes.rescale + own_row + 8 * i);
+    rows.missing[i] =
+        kMissing ? __ldg(codes.rescale + codes.padded_rows + own_row + 8 * i)
+                 : 0.0f;
+  }
+  return rows;
+}
+
+// Looks at the sums of a chunk: of eight probes and two rows in each thread.
+template <bool kMissing, bool kStore>
+__device__ inline void LookAt(const int32_t (&sums)[kSums],
+                              const DeviceCodes& codes, const CodeScan& scan,
+                              const QueryState& state, const Shared& shared,
+                              const RowFactors& rows, uint32_t own_row,
+                              uint32_t first_probe, uint32_t num_probes,
+                              uint32_t number) {
+  // All at once, as a branch between them would have each wait for the last.
+  constexpr int kQuads = kChunk / 4;
+  float estimates[2 * kQuads];
+  bool any = false;
+#pragma unroll
+  for (int quad = 0; quad < kQuads; ++quad) {
+    const uint32_t probe = first_probe + quad * 4;
+    const float4 terms = shared.terms[probe];
+    const float2 end = shared.ends[probe];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const auto plane = [&](int p) {
+        return sums[4 * (3 * quad + p / 2) + 2 * i + p % 2];
+      };
+      int32_t sum = plane(4) - 2 * plane(5) + kFloatBits / 16;
+      sum = plane(3) + 2 * sum;
+      sum = plane(2) + 2 * sum;
+      sum = plane(1) + 2 * sum;
+      sum = plane(0) + 2 * sum;
+      const float dot = __fsub_rn(__int_as_float(sum), kFloatBase);
+      float estimate =
+          __fmaf_rn(rows.rescale[i], __fmaf_rn(terms.z, dot, terms.w),
+                    __fmaf_rn(terms.y, rows.additive[i], terms.x));
+      if constexpr (kMissing) {
+        estimate = __fmaf_rn(rows.missing[i], end.x, estimate);
+      }
+      estimates[2 * quad + i] = estimate;
+      any |= -estimate > end.y;
+    }
+  }
+  if (!kStore && !any) return;
+#pragma unroll
+  for (int i = 0; i < 2 * kQuads; ++i) {
+    const uint32_t probe = first_probe + i / 2 * 4;
+    const uint32_t row = own_row + i % 2 * 8;
+    if constexpr (kStore) {
+      if (probe < num_probes) {
+        StoreEstimate(codes, scan, state, shared.probes[probe], estimates[i],
+                      row, number);
+      }
+    } else if (-estimates[i] > shared.ends[probe].y) {
+      AppendEstimate(scan, state, shared.probes[probe], estimates[i], row);
+    }
+  }
+}
+
+template <int kSteps, bool kMissing, bool kStore>
+__device__ void Multiply(const DeviceCodes& codes, const CodeScan& scan,
+                         const QueryState& state, uint32_t num_items,
+                         uint8_t* columns, const uint8_t* rows,
+                         Shared* shared) {
+  constexpr uint32_t kTileBytes = kSteps * kRowStep;
+  const uint32_t group = threadIdx.x / 128;
+  const uint32_t lane = threadIdx.x % 32;
+  const uint32_t row_of_tile = threadIdx.x % 128 / 32 * 16 + lane / 4;
+  Ring ring;
+  int32_t sums[kSums];
+  for (uint32_t id = blockIdx.x; id < num_items; id += gridDim.x) {
+    const ScanItem item = ItemAt(scan, id);
+    LoadProbes<kSteps>(codes, scan, state, item, columns, shared);
+    for (uint32_t i = group; i < item.num_tiles; i += kGroups) {
+      const uint32_t own_row =
+          ItemTile(scan, item, i) * kScanTileRows + row_of_tile;
+      const RowFactors factors = LoadFactors<kMissing>(codes, own_row);
+      BarrierWait(&shared->full[group][ring.stage], ring.parity);
+      const uint64_t a =
+          PieceDescriptor(rows + (group * kStages + ring.stage) * kTileBytes);
+      for (uint32_t chunk = 0; chunk * kChunk < item.num_probes; ++chunk) {
+        const uint64_t b =
+            PieceDescriptor(columns + chunk * kSteps * kColumnStep);
+        ProductFence();
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step) {
+          CountBits(sums, a + step * (kRowStep >> 4),
+                    b + step * (kColumnStep >> 4), step > 0);
+        }
+        ProductCommit();
+        ProductWait<0>();
+        KeepBelow(sums);
+        if ((chunk + 1) * kChunk >= item.num_probes && lane == 0) {
+          BarrierArrive(&shared->empty[group][ring.stage]);
+        }
+        LookAt<kMissing, kStore>(sums, codes, scan, state, *shared, factors,
+                                 own_row, chunk * kChunk + lane % 4,
+                                 item.num_probes, item.first_tile + i);
+        __syncwarp();  // products are of whole warps
+      }
+      ring.Next();
+    }
+  }
+}
+
+template <int kSteps, bool kMissing, bool kStore>
+__global__ __launch_bounds__(kThreads, 1) void BitsKernel(
+    const __grid_constant__ DeviceCodes codes, const CodeScan scan,
+    const QueryState state, uint32_t num_items) {
+  extern __shared__ uint4 room[];
+  __shared__ Shared shared;
+  uint8_t* const columns = reinterpret_cast<uint8_t*>(room);
+  uint8_t* const rows = columns + kChunks * kSteps * kColumnStep;
+  if (threadIdx.x == 0) {
+    for (uint32_t group = 0; group < kGroups; ++group) {
+      for (uint32_t stage = 0; stage < kStages; ++stage) {
+        BarrierInit(&shared.full[group][stage], 1);
+        BarrierInit(&shared.empty[group][stage], 4);
+      }
+    }
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  __syncthreads();
+  if (threadIdx.x >= kConsumers) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+    if (threadIdx.x == kConsumers) {
+      Copy<kSteps>(codes, scan, num_items, rows, &shared);
+    }
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 160;");
+    Multiply<kSteps, kMissing, kStore>(codes, scan, state, num_items, columns,
+                                       rows, &shared);
+  }
+}
+
+template <int kSteps, bool kMissing, bool kStore>
+cudaError_t Start(const DeviceCodes& codes, const CodeScan& scan,
+                  const QueryState& state, int num_processors,
+                  cudaStream_t stream) {
+  constexpr int kShared =
+      kChunks * kSteps * kColumnStep + kGroups * kStages * kSteps * kRowStep;
+  const auto kernel = BitsKernel<kSteps, kMissing, kStore>;
+  const cudaError_t sized = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
+  if (sized != cudaSuccess) return sized;
+  const uint32_t num_items = NumItems(scan);
+  const uint32_t grid = std::min<uint32_t>(num_items, num_processors);
+  kernel<<<grid, kThreads, kShared, stream>>>(codes, scan, state, num_items);
+  return cudaGetLastError();
+}
+
+template <int kSteps>
+cudaError_t StartAny(const DeviceCodes& codes, const CodeScan& scan,
+                     const QueryState& state, bool store_all,
+                     int num_processors, cudaStream_t stream) {
+  if (codes.num_segments > 1) {
+    return store_all ? Start<kSteps, true, true>(codes, scan, state,
+                                                 num_processors, stream)
+                     : Start<kSteps, true, false>(codes, scan, state,
+                                                  num_processors, stream);
+  }
+  return store_all ? Start<kSteps, false, true>(codes, scan, state,
+                                                num_processors, stream)
+                   : Start<kSteps, false, false>(codes, scan, state,
+                                                 num_processors, stream);
+}
+
+}  // namespace
+
+cudaError_t ScanBits(const DeviceCodes& codes, const CodeScan& scan,
+                     const QueryState& state, bool store_all,
+                     int num_processors, cudaStream_t stream) {
+  if (scan.num_probes == 0 || NumItems(scan) == 0) return cudaSuccess;
+  switch (codes.num_words / 2) {
+    case 1:
+      return StartAny<1>(codes, scan, state, store_all, num_processors, stream);
+    case 2:
+      return StartAny<2>(codes, scan, state, store_all, num_processors, stream);
+    case 3:
+      return StartAny<3>(codes, scan, state, store_all, num_processors, stream);
+    default:
+      return StartAny<4>(codes, scan, state, store_all, num_processors, stream);
+  }
+}
+
+}  // namespace vicinal::gpu

@@ -1,0 +1,61 @@
+// Documents of token vectors on a GPU, as gpu_tokens.cc loads them and
+// gpu_maxsim.cc compares them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "src/base/types.h"
+#include "src/distance/gpu/backend.h"
+#include "src/distance/gpu/gpu_backend_parts.h"
+#include "src/distance/gpu/maxsim_kernels.h"
+
+namespace vicinal::gpu {
+
+// Queries of one batch; all that they return fits pinned memory.
+constexpr size_t kMaxBatchQueries = 64;
+constexpr size_t kResultBytes =
+    kMaxBatchQueries * (kMaxBackendK * sizeof(Neighbor) + sizeof(MaxSimReport));
+// What is sent at once from pinned memory; more is copied from elsewhere.
+constexpr size_t kSentBytes = size_t{512} << 10;
+
+struct Items {
+  std::vector<TokenItem> list;
+  uint32_t num_partials = 0;
+};
+
+// Divides documents into items of about the same size. docs null: all of them.
+Items MakeItems(const std::vector<uint32_t>& offsets, const RowId* docs,
+                size_t num, int num_processors);
+
+// Arrays one after the other in one block, each at a multiple of 256 bytes.
+class Layout {
+ public:
+  template <class T>
+  size_t Add(size_t count) {
+    const size_t at = size_;
+    size_ += (count * sizeof(T) + 255) / 256 * 256;
+    return at;
+  }
+  size_t size() const { return size_; }
+
+ private:
+  size_t size_ = 0;
+};
+
+class GpuTokens final : public LoadedSegment {
+ public:
+  size_t num_rows() const override { return tokens.num_docs; }
+  size_t device_bytes() const override { return block.bytes(); }
+
+  // As Load leaves them; const from then on.
+  DeviceBlock block;
+  DeviceTokens tokens;
+  std::vector<uint32_t> offsets;  // of the host
+  const TokenItem* items = nullptr;
+  uint32_t num_items = 0;
+  uint32_t num_partials = 0;
+};
+
+}  // namespace vicinal::gpu
