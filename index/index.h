@@ -60,6 +60,7 @@ enum class SearchPlan : uint8_t {
   kGraph = 4,          // walked a graph
   kGraphThenScan = 5,  // gave a walk up that had cost more than the scan
   kPostings = 6,       // read the postings of terms
+  kDevice = 7,         // a device compared all accepted rows, exactly
 };
 
 // Work done by one search; added to what is there.

@@ -27,10 +27,26 @@ constexpr const char* kFeatures[] = {
     "scroll.order_by",     "vector.sparse",       "text.bm25",
     "query.fuse",          "query.rescore",       "query.feedback",
     "query.highlight",     "filter.match",        "sparse.encoder",
-    "vector.multi",        "query.token_matches"};
+    "vector.multi",        "query.token_matches", "collection.gpu"};
 
 // How often a waiting call looks whether its client is still there.
 constexpr std::chrono::milliseconds kWaitSlice(100);
+
+void ToProto(const DeviceStats& stats, v1::GpuStats* out) {
+  out->set_name(stats.name);
+  out->set_lost(stats.is_lost);
+  out->set_device_bytes(stats.device_bytes);
+  out->set_resident_segments(stats.residency.num_segments);
+  out->set_resident_bytes(stats.residency.resident_bytes);
+  out->set_loads(stats.residency.num_loads);
+  out->set_evictions(stats.residency.num_evictions);
+  out->set_batches(stats.batches.num_batches);
+  out->set_batch_queries(stats.batches.num_queries);
+  out->set_waiting(stats.batches.num_waiting);
+  out->set_fallbacks_unsupported(stats.refusals.num_unsupported);
+  out->set_fallbacks_no_memory(stats.refusals.num_no_memory);
+  out->set_fallbacks_lost(stats.refusals.num_lost);
+}
 
 }  // namespace
 
@@ -90,6 +106,7 @@ grpc::Status AdminServiceImpl::GetServerStats(
   reply->set_num_commits(stats.store.commits);
   reply->set_read_only(!stats.write_health.ok());
   reply->set_read_only_reason(std::string(stats.write_health.message()));
+  if (!stats.device.name.empty()) ToProto(stats.device, reply->mutable_gpu());
   return grpc::Status::OK;
 }
 

@@ -23,6 +23,12 @@ constexpr uint32_t kDefaultPageSize = 100;
 constexpr uint32_t kMaxPageSize = 1000;
 constexpr uint64_t kMaxExpectedPoints = 1'000'000'000'000;
 
+absl::Status WithGpuReason(absl::Status status) {
+  return IsGpuMissing(status)
+             ? WithReason(std::move(status), reason::kGpuMissing)
+             : status;
+}
+
 }  // namespace
 
 absl::Status CollectionServiceImpl::Create(
@@ -59,6 +65,7 @@ absl::Status CollectionServiceImpl::Create(
               "\" exists already; choose another name or delete it first.")),
           reason::kCollectionExists, {{"collection", schema.name}});
     }
+    VICINAL_RETURN_IF_ERROR(WithGpuReason(state_.database->CheckGpu(schema)));
     ToProto(schema, CollectionStats(), reply->mutable_collection());
     return absl::OkStatus();
   }
@@ -73,7 +80,7 @@ absl::Status CollectionServiceImpl::Create(
     if (IsTooManyCollections(status)) {
       return WithReason(status, reason::kTooManyCollections);
     }
-    return state_.ExplainStoreError(status);
+    return state_.ExplainStoreError(WithGpuReason(status));
   }
   ToProto((*created)->schema(), (*created)->stats(),
           reply->mutable_collection());
@@ -126,6 +133,7 @@ absl::Status CollectionServiceImpl::Update(
   bool index_changes = request.update_mask().paths_size() == 0;
   bool codec_changes = false;
   std::optional<MemorySpec> memory;
+  std::optional<GpuUse> gpu;
   std::optional<bool> indexed_filters_only;
   for (const std::string& path : request.update_mask().paths()) {
     if (path == "vectors.index") {
@@ -134,14 +142,16 @@ absl::Status CollectionServiceImpl::Update(
       codec_changes = true;
     } else if (path == "memory") {
       memory = ParseMemory(request.collection().memory());
+    } else if (path == "gpu") {
+      gpu = ParseGpu(request.collection().gpu());
     } else if (path == "indexed_filters_only") {
       indexed_filters_only = request.collection().indexed_filters_only();
     } else {
       violations.Add("update_mask",
                      absl::StrCat("has \"", path,
                                   "\"; only vectors.index, vectors.codec, "
-                                  "memory and indexed_filters_only can be "
-                                  "changed"));
+                                  "memory, gpu and indexed_filters_only can "
+                                  "be changed"));
     }
   }
   const v1::Collection& change = request.collection();
@@ -152,6 +162,7 @@ absl::Status CollectionServiceImpl::Update(
   // violations are the request's.
   CollectionSchema changed = collection->schema();
   if (memory.has_value()) changed.memory = *memory;
+  if (gpu.has_value()) changed.gpu = *gpu;
   if (index_changes || codec_changes) changed.vectors.clear();
   std::vector<IndexParamsChange> changes;
   const int num_changes =
@@ -198,8 +209,10 @@ absl::Status CollectionServiceImpl::Update(
   }
   VICINAL_RETURN_IF_ERROR(violations.ToStatus());
   auto updated =
-      state_.database->UpdateIndexParams(change.name(), changes, memory);
-  if (!updated.ok()) return state_.ExplainStoreError(updated.status());
+      state_.database->UpdateIndexParams(change.name(), changes, memory, gpu);
+  if (!updated.ok()) {
+    return state_.ExplainStoreError(WithGpuReason(updated.status()));
+  }
   if (indexed_filters_only.has_value()) {
     const absl::Status set = state_.database->SetIndexedFiltersOnly(
         change.name(), *indexed_filters_only);

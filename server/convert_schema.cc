@@ -57,6 +57,11 @@ MemorySpec ParseMemory(const v1::MemoryConfig& config) {
   return memory;
 }
 
+// As above.
+GpuUse ParseGpu(v1::GpuUse gpu) {
+  return static_cast<GpuUse>(gpu < 0 || gpu > 255 ? 255 : gpu);
+}
+
 // An unknown type stays unknown, for the schema's validation to refuse.
 PayloadField ParsePayloadField(const v1::PayloadIndex& index) {
   const int type = index.type();
@@ -173,6 +178,7 @@ CollectionSchema ParseSchema(const v1::Collection& collection,
   CollectionSchema schema;
   schema.name = collection.name();
   schema.memory = ParseMemory(collection.memory());
+  schema.gpu = ParseGpu(collection.gpu());
   for (int i = 0; i < collection.vectors_size(); ++i) {
     const v1::VectorConfig& in = collection.vectors(i);
     const std::string at = At(path, "vectors", static_cast<size_t>(i));
@@ -246,6 +252,7 @@ void ToProto(const CollectionSchema& schema, const CollectionStats& stats,
   out->mutable_memory()->set_tier(static_cast<v1::MemoryTier>(
       static_cast<int>(schema.memory.tier) + v1::MEMORY_TIER_RAM));
   out->mutable_memory()->set_budget_bytes(schema.memory.budget_bytes);
+  out->set_gpu(static_cast<v1::GpuUse>(schema.gpu));
   out->set_indexed_filters_only(schema.indexed_filters_only);
   out->set_partition_key(schema.partition_key);
   LexicalToProto(schema, stats, out);

@@ -24,6 +24,7 @@ HnswParams ParseHnsw(const v1::HnswConfig& config);
 IvfParams ParseIvf(const v1::IvfConfig& config);
 CodecSpec ParseCodec(const v1::CodecConfig& config);
 MemorySpec ParseMemory(const v1::MemoryConfig& config);
+GpuUse ParseGpu(v1::GpuUse gpu);
 PayloadField ParsePayloadField(const v1::PayloadIndex& index);
 void ToProto(const ResourceEstimate& estimate, v1::ResourceEstimate* out);
 void ToProto(const OperationInfo& info, v1::Operation* out);

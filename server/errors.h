@@ -31,6 +31,7 @@ inline constexpr char kPointExists[] = "POINT_EXISTS";
 inline constexpr char kPointMissing[] = "POINT_MISSING";
 inline constexpr char kSequenceMismatch[] = "SEQUENCE_MISMATCH";
 inline constexpr char kPayloadIndexMissing[] = "PAYLOAD_INDEX_MISSING";
+inline constexpr char kGpuMissing[] = "GPU_MISSING";
 inline constexpr char kFrameOutOfOrder[] = "FRAME_OUT_OF_ORDER";
 inline constexpr char kOverloaded[] = "OVERLOADED";
 inline constexpr char kIndexBacklog[] = "INDEX_BACKLOG";

@@ -86,7 +86,8 @@ bool FindGpu(const Flags& flags, std::unique_ptr<DistanceBackend>* out) {
     status = BackendStatus::kUnsupported;
   }
   if (status == BackendStatus::kOk) {
-    spdlog::info("gpu={} used for builds of graphs", (*out)->name());
+    spdlog::info("gpu={} used for builds of graphs and exact searches",
+                 (*out)->name());
     return true;
   }
   if (CountGpus() > 0) {
@@ -181,9 +182,10 @@ int main(int argc, char** argv) {
                  "Threads of an index build; 0: one per core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  app.add_option("--gpu", flags.gpu,
-                 "auto: build graphs on a GPU where there is one; never; or "
-                 "require: do not start without")
+  app.add_option(
+         "--gpu", flags.gpu,
+         "auto: build graphs and search exactly on a GPU where there is "
+         "one; never; or require: do not start without")
       ->check(CLI::IsMember({"auto", "never", "require"}))
       ->capture_default_str();
   app.add_option("--gpu-memory", flags.gpu_memory_gib,

@@ -35,6 +35,7 @@ bool Scans(const v1::Quality& quality, const std::string& vector,
            const CollectionSchema& schema) {
   const std::optional<size_t> f = schema.FindVector(vector);
   return quality.exact() || quality.recall_target() == 1 ||
+         schema.gpu == GpuUse::kRequire ||  // may wait for it
          (f.has_value() && !HasIndex(schema.vectors[*f]));
 }
 
@@ -298,6 +299,8 @@ void FillExplanation(const SearchResult& result, v1::SearchProfile* out) {
     to->set_num_candidates(in.multi.num_candidates);
     to->set_num_exact(in.multi.num_exact);
     to->set_encoder(in.encoder);
+    to->set_device(in.device.name);
+    to->set_device_queries(static_cast<uint32_t>(in.device.batch_queries));
     *to->mutable_filter_time() =
         ToDuration(static_cast<int64_t>(1e3 * in.filter_micros));
     *to->mutable_search_time() =

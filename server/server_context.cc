@@ -16,6 +16,9 @@ namespace {
 
 // A search takes about one core, so more of them at once only wait.
 constexpr size_t kSearchesPerCore = 64;
+// With a GPU long searches mostly wait for it, and those that wait together
+// share a call.
+constexpr size_t kLongSearchesWithDevice = 128;
 // Each holds a thread (scroll, wait) or a credit of unwritten frames (write).
 constexpr size_t kMaxStreams = 64;
 
@@ -60,7 +63,9 @@ ServerState::ServerState(Database* db)
                    std::max<size_t>(1, std::thread::hardware_concurrency())),
       streams("streams", kMaxStreams),
       ingest(std::max<size_t>(2, std::thread::hardware_concurrency())),
-      long_searches(std::max<size_t>(2, std::thread::hardware_concurrency())) {}
+      long_searches(std::max<size_t>(
+          db->options().device == nullptr ? 2 : kLongSearchesWithDevice,
+          std::thread::hardware_concurrency())) {}
 
 absl::StatusOr<std::shared_ptr<Collection>> ServerState::FindCollection(
     const std::string& name, const std::string& field) const {

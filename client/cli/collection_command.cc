@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "CLI/App.hpp"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
@@ -71,6 +72,18 @@ constexpr std::pair<const char*, v1::MemoryTier> kTiers[] = {
     {"mapped", v1::MEMORY_TIER_MAPPED},
     {"pinned", v1::MEMORY_TIER_PINNED}};
 
+constexpr std::pair<const char*, v1::GpuUse> kGpuUses[] = {
+    {"auto", v1::GPU_USE_UNSPECIFIED},
+    {"never", v1::GPU_USE_NEVER},
+    {"require", v1::GPU_USE_REQUIRE}};
+
+std::string GpuUseName(v1::GpuUse gpu) {
+  for (const auto& [name, value] : kGpuUses) {
+    if (value == gpu) return name;
+  }
+  return "auto";
+}
+
 std::string TierName(v1::MemoryTier tier) {
   for (const auto& [name, value] : kTiers) {
     if (value == tier) return name;
@@ -111,6 +124,7 @@ nlohmann::ordered_json ToJson(const v1::Collection& collection) {
   out["code_bytes"] = stats.code_bytes();
   out["memory_tier"] = TierName(collection.memory().tier());
   out["memory_budget_bytes"] = collection.memory().budget_bytes();
+  out["gpu"] = GpuUseName(collection.gpu());
   out["ram_bytes"] = stats.ram_bytes();
   out["file_bytes"] = stats.file_bytes();
   out["resident_file_bytes"] = stats.resident_file_bytes();
@@ -214,6 +228,7 @@ void Print(const v1::Collection& collection) {
                               HumanBytes(collection.memory().budget_bytes()))
                : "")},
       {"in memory", HumanBytes(stats.ram_bytes())},
+      {"gpu", GpuUseName(collection.gpu())},
       {"mapped files", absl::StrCat(HumanBytes(stats.file_bytes()), ", ",
                                     HumanBytes(stats.resident_file_bytes()),
                                     " of them in memory")},
@@ -323,6 +338,7 @@ struct CreateOptions {
   std::vector<std::string> multi_specs;
   std::string memory_tier;
   uint64_t memory_budget = 0;
+  std::string gpu;
   std::vector<std::string> payload_indexes;
   bool indexed_filters_only = false;
   std::string partition_key;
@@ -392,6 +408,9 @@ int Create(const Globals& globals, const CreateOptions& options) {
     }
   }
   collection.mutable_memory()->set_budget_bytes(options.memory_budget);
+  for (const auto& [name, gpu] : kGpuUses) {
+    if (options.gpu == name) collection.set_gpu(gpu);
+  }
   for (const std::string& text : options.payload_indexes) {
     auto index = ParsePayloadIndex(text);
     if (!index.ok()) return ReportUsage(index.status());
@@ -545,6 +564,12 @@ void AddCreate(CLI::App& parent, Globals& globals) {
                        : std::string();
           },
           ""));
+  command
+      ->add_option("--gpu", options->gpu,
+                   "What the server's GPU builds and searches: auto (what it "
+                   "is faster at), never (nothing) or require (every exact "
+                   "search; refused where the server has none); default: auto")
+      ->check(CLI::IsMember({"auto", "never", "require"}));
   command->add_option("--payload-index", options->payload_indexes,
                       "A payload field to index: PATH:TYPE, e.g. price:f64; "
                       "may be repeated");

@@ -46,6 +46,8 @@ std::string PlanName(v1::SearchPlan plan) {
       return "graph, then scan";
     case v1::SEARCH_PLAN_POSTINGS:
       return "postings";
+    case v1::SEARCH_PLAN_DEVICE:
+      return "gpu scan";
     default:
       return "nothing to do";
   }
@@ -60,6 +62,13 @@ double Micros(const google::protobuf::Duration& duration) {
 bool IsMulti(const v1::SegmentProfile& segment) {
   return segment.num_candidates() + segment.num_exact() > 0 ||
          !segment.encoder().empty();
+}
+
+// "gpu scan (cuda:0, batch of 17)".
+std::string PlanText(const v1::SegmentProfile& segment) {
+  if (segment.device().empty()) return PlanName(segment.plan());
+  return absl::StrCat(PlanName(segment.plan()), " (", segment.device(),
+                      ", batch of ", segment.device_queries(), ")");
 }
 
 void PrintExplanation(const v1::SearchProfile& profile) {
@@ -85,7 +94,7 @@ void PrintExplanation(const v1::SearchProfile& profile) {
         segment.segment() == 0 ? "-" : absl::StrCat(segment.segment()),
         WithCommas(segment.num_rows()),
         WithCommas(segment.num_accepted()),
-        PlanName(segment.plan()),
+        PlanText(segment),
         WithCommas(segment.expanded_nodes()),
         WithCommas(segment.distance_computations()),
         WithCommas(segment.num_payloads_read()),
@@ -112,6 +121,8 @@ Json ExplanationJson(const v1::SearchProfile& profile) {
                    {"num_rows", segment.num_rows()},
                    {"num_accepted", segment.num_accepted()},
                    {"plan", PlanName(segment.plan())},
+                   {"device", segment.device()},
+                   {"device_queries", segment.device_queries()},
                    {"expanded_nodes", segment.expanded_nodes()},
                    {"distance_computations", segment.distance_computations()},
                    {"num_payloads_read", segment.num_payloads_read()},

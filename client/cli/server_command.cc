@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "CLI/App.hpp"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -32,6 +33,46 @@ std::vector<std::pair<std::string, uint64_t>> LimitPairs(
   return out;
 }
 
+nlohmann::ordered_json ToJson(const v1::GpuStats& gpu) {
+  return {{"name", gpu.name()},
+          {"lost", gpu.lost()},
+          {"device_bytes", gpu.device_bytes()},
+          {"resident_segments", gpu.resident_segments()},
+          {"resident_bytes", gpu.resident_bytes()},
+          {"loads", gpu.loads()},
+          {"evictions", gpu.evictions()},
+          {"batches", gpu.batches()},
+          {"batch_queries", gpu.batch_queries()},
+          {"waiting", gpu.waiting()},
+          {"fallbacks_unsupported", gpu.fallbacks_unsupported()},
+          {"fallbacks_no_memory", gpu.fallbacks_no_memory()},
+          {"fallbacks_lost", gpu.fallbacks_lost()}};
+}
+
+std::vector<std::pair<std::string, std::string>> Pairs(
+    const v1::GpuStats& gpu) {
+  const double per_batch = gpu.batches() == 0
+                               ? 0
+                               : static_cast<double>(gpu.batch_queries()) /
+                                     static_cast<double>(gpu.batches());
+  return {
+      {"gpu", gpu.lost() ? gpu.name() + ", lost: restart the server to use it"
+                         : gpu.name()},
+      {"gpu memory",
+       absl::StrCat(HumanBytes(gpu.device_bytes()), ", ",
+                    HumanBytes(gpu.resident_bytes()), " of them ",
+                    WithCommas(gpu.resident_segments()), " segments (",
+                    WithCommas(gpu.loads()), " loaded, ",
+                    WithCommas(gpu.evictions()), " given up)")},
+      {"gpu searches",
+       absl::StrCat(WithCommas(gpu.batches()), ", of ",
+                    absl::StrFormat("%.1f", per_batch), " queries on average")},
+      {"gpu calls left to the cpu",
+       absl::StrCat(WithCommas(gpu.fallbacks_unsupported()), " unsupported, ",
+                    WithCommas(gpu.fallbacks_no_memory()), " no memory, ",
+                    WithCommas(gpu.fallbacks_lost()), " lost")}};
+}
+
 int ShowInfo(const Globals& globals, bool json) {
   const auto client = globals.Connect();
   if (!client.ok()) return Report(client.status());
@@ -56,6 +97,7 @@ int ShowInfo(const Globals& globals, bool json) {
         {"num_commits", stats->num_commits()},
         {"read_only", stats->read_only()},
         {"read_only_reason", stats->read_only_reason()}};
+    if (stats->has_gpu()) out["gpu"] = ToJson(stats->gpu());
     for (const auto& [name, value] : LimitPairs(info.limits())) {
       out["limits"][name] = value;
     }
@@ -78,6 +120,9 @@ int ShowInfo(const Globals& globals, bool json) {
       {"commits", WithCommas(stats->num_commits())},
       {"read-only",
        stats->read_only() ? "yes: " + stats->read_only_reason() : "no"}};
+  if (stats->has_gpu()) {
+    for (auto& pair : Pairs(stats->gpu())) pairs.push_back(std::move(pair));
+  }
   for (const auto& [name, value] : LimitPairs(info.limits())) {
     pairs.emplace_back("limit " + name, WithCommas(value));
   }

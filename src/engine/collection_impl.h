@@ -25,6 +25,7 @@
 #include "src/engine/commit_part.h"
 #include "src/engine/committer.h"
 #include "src/engine/database.h"
+#include "src/engine/device_searcher.h"
 #include "src/engine/field_aggregates.h"
 #include "src/engine/layout.h"
 #include "src/engine/pinned_rows.h"
@@ -48,6 +49,7 @@ struct EngineContext {
   Committer* committer = nullptr;
   Compactor* compactor = nullptr;
   ThreadPool* query_pool = nullptr;
+  DeviceSearcher* device = nullptr;  // null: there is none
   // Memory of all segments that wait for their index.
   std::shared_ptr<std::atomic<size_t>> unindexed_bytes;
   // Database::DropPayloadIndex, for an operation that was cancelled.

@@ -53,6 +53,14 @@ absl::Status CollectionImpl::Load() {
                      "; words may be parted otherwise from now on. Import it "
                      "into a new collection to be sure."));
   }
+  if (schema().gpu == GpuUse::kRequire && context_->device == nullptr &&
+      context_->options->warn) {
+    context_->options->warn(absl::StrCat(
+        "Collection \"", schema().name,
+        "\" requires a GPU, and this server has none: the CPU does its work, "
+        "with the same results. Start vicinald with --gpu require on a machine "
+        "with one, or set the collection's gpu to auto."));
+  }
   VICINAL_ASSIGN_OR_RETURN(head_, store_.GetHead());
   VICINAL_ASSIGN_OR_RETURN(manifest_, store_.GetManifest());
   View view;

@@ -266,10 +266,12 @@ absl::StatusOr<std::vector<SearchResult>> CollectionImpl::Search(
   pin.sequence = sequence_.load(std::memory_order_acquire);
   pin.view = view_.Load();
   for (const auto& [node, filter] : filters) filter->ForgetOthers(*pin.view);
-  const Searcher searcher(schema(), *layout_, std::move(pin), epoch_, stop,
-                          &recall_watch_, store_, std::move(filters),
-                          encoders());
+  Searcher searcher(schema(), *layout_, std::move(pin), epoch_, stop,
+                    &recall_watch_, store_, std::move(filters), encoders(),
+                    context_->device);
   ThreadPool* pool = context_->query_pool;
+  VICINAL_RETURN_IF_ERROR(searcher.AskDevice(
+      queries, pool == nullptr ? 1 : pool->num_threads() + 1));
   std::vector<SearchResult> results;
   results.reserve(queries.size());
   if (queries.size() < 2 || pool == nullptr) {

@@ -606,7 +606,10 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
   options.folder = collection.folder();
   options.number = collection.manifest().next_segment_number;
   options.num_threads = num_build_threads();
-  options.device = context_->options->device;
+  if (context_->device != nullptr &&
+      collection.schema().gpu != GpuUse::kNever) {
+    options.device = &context_->device->device();
+  }
   options.placement = collection.PlacementFor(job.sealed);
   options.num_points = collection.Count();
   options.queries = [&collection](size_t f) {

@@ -30,6 +30,7 @@
 #include "src/engine/collection_impl.h"
 #include "src/engine/committer.h"
 #include "src/engine/compactor.h"
+#include "src/engine/device_searcher.h"
 #include "storage/collection_store.h"
 #include "storage/record_store.h"
 #include "storage/segment_path.h"
@@ -37,8 +38,9 @@
 namespace vicinal {
 namespace {
 
-// Marks a status.
+// Mark a status.
 constexpr char kTooManyCollections[] = "vicinal/too_many_collections";
+constexpr char kGpuMissing[] = "vicinal/gpu_missing";
 
 // A random (version 4) UUID.
 std::string NewUuid() {
@@ -81,6 +83,7 @@ class DatabaseImpl final : public Database {
 
   absl::Status OpenCollections();
 
+  absl::Status CheckGpu(const CollectionSchema& schema) const override;
   absl::StatusOr<std::shared_ptr<Collection>> CreateCollection(
       CollectionSchema schema) override;
   absl::StatusOr<std::shared_ptr<Collection>> GetCollection(
@@ -88,7 +91,7 @@ class DatabaseImpl final : public Database {
   std::vector<std::shared_ptr<Collection>> ListCollections() const override;
   absl::StatusOr<std::shared_ptr<Collection>> UpdateIndexParams(
       absl::string_view name, std::span<const IndexParamsChange> changes,
-      std::optional<MemorySpec> memory) override;
+      std::optional<MemorySpec> memory, std::optional<GpuUse> gpu) override;
   absl::StatusOr<std::shared_ptr<Operation>> CreatePayloadIndex(
       absl::string_view name, PayloadField field) override;
   absl::StatusOr<size_t> SetSparseEncoder(absl::string_view name,
@@ -120,6 +123,7 @@ class DatabaseImpl final : public Database {
   const std::unique_ptr<RecordStore> store_;
   OperationRegistry operations_;
   EngineContext context_;
+  std::unique_ptr<DeviceSearcher> device_;  // null: there is none
   std::unique_ptr<ThreadPool> query_pool_;
   std::unique_ptr<Compactor> compactor_;
   std::unique_ptr<Committer> committer_;
@@ -147,6 +151,11 @@ DatabaseImpl::DatabaseImpl(const DatabaseOptions& options,
                                        absl::string_view path) {
     return DropPayloadIndex(collection, path);
   };
+  if (options_.device != nullptr) {
+    device_ = std::make_unique<DeviceSearcher>(options_.device, options_.clock,
+                                               options_.warn);
+    context_.device = device_.get();
+  }
   // Callers search, too: one thread less.
   if (query_threads > 1) {
     query_pool_ = std::make_unique<ThreadPool>(query_threads - 1);
@@ -230,6 +239,7 @@ absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::CreateCollection(
       !violations.empty()) {
     return InvalidSchema(violations);
   }
+  VICINAL_RETURN_IF_ERROR(CheckGpu(schema));
   for (TextField& text : schema.texts)
     text.icu_version = std::string(IcuVersion());
   MutexLock change(change_mu_);
@@ -295,7 +305,7 @@ std::vector<std::shared_ptr<Collection>> DatabaseImpl::ListCollections() const {
 
 absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::UpdateIndexParams(
     absl::string_view name, std::span<const IndexParamsChange> changes,
-    std::optional<MemorySpec> memory) {
+    std::optional<MemorySpec> memory, std::optional<GpuUse> gpu) {
   MutexLock lock(change_mu_);
   VICINAL_ASSIGN_OR_RETURN(auto collection, Find(name));
   CollectionSchema schema = collection->schema();
@@ -318,6 +328,10 @@ absl::StatusOr<std::shared_ptr<Collection>> DatabaseImpl::UpdateIndexParams(
     if (change.codec) field.codec = *change.codec;
   }
   if (memory.has_value()) schema.memory = *memory;
+  if (gpu.has_value()) {
+    schema.gpu = *gpu;
+    VICINAL_RETURN_IF_ERROR(CheckGpu(schema));
+  }
   VICINAL_RETURN_IF_ERROR(StoreSchema(*collection, std::move(schema)));
   return collection;
 }
@@ -392,6 +406,21 @@ absl::Status DatabaseImpl::SetIndexedFiltersOnly(absl::string_view name,
   return StoreSchema(*collection, std::move(schema));
 }
 
+absl::Status DatabaseImpl::CheckGpu(const CollectionSchema& schema) const {
+  if (schema.gpu != GpuUse::kRequire ||
+      (device_ != nullptr && !device_->device().is_lost())) {
+    return absl::OkStatus();
+  }
+  absl::Status status = absl::FailedPreconditionError(absl::StrCat(
+      "collection \"", schema.name, "\" is to require a GPU, and this server ",
+      device_ == nullptr ? "uses none; start vicinald with --gpu require on a "
+                           "machine with one"
+                         : "lost the one that it used; restart it",
+      ", or choose auto"));
+  status.SetPayload(kGpuMissing, absl::Cord());
+  return status;
+}
+
 absl::Status DatabaseImpl::StoreSchema(CollectionImpl& collection,
                                        CollectionSchema schema) {
   if (const auto violations = ValidateSchema(schema, options_.limits);
@@ -430,6 +459,7 @@ DatabaseStats DatabaseImpl::stats() const {
   stats.resident_bytes = ResidentOfProcess();
   stats.page_faults = FaultsOfProcess();
   stats.write_health = store_->WriteHealth();
+  if (device_ != nullptr) stats.device = device_->stats();
   return stats;
 }
 
@@ -437,6 +467,10 @@ DatabaseStats DatabaseImpl::stats() const {
 
 bool IsTooManyCollections(const absl::Status& status) {
   return status.GetPayload(kTooManyCollections).has_value();
+}
+
+bool IsGpuMissing(const absl::Status& status) {
+  return status.GetPayload(kGpuMissing).has_value();
 }
 
 EngineInfo GetEngineInfo() {

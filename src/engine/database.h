@@ -16,14 +16,13 @@
 #include "src/base/page_memory.h"
 #include "src/base/section_file.h"
 #include "src/engine/collection.h"
+#include "src/engine/device_searcher.h"
 #include "src/engine/limits.h"
 #include "src/engine/operations.h"
 #include "src/engine/schema.h"
 #include "storage/record_store.h"
 
 namespace vicinal {
-
-class DistanceBackend;
 
 struct DatabaseOptions {
   Limits limits;
@@ -53,8 +52,9 @@ struct DatabaseOptions {
   // most a hundredth of a core.
   int64_t recall_check_ms = 2'000;
   RecordStoreOptions store;
-  // What compares rows with rows where graphs are built; null: the CPU alone.
-  // Whatever it refuses or fails at, the CPU does. Borrowed.
+  // What compares rows with rows where graphs are built, and queries with rows
+  // where a search is exact; null: the CPU alone. Whatever it refuses or fails
+  // at, the CPU does. Borrowed.
   DistanceBackend* device = nullptr;
   // Told in a sentence what an operator should know: a damaged index file, a
   // failed build, the end of writes. From any thread, must not block. Empty:
@@ -77,7 +77,8 @@ struct DatabaseStats {
   size_t num_collections = 0;
   uint64_t resident_bytes = 0;  // of the process
   PageFaults page_faults;       // of the process
-  absl::Status write_health;    // OK, or why no writes are taken
+  DeviceStats device;
+  absl::Status write_health;  // OK, or why no writes are taken
 };
 
 // Of one named vector; what is not set stays. hnsw and ivf are for indexes of
@@ -92,6 +93,10 @@ struct IndexParamsChange {
 // Whether Database::CreateCollection returned this ResourceExhausted because
 // there are too many collections, and not because the disk is full.
 bool IsTooManyCollections(const absl::Status& status);
+
+// Whether CreateCollection or UpdateIndexParams returned this
+// FailedPrecondition because a GPU is required and there is none.
+bool IsGpuMissing(const absl::Status& status);
 
 // What this build of the engine is.
 struct EngineInfo {
@@ -111,20 +116,26 @@ class Database {
   // used any more.
   virtual ~Database() = default;
 
+  // FailedPrecondition: the schema requires a GPU, and there is none.
+  virtual absl::Status CheckGpu(const CollectionSchema& schema) const = 0;
   // AlreadyExists; InvalidArgument (see ValidateSchema); ResourceExhausted:
-  // too many collections, or the disk is full.
+  // too many collections, or the disk is full; FailedPrecondition: it requires
+  // a GPU, and there is none.
   virtual absl::StatusOr<std::shared_ptr<Collection>> CreateCollection(
       CollectionSchema schema) = 0;
   virtual absl::StatusOr<std::shared_ptr<Collection>> GetCollection(
       absl::string_view name) const = 0;  // NotFound
   virtual std::vector<std::shared_ptr<Collection>> ListCollections()
       const = 0;  // by name
-  // Changes what later builds use (parameters of indexes, codecs) and where
-  // segments are placed that are built or opened from then on (memory), all of
-  // it or nothing; the rest of a schema is fixed. NotFound; InvalidArgument.
+  // Changes what later builds use (parameters of indexes, codecs), where
+  // segments are placed that are built or opened from then on (memory) and what
+  // later builds and searches use a GPU for, all of it or nothing; the rest of
+  // a schema is fixed. NotFound; InvalidArgument; FailedPrecondition: as
+  // CreateCollection.
   virtual absl::StatusOr<std::shared_ptr<Collection>> UpdateIndexParams(
       absl::string_view name, std::span<const IndexParamsChange> changes,
-      std::optional<MemorySpec> memory = std::nullopt) = 0;
+      std::optional<MemorySpec> memory = std::nullopt,
+      std::optional<GpuUse> gpu = std::nullopt) = 0;
   // Declares a payload field: from now on filters know its type, and points
   // that are written have it indexed. The operation indexes the others;
   // cancelled, it drops the index again. NotFound; InvalidArgument: see

@@ -172,6 +172,12 @@ struct Query {
   std::optional<GroupBy> group_by;
 };
 
+// The call of a device that answered.
+struct DeviceUse {
+  std::string name;          // "cuda:0"; empty: the CPU answered
+  size_t batch_queries = 0;  // of the call, whoever asked them
+};
+
 // What one retrieve stage did with one segment.
 struct SegmentExplanation {
   std::string vector_name;
@@ -184,6 +190,7 @@ struct SegmentExplanation {
   uint64_t num_payloads_read = 0;  // to evaluate the filter; ever, for it
   double filter_micros = 0;
   double search_micros = 0;
+  DeviceUse device;
   // Of multi-vectors.
   MultiStats multi;
   std::string encoder;  // what finds candidates; empty: all are compared

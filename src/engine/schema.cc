@@ -28,7 +28,7 @@ namespace vicinal {
 namespace {
 
 // Version of the encoding below; a newer one is refused.
-constexpr uint8_t kSchemaFormat = 8;
+constexpr uint8_t kSchemaFormat = 9;
 
 void ValidateCodec(const CodecSpec& codec, size_t dim, const std::string& path,
                    std::vector<FieldViolation>* out) {
@@ -186,8 +186,9 @@ absl::StatusOr<PayloadField> CollectionSchema::FindIndexedField(
 // (varint), and for each its path (length-prefixed), flags (u8; 1: positions),
 // k1, b (f32), version of ICU (length-prefixed) and the analyzer as
 // EncodeAnalyzer has it. Format 8, written where there are multi-vectors: the
-// same, then their number (varint) and each as EncodeMulti has it. What follows
-// is ignored, so that fields can be added.
+// same, then their number (varint) and each as EncodeMulti has it. Format 9,
+// written where the use of a GPU was chosen: the same, then it (u8). What
+// follows is ignored, so that fields can be added.
 std::string CollectionSchema::Encode() const {
   std::string out;
   const bool has_codecs = absl::c_any_of(vectors, [](const VectorField& field) {
@@ -200,12 +201,14 @@ std::string CollectionSchema::Encode() const {
                           absl::c_any_of(vectors, [](const VectorField& field) {
                             return field.index == IndexKind::kAuto;
                           });
-  const bool has_multi = !multi.empty();
+  const bool has_gpu = gpu != GpuUse::kAuto;
+  const bool has_multi = !multi.empty() || has_gpu;
   const bool has_lexical = !sparse.empty() || !texts.empty() || has_multi;
   const bool has_partitions = !partition_key.empty() || has_lexical;
   const bool has_fields =
       !payload_fields.empty() || indexed_filters_only || has_partitions;
-  PutFixed<uint8_t>(&out, has_multi        ? 8
+  PutFixed<uint8_t>(&out, has_gpu          ? 9
+                          : has_multi      ? 8
                           : has_lexical    ? 7
                           : has_partitions ? 6
                           : has_fields     ? 5
@@ -250,6 +253,7 @@ std::string CollectionSchema::Encode() const {
   if (has_partitions) PutLengthPrefixed(&out, partition_key);
   if (has_lexical) EncodeLexical(*this, &out);
   if (has_multi) EncodeMulti(*this, &out);
+  if (has_gpu) PutFixed(&out, static_cast<uint8_t>(gpu));
   return out;
 }
 
@@ -355,6 +359,13 @@ absl::StatusOr<CollectionSchema> CollectionSchema::Decode(
   if (!may_lack_key && schema.FindPartitionKey() == nullptr) return damaged;
   if (format >= 7 && !DecodeLexical(&bytes, &schema)) return damaged;
   if (format >= 8 && !DecodeMulti(&bytes, &schema)) return damaged;
+  if (format < 9) return schema;
+  uint8_t gpu = 0;
+  if (!ConsumeFixed(&bytes, &gpu) ||
+      gpu > static_cast<uint8_t>(GpuUse::kRequire)) {
+    return damaged;
+  }
+  schema.gpu = static_cast<GpuUse>(gpu);
   return schema;
 }
 
@@ -421,6 +432,10 @@ std::vector<FieldViolation> ValidateSchema(const CollectionSchema& schema,
     out.push_back({"memory.tier",
                    "is unknown; choose RAM, MAPPED or PINNED, or leave it "
                    "out"});
+  }
+  if (schema.gpu > GpuUse::kRequire) {
+    out.push_back(
+        {"gpu", "is unknown; choose AUTO, NEVER or REQUIRE, or leave it out"});
   }
   for (size_t i = 0; i < schema.vectors.size(); ++i) {
     const std::string path = absl::StrCat("vectors[", i, "]");

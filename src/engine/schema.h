@@ -73,6 +73,16 @@ struct MemorySpec {
   friend bool operator==(const MemorySpec&, const MemorySpec&) = default;
 };
 
+// Whether a GPU builds and searches a collection's sealed segments. Results are
+// the same.
+enum class GpuUse : uint8_t {
+  kAuto = 0,  // where there is one and it is faster
+  kNever = 1,
+  // Every exact search asks it, also where it takes longer or waits for the
+  // segment to be loaded; what it cannot do the CPU does.
+  kRequire = 2,
+};
+
 // One named dense vector.
 struct VectorField {
   std::string name;  // may be empty: the only vector of a simple collection
@@ -141,6 +151,7 @@ struct CollectionSchema {
   std::vector<TextField> texts;         // 0..16; no path twice
   std::vector<MultiVectorField> multi;  // 0..16
   MemorySpec memory;
+  GpuUse gpu = GpuUse::kAuto;
   // Fields of payloads whose type is known and that have an index; no path
   // twice.
   std::vector<PayloadField> payload_fields;

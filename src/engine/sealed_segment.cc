@@ -323,6 +323,12 @@ absl::Status SealedSegment::LoadField(size_t f, absl::string_view meta_bytes) {
                    layout.type};
   field.hidden = std::make_unique<AtomicBitmap>(meta.num_rows);
   field.flat = std::make_unique<FlatIndex>(field.vectors, layout.search_metric);
+  const bool is_float = layout.type == ElementType::kFloat32 ||
+                        layout.type == ElementType::kFloat16;
+  if (is_float && meta.num_rows > 0) {
+    field.device_copy = std::make_shared<DeviceCopy>(
+        SegmentRows{field.vectors, layout.search_metric}, weak_from_this());
+  }
   if ((meta.flags & segment_file::kHasRowMaps) != 0) {
     VICINAL_RETURN_IF_ERROR(LoadRowMaps(f));
   }
@@ -655,6 +661,22 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
   std::optional<Bitmap> bits;
   const Filter filter = FilterOf(field, query.rows, &bits);
   if (query.rows != nullptr && filter.num_allowed == 0) return absl::OkStatus();
+  if (query.device != nullptr && Scans(query)) {
+    VICINAL_ASSIGN_OR_RETURN(
+        const std::vector<Neighbor> found,
+        AskDevice(field, query, filter, {.vectors = query.vector}, stop));
+    for (const Neighbor& neighbor : found) {
+      if (neighbor.row != kInvalidRow) out->Push(neighbor);
+    }
+    if (!found.empty()) {
+      if (stats != nullptr) {
+        stats->plan = SearchPlan::kDevice;
+        stats->distance_computations +=
+            filter.NumAccepted(field.vectors.num_rows);
+      }
+      return absl::OkStatus();
+    }
+  }
   const bool is_exact = IsExact(query);
   const Index& index =
       is_exact ? static_cast<const Index&>(*field.flat) : *field.index;

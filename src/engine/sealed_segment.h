@@ -28,7 +28,9 @@
 #include "src/base/section_file.h"
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
+#include "src/engine/device_residency.h"
 #include "src/engine/layout.h"
+#include "src/engine/live_bits.h"
 #include "src/engine/schema.h"
 #include "src/engine/segment.h"
 #include "storage/collection_store.h"
@@ -44,7 +46,8 @@ struct SegmentPlacement {
 };
 
 // Opened once, then const but for tombstones (in memory; storage has them).
-class SealedSegment final : public Segment {
+class SealedSegment final : public Segment,
+                            public std::enable_shared_from_this<SealedSegment> {
  public:
   // Maps the files and checks everything that a search follows: all of the
   // .seg file byte by byte, of the .vec file its header. DataLoss: a file is
@@ -80,6 +83,18 @@ class SealedSegment final : public Segment {
                       TopK* out, SearchStats* stats) const override;
   bool IsExact(const SegmentQuery& query) const override;
   SegmentStats stats() const override;
+  // Queries that differ in their vectors alone.
+  struct Together {
+    const void* vectors = nullptr;  // row_bytes of the layout each
+    size_t num = 1;
+    size_t cpu_threads = 1;  // among which Search would divide them
+  };
+  // The k nearest of each of the queries by the device of `query`, exactly: k
+  // for each, nearest first, filled up with kInvalidRow. Empty: it does not
+  // pay, or the device did not answer; then Search does. Errors: as Search.
+  absl::StatusOr<std::vector<Neighbor>> SearchOnDevice(
+      const SegmentQuery& query, const Together& together,
+      const StopCondition& stop) const;
 
   // Whether searches of the field may be approximate.
   bool HasIndex(size_t field) const { return fields_[field].index != nullptr; }
@@ -118,6 +133,9 @@ class SealedSegment final : public Segment {
     std::vector<PartitionEfforts> partitions;
     // Of lists beside a graph, which filtered searches may read.
     std::vector<RecallPoint> cells;
+    // On the device; null: of a type that it does not compare, or no rows.
+    std::shared_ptr<DeviceCopy> device_copy;
+    mutable LiveBits live;  // by field row
     // The newest is in use; searches may still read the others.
     std::vector<std::unique_ptr<const std::vector<RecallPoint>>> calibrations;
     std::atomic<const std::vector<RecallPoint>*> calibration = nullptr;
@@ -166,6 +184,17 @@ class SealedSegment final : public Segment {
                          const Filter& filter) const;
   void AddFilterEffort(const Field& field, const SegmentQuery& query,
                        const Filter& filter, SearchParams* params) const;
+  // Whether the query asks for all accepted rows to be compared.
+  bool Scans(const SegmentQuery& query) const {
+    return IsExact(query) || query.force == ForcedPlan::kScan;
+  }
+  // SearchOnDevice, of what the filter accepts of the field's rows.
+  absl::StatusOr<std::vector<Neighbor>> AskDevice(
+      const Field& field, const SegmentQuery& query, const Filter& filter,
+      const Together& together, const StopCondition& stop) const;
+  // That one search takes on the CPU, in nanoseconds.
+  double CpuNs(const Field& field, const SegmentQuery& query,
+               const Filter& filter) const;
   absl::string_view EncodedId(RowId row) const {
     return ids_.substr(id_offsets_[row],
                        id_offsets_[row + 1] - id_offsets_[row]);

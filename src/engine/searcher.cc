@@ -85,6 +85,27 @@ class Stopwatch {
   std::optional<std::chrono::steady_clock::time_point> start_;
 };
 
+// One search of one segment.
+struct SegmentSearch {
+  TopK top;
+  SearchStats stats = {};
+  SegmentExplanation about = {};
+  absl::Status status = {};
+};
+
+// Leaves of the segment's first rows what the filter accepts, which the result
+// holds for the query.
+absl::StatusOr<std::shared_ptr<const RowSet>> ApplyFilter(
+    RowFilter& filter, const Segment& segment, size_t num_rows,
+    const StopCondition& stop, SegmentQuery* query, SegmentExplanation* about) {
+  VICINAL_ASSIGN_OR_RETURN(std::shared_ptr<const RowSet> rows,
+                           filter.RowsOf(segment, num_rows, stop));
+  query->rows = rows.get();
+  about->num_accepted = rows->count;
+  about->num_payloads_read = rows->num_payloads_read;
+  return rows;
+}
+
 }  // namespace
 
 void Searcher::Explain(const SegmentQuery& query, const Segment& segment,
@@ -208,16 +229,12 @@ absl::StatusOr<size_t> Searcher::PrepareVector(absl::string_view vector_name,
 absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
     const RetrieveStage& stage, size_t k, Context* context) const {
   std::vector<float> normalized;
-  SegmentQuery query;
+  const void* vector = nullptr;
   VICINAL_ASSIGN_OR_RETURN(
-      query.field, PrepareVector(stage.vector_name, stage.query, &normalized,
-                                 &query.vector));
-  query.exact = stage.exact;
-  query.ef = stage.ef;
-  query.nprobe = stage.nprobe;
-  query.recall_target = stage.recall_target;
-  query.k = k;
-  query.force = stage.force;
+      const size_t field,
+      PrepareVector(stage.vector_name, stage.query, &normalized, &vector));
+  SegmentQuery query = QueryOf(stage, field, k);
+  query.vector = vector;
   RowFilter* const filter = FilterOf(stage.filter);
   // The watch asks queries again, and does not keep filters.
   if (filter == nullptr &&
@@ -237,15 +254,34 @@ absl::StatusOr<Searcher::StageResult> Searcher::Retrieve(
                          first.candidates);
     query.vector = learned.data();
   }
-  VICINAL_ASSIGN_OR_RETURN(StageResult result,
-                           FindNearest(query, k, filter, excluded, context));
+  const auto ahead = ahead_.find(&stage);
+  VICINAL_ASSIGN_OR_RETURN(
+      StageResult result,
+      FindNearest(query, k, filter, excluded, context,
+                  ahead == ahead_.end() ? nullptr : &ahead->second));
   CutOff(stage.max_distance, query.field, &result.candidates);
   return result;
 }
 
+SegmentQuery Searcher::QueryOf(const RetrieveStage& stage, size_t field,
+                               size_t k) const {
+  SegmentQuery query;
+  query.field = field;
+  query.exact = stage.exact;
+  query.ef = stage.ef;
+  query.nprobe = stage.nprobe;
+  query.recall_target = stage.recall_target;
+  query.k = k;
+  query.force = stage.force;
+  query.device = device_;
+  query.device_required = schema_.gpu == GpuUse::kRequire;
+  return query;
+}
+
 absl::StatusOr<Searcher::StageResult> Searcher::FindNearest(
     SegmentQuery query, size_t k, RowFilter* filter,
-    const absl::flat_hash_set<PointId>& excluded, Context* context) const {
+    const absl::flat_hash_set<PointId>& excluded, Context* context,
+    const AskedAhead* ahead) const {
   const size_t wanted = k + excluded.size();
   // Versions that were replaced meanwhile can crowd out others; then ask for
   // as many more. Each round is needed only when writers were faster than it.
@@ -255,7 +291,7 @@ absl::StatusOr<Searcher::StageResult> Searcher::FindNearest(
     StageResult result;
     std::vector<Found> found;
     VICINAL_RETURN_IF_ERROR(
-        SearchSegments(query, filter, context, &found, &result.exact));
+        SearchSegments(query, filter, ahead, context, &found, &result.exact));
     const bool may_be_more = found.size() >= query.k;
     if (query.lexical != nullptr && query.k < kMaxTied &&
         HasCutTies(found, query.k, wanted)) {
@@ -279,55 +315,58 @@ absl::StatusOr<Searcher::StageResult> Searcher::FindNearest(
 }
 
 absl::Status Searcher::SearchSegments(const SegmentQuery& query,
-                                      RowFilter* filter, Context* context,
+                                      RowFilter* filter,
+                                      const AskedAhead* ahead, Context* context,
                                       std::vector<Found>* found,
                                       bool* exact) const {
-  VICINAL_RETURN_IF_ERROR(SearchSealed(query, filter, context, found, exact));
+  // It was asked for fewer: versions that were replaced crowd them out.
+  if (ahead != nullptr && ahead->k != query.k) ahead = nullptr;
+  VICINAL_RETURN_IF_ERROR(
+      SearchSealed(query, filter, ahead, context, found, exact));
   return SearchMemory(query, filter, context, found, exact);
 }
 
 absl::Status Searcher::SearchSealed(const SegmentQuery& query,
-                                    RowFilter* filter, Context* context,
-                                    std::vector<Found>* found,
+                                    RowFilter* filter, const AskedAhead* ahead,
+                                    Context* context, std::vector<Found>* found,
                                     bool* exact) const {
   const auto& sealed = pin_.view->sealed;
   const size_t min_rows =
       query.multi != nullptr ? kMinDocumentsToShare : kMinRowsToShare;
+  const auto is_known = [&](size_t i) {
+    return ahead != nullptr && !ahead->nearest[i].empty();
+  };
   size_t num_large = 0;
-  for (const auto& segment : sealed) {
-    *exact = *exact && segment->IsExact(query);
-    num_large += segment->num_rows() >= min_rows;
+  for (size_t i = 0; i < sealed.size(); ++i) {
+    num_large += !is_known(i) && sealed[i]->num_rows() >= min_rows;
   }
-  std::vector<TopK> tops;
-  std::vector<SearchStats> stats(sealed.size());
-  std::vector<absl::Status> statuses(sealed.size());
-  std::vector<SegmentExplanation> explained(sealed.size());
-  tops.reserve(sealed.size());
+  std::vector<SegmentSearch> searches;
+  searches.reserve(sealed.size());
   for (const auto& segment : sealed) {
-    tops.emplace_back(std::min(query.k, segment->num_rows()));
+    searches.push_back({TopK(std::min(query.k, segment->num_rows()))});
   }
   const auto search = [&](size_t i) {
+    auto& [top, stats, about, status] = searches[i];
     SegmentQuery own = query;
-    own.k = tops[i].k();
+    own.k = top.k();
     if (own.k == 0) return;
-    std::shared_ptr<const RowSet> rows;
-    SegmentExplanation& about = explained[i];
     own.multi_stats = &about.multi;
+    own.device_use = &about.device;
     const Stopwatch watch(context->explain);
+    about.num_accepted = sealed[i]->num_live();
+    absl::StatusOr<std::shared_ptr<const RowSet>> rows;
     if (filter != nullptr) {
-      auto set = filter->RowsOf(*sealed[i], sealed[i]->num_rows(), stop_);
-      statuses[i] = set.status();
-      if (!set.ok()) return;
-      rows = *std::move(set);
-      own.rows = rows.get();
-      about.num_accepted = rows->count;
-      about.num_payloads_read = rows->num_payloads_read;
+      rows = ApplyFilter(*filter, *sealed[i], sealed[i]->num_rows(), stop_,
+                         &own, &about);
       about.filter_micros = watch.micros();
-      if (rows->count == 0) return;
-    } else {
-      about.num_accepted = sealed[i]->num_live();
+      status = rows.status();
+      if (!rows.ok() || (*rows)->count == 0) return;
     }
-    statuses[i] = sealed[i]->Search(own, stop_, &tops[i], &stats[i]);
+    if (is_known(i)) {
+      TakeAhead(*ahead, i, &top, &stats, &about);
+    } else {
+      status = sealed[i]->Search(own, stop_, &top, &stats);
+    }
     about.search_micros = watch.micros() - about.filter_micros;
   };
   if (num_large >= 2 && context->pool != nullptr) {
@@ -336,16 +375,19 @@ absl::Status Searcher::SearchSealed(const SegmentQuery& query,
     for (size_t i = 0; i < sealed.size(); ++i) search(i);
   }
   for (size_t i = 0; i < sealed.size(); ++i) {
-    VICINAL_RETURN_IF_ERROR(statuses[i]);
-    context->stats.distance_computations += stats[i].distance_computations;
-    context->stats.expanded_nodes += stats[i].expanded_nodes;
-    for (const Neighbor& neighbor : tops[i].TakeSorted()) {
+    auto& [top, stats, about, status] = searches[i];
+    VICINAL_RETURN_IF_ERROR(status);
+    *exact = *exact &&
+             (stats.plan == SearchPlan::kDevice || sealed[i]->IsExact(query));
+    context->stats.distance_computations += stats.distance_computations;
+    context->stats.expanded_nodes += stats.expanded_nodes;
+    for (const Neighbor& neighbor : top.TakeSorted()) {
       found->push_back(
           {Ordered(neighbor.distance), neighbor.row, sealed[i].get()});
     }
     if (!context->explain) continue;
-    explained[i].number = sealed[i]->entry().number;
-    Explain(query, *sealed[i], stats[i], std::move(explained[i]), context);
+    about.number = sealed[i]->entry().number;
+    Explain(query, *sealed[i], stats, std::move(about), context);
   }
   return absl::OkStatus();
 }
@@ -365,10 +407,8 @@ absl::Status Searcher::SearchMemory(const SegmentQuery& query,
     *exact = *exact && segment.IsExact(query);
     const Stopwatch watch(context->explain);
     if (filter != nullptr) {
-      VICINAL_ASSIGN_OR_RETURN(rows, filter->RowsOf(segment, end, stop_));
-      own.rows = rows.get();
-      about.num_accepted = rows->count;
-      about.num_payloads_read = rows->num_payloads_read;
+      VICINAL_ASSIGN_OR_RETURN(
+          rows, ApplyFilter(*filter, segment, end, stop_, &own, &about));
       about.filter_micros = watch.micros();
     }
     SearchStats stats;

@@ -20,7 +20,9 @@
 #include "src/base/cancel.h"
 #include "src/base/point_id.h"
 #include "src/base/thread_pool.h"
+#include "src/base/top_k.h"
 #include "src/base/types.h"
+#include "src/engine/device_searcher.h"
 #include "src/engine/layout.h"
 #include "src/engine/lexical_query.h"
 #include "src/engine/query.h"
@@ -51,7 +53,8 @@ using RowFilters =
 // By number of the sparse vector; null: it has none.
 using SparseEncoders = std::vector<std::shared_ptr<const WordPieceVocabulary>>;
 
-// Const and thread-safe; lives for one Collection::Search.
+// Const but for AskDevice, and then thread-safe; lives for one
+// Collection::Search.
 //
 // Why a point that is replaced meanwhile is neither missed nor found twice: a
 // write publishes the new row before it kills the old one. Sealed and frozen
@@ -63,7 +66,8 @@ class Searcher {
   Searcher(const CollectionSchema& schema, const Layout& layout, SearchPin pin,
            const std::atomic<uint64_t>& epoch, const StopCondition& stop,
            RecallWatch* watch, const CollectionStore& store,
-           RowFilters filters = {}, SparseEncoders encoders = {})
+           RowFilters filters = {}, SparseEncoders encoders = {},
+           DeviceSearcher* device = nullptr)
       : schema_(schema),
         layout_(layout),
         pin_(std::move(pin)),
@@ -72,8 +76,13 @@ class Searcher {
         watch_(watch),
         store_(store),
         filters_(std::move(filters)),
-        encoders_(std::move(encoders)) {}
+        encoders_(std::move(encoders)),
+        device_(schema.gpu == GpuUse::kNever ? nullptr : device) {}
 
+  // Asks the device what it answers faster for several of the queries together
+  // than the CPU would with that many threads; Run then reads these answers.
+  // Before the first Run; the queries stay where they are. Errors: as Run.
+  absl::Status AskDevice(std::span<const Query> queries, size_t cpu_threads);
   // pool: helps when several sealed segments are worth it; null: the calling
   // thread does everything.
   absl::StatusOr<SearchResult> Run(const Query& query, ThreadPool* pool) const;
@@ -101,6 +110,14 @@ class Searcher {
     bool exact = true;
     std::vector<SearchResult::Leg> legs = {};  // of the stages below
   };
+  // What the device said of the k nearest of one stage: of each sealed segment
+  // of the view k rows, or none where it was not asked.
+  struct AskedAhead {
+    size_t k = 0;
+    std::vector<std::vector<Neighbor>> nearest;
+    std::vector<DeviceUse> uses;  // by segment
+  };
+  struct Group;
   struct Context {
     ThreadPool* pool;
     bool explain = false;
@@ -127,10 +144,21 @@ class Searcher {
   absl::StatusOr<StageResult> Rescore(const RescoreStage& stage, size_t k,
                                       Context* context) const;
 
-  // The k nearest of all segments but those with an excluded id.
+  // The k nearest of all segments but those with an excluded id. ahead: what is
+  // known of them; may be null.
   absl::StatusOr<StageResult> FindNearest(
       SegmentQuery query, size_t k, RowFilter* filter,
-      const absl::flat_hash_set<PointId>& excluded, Context* context) const;
+      const absl::flat_hash_set<PointId>& excluded, Context* context,
+      const AskedAhead* ahead = nullptr) const;
+  // The part of a stage's query that does not depend on its vector.
+  SegmentQuery QueryOf(const RetrieveStage& stage, size_t field,
+                       size_t k) const;
+  // Of sealed segment i.
+  void TakeAhead(const AskedAhead& ahead, size_t i, TopK* top,
+                 SearchStats* stats, SegmentExplanation* about) const;
+  // The stages that the device may be asked of together.
+  std::vector<Group> GroupsOf(std::span<const Query> queries) const;
+  absl::Status AskDevice(const Group& group, size_t cpu_threads);
   // Of a leaf; null: it has none.
   RowFilter* FilterOf(const std::shared_ptr<const FilterNode>& filter) const;
   // The segments of the view and those that grew out of it.
@@ -167,11 +195,11 @@ class Searcher {
 
   // filter: null, or that of the query.
   absl::Status SearchSegments(const SegmentQuery& query, RowFilter* filter,
-                              Context* context, std::vector<Found>* found,
-                              bool* exact) const;
+                              const AskedAhead* ahead, Context* context,
+                              std::vector<Found>* found, bool* exact) const;
   absl::Status SearchSealed(const SegmentQuery& query, RowFilter* filter,
-                            Context* context, std::vector<Found>* found,
-                            bool* exact) const;
+                            const AskedAhead* ahead, Context* context,
+                            std::vector<Found>* found, bool* exact) const;
   absl::Status SearchMemory(const SegmentQuery& query, RowFilter* filter,
                             Context* context, std::vector<Found>* found,
                             bool* exact) const;
@@ -213,6 +241,8 @@ class Searcher {
   const CollectionStore& store_;
   const RowFilters filters_;
   const SparseEncoders encoders_;
+  DeviceSearcher* const device_;  // null: there is none to be used
+  absl::flat_hash_map<const RetrieveStage*, AskedAhead> ahead_;
 };
 
 }  // namespace vicinal

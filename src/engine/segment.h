@@ -20,8 +20,10 @@
 
 namespace vicinal {
 
+class DeviceSearcher;
 class LexicalField;
 class LexicalQuery;
+struct DeviceUse;
 struct RowSet;
 
 // A search of a multi-vector.
@@ -49,6 +51,10 @@ struct SegmentQuery {
   ForcedPlan force = ForcedPlan::kNone;
   // The rows to find, of all that are searched; null: all.
   const RowSet* rows = nullptr;
+  // Not null: may answer for sealed segments.
+  DeviceSearcher* device = nullptr;
+  bool device_required = false;     // see GpuUse::kRequire
+  DeviceUse* device_use = nullptr;  // told of it; may be null
 };
 
 // A version of a point lives in exactly one segment of a view. Readers are

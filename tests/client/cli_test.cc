@@ -63,6 +63,8 @@ TEST_F(CliTest, ExitsWith2OnWrongUsage) {
        "--memory-budget", "-5"},
       {"collection", "create", "a", "--dim", "3", "--metric", "l2",
        "--memory-tier", "disk"},
+      {"collection", "create", "a", "--dim", "3", "--metric", "l2", "--gpu",
+       "sometimes"},
       {"search", "a"},
       {"search", "a", "--id", "1", "--vector", "1,2"},
       {"search", "a", "--vector", "1,two"},
@@ -118,11 +120,16 @@ TEST_F(CliTest, PrintsFieldViolations) {
 TEST_F(CliTest, ShowsTheServer) {
   const Outcome table = Run({"server", "info"});
   EXPECT_EQ(table.code, kOk);
-  EXPECT_THAT(table.out,
-              AllOf(HasSubstr("0.0.0-fake"), HasSubstr("123.0 MiB")));
+  EXPECT_THAT(
+      table.out,
+      AllOf(HasSubstr("0.0.0-fake"), HasSubstr("123.0 MiB"),
+            HasSubstr("cuda:0"), HasSubstr("7.0 MiB of them 3 segments"),
+            HasSubstr("4, of 2.5 queries on average"),
+            HasSubstr("0 unsupported, 2 no memory, 0 lost")));
   const json parsed = json::parse(Run({"server", "info", "--json"}).out);
   EXPECT_EQ(parsed["version"], "0.0.0-fake");
   EXPECT_EQ(parsed["limits"]["max_batch_points"], 65'536);
+  EXPECT_EQ(parsed["gpu"]["batch_queries"], 10);
   EXPECT_EQ(Run({"server", "resume-writes"}).code, kOk);
 }
 
@@ -131,11 +138,12 @@ TEST_F(CliTest, CreatesListsShowsAndDropsCollections) {
                  "cosine", "--type", "f16", "--index", "flat"})
                 .code,
             kOk);
-  EXPECT_EQ(Run({"collection", "create", "two", "--vector", "a:8:l2",
-                 "--vector", "b:3:ip:u8:flat", "--vector", "c:8:l2:f32:hnsw",
-                 "--memory-tier", "mapped", "--memory-budget", "1MiB"})
-                .code,
-            kOk);
+  EXPECT_EQ(
+      Run({"collection", "create", "two", "--vector", "a:8:l2", "--vector",
+           "b:3:ip:u8:flat", "--vector", "c:8:l2:f32:hnsw", "--memory-tier",
+           "mapped", "--memory-budget", "1MiB", "--gpu", "never"})
+          .code,
+      kOk);
   EXPECT_EQ(
       Run({"collection", "create", "one", "--dim", "4", "--metric", "l2"}).code,
       kFailed);
@@ -149,6 +157,8 @@ TEST_F(CliTest, CreatesListsShowsAndDropsCollections) {
   EXPECT_EQ(list[1]["vectors"][0]["index"], "auto");
   EXPECT_EQ(list[1]["memory_tier"], "mapped");
   EXPECT_EQ(list[1]["memory_budget_bytes"], 1 << 20);
+  EXPECT_EQ(list[0]["gpu"], "auto");
+  EXPECT_EQ(list[1]["gpu"], "never");
   EXPECT_THAT(Run({"collection", "show", "two"}).out,
               AllOf(HasSubstr("hnsw m=default ef_construction=default"),
                     HasSubstr("growing")));

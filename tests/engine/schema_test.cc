@@ -45,7 +45,7 @@ TEST(SchemaTest, ComesBackFromItsEncoding) {
         << size;
   }
   std::string newer = encoded;
-  newer[0] = 9;
+  newer[0] = 10;
   EXPECT_TRUE(
       absl::IsFailedPrecondition(CollectionSchema::Decode(newer).status()));
 }
@@ -117,6 +117,32 @@ TEST(SchemaTest, KeepsMemoryInFormatFour) {
             IndexKind::kAuto);
   schema.memory.tier = static_cast<MemoryTier>(3);
   EXPECT_THAT(ViolatedFields(schema), ElementsAre("memory.tier"));
+}
+
+TEST(SchemaTest, KeepsTheUseOfAGpuInFormatNine) {
+  CollectionSchema schema = SchemaOf("fine", 77, Metric::kL2);
+  schema.memory.budget_bytes = 5;
+  EXPECT_EQ(schema.Encode()[0], 4);  // older versions read the default
+  for (const GpuUse gpu : {GpuUse::kNever, GpuUse::kRequire}) {
+    schema.gpu = gpu;
+    const std::string encoded = schema.Encode();
+    EXPECT_EQ(encoded[0], 9);
+    const auto decoded = CollectionSchema::Decode(encoded);
+    ASSERT_TRUE(decoded.ok()) << decoded.status();
+    EXPECT_EQ(decoded->gpu, gpu);
+    EXPECT_EQ(decoded->memory, schema.memory);
+    EXPECT_EQ(decoded->Encode(), encoded);
+    for (size_t size = 0; size < encoded.size(); ++size) {
+      EXPECT_TRUE(absl::IsDataLoss(
+          CollectionSchema::Decode(encoded.substr(0, size)).status()))
+          << size;
+    }
+    std::string unknown = encoded;
+    unknown.back() = 3;
+    EXPECT_TRUE(absl::IsDataLoss(CollectionSchema::Decode(unknown).status()));
+  }
+  schema.gpu = static_cast<GpuUse>(3);
+  EXPECT_THAT(ViolatedFields(schema), ElementsAre("gpu"));
 }
 
 TEST(SchemaTest, KeepsPayloadFieldsInFormatFive) {
