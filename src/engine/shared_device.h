@@ -25,7 +25,9 @@ struct DeviceRefusals {
 // Passes calls on to a backend, which computes one at a time anyway: in the
 // order in which they came, so that a build's, which follow each other closely,
 // do not keep searches out. Counts what is refused. A device that is lost is
-// told of once and not asked again. Borrows the backend. Thread-safe.
+// told of once and not asked again. What the engine does not ask for, codes,
+// tokens and training, is not passed on: kUnsupported. Borrows the backend.
+// Thread-safe.
 class SharedDevice final : public DistanceBackend {
  public:
   // warn: told in a sentence that the device is lost; empty: nobody is.

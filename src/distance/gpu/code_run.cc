@@ -4,7 +4,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -18,17 +17,6 @@
 #include "src/distance/gpu/search_kernels.h"
 
 namespace vicinal::gpu {
-namespace {
-
-uint32_t CapacityFor(size_t num_queries, size_t depth, uint32_t most) {
-  const size_t least = num_queries <= kStreamQueries ? most
-                       : num_queries <= 512          ? 4096
-                                                     : 1024;
-  return static_cast<uint32_t>(
-      std::min<size_t>(most, std::bit_ceil(std::max(least, 16 * depth))));
-}
-}  // namespace
-
 CodePlan CodeRun::PlanFor(size_t num_queries, bool keep_floors) const {
   const size_t depth = question_.depth;
   CodePlan plan;

@@ -17,6 +17,7 @@
 #include "src/distance/gpu/cpu_codes.h"
 #include "src/distance/gpu/cpu_maxsim.h"
 #include "src/distance/gpu/cpu_parallel.h"
+#include "src/distance/gpu/cpu_tier.h"
 #include "src/distance/gpu/cpu_train.h"
 #include "src/distance/kernels.h"
 
@@ -39,17 +40,9 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // The widest that runs here. Which one it is cannot change a result.
 const kernels::KernelTable& ChooseTable() {
 #ifdef VICINAL_X86_KERNELS
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
-    if (__builtin_cpu_supports("avx512f") &&
-        __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl")) {
-      return kernels::kAvx512Table;
-    }
-    return kernels::kAvx2Table;
-  }
+  const CpuTier tier = TierOfCpu();
+  if (tier >= CpuTier::kAvx512) return kernels::kAvx512Table;
+  if (tier >= CpuTier::kAvx2) return kernels::kAvx2Table;
 #endif
   return kernels::kScalarTable;
 }

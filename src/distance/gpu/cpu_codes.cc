@@ -12,6 +12,7 @@
 #include "src/base/types.h"
 #include "src/distance/gpu/backend.h"
 #include "src/distance/gpu/cpu_parallel.h"
+#include "src/distance/gpu/cpu_tier.h"
 #include "src/distance/kernels_codes.h"
 
 namespace vicinal {
@@ -22,18 +23,9 @@ constexpr size_t kScanRows = 256;
 
 const CodeKernels& ChooseCodeTable() {
 #ifdef VICINAL_X86_KERNELS
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
-    if (__builtin_cpu_supports("avx512f") &&
-        __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512vnni")) {
-      return kernels::kAvx512CodeTable;
-    }
-    return kernels::kAvx2CodeTable;
-  }
+  const CpuTier tier = TierOfCpu();
+  if (tier >= CpuTier::kAvx512Vnni) return kernels::kAvx512CodeTable;
+  if (tier >= CpuTier::kAvx2) return kernels::kAvx2CodeTable;
 #endif
   return kernels::kScalarCodeTable;
 }

@@ -14,6 +14,7 @@
 #include "src/base/top_k.h"
 #include "src/base/types.h"
 #include "src/distance/gpu/cpu_parallel.h"
+#include "src/distance/gpu/cpu_tier.h"
 #include "src/distance/kernels.h"
 #include "src/distance/normalize.h"
 
@@ -38,15 +39,11 @@ struct Tables {
 // The widest that run here. Which ones they are cannot change a result.
 Tables ChooseTables() {
 #ifdef VICINAL_X86_KERNELS
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
-    if (__builtin_cpu_supports("avx512f") &&
-        __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl")) {
-      return {&kernels::kAvx512Table, &kernels::kAvx512PairTable};
-    }
+  const CpuTier tier = TierOfCpu();
+  if (tier >= CpuTier::kAvx512) {
+    return {&kernels::kAvx512Table, &kernels::kAvx512PairTable};
+  }
+  if (tier >= CpuTier::kAvx2) {
     return {&kernels::kAvx2Table, &kernels::kAvx2PairTable};
   }
 #endif

@@ -28,6 +28,9 @@ inline constexpr size_t kMaxBatch = 16384;
 DeviceRows ShapeOf(uint32_t num_rows, uint32_t dim, ElementType type,
                    Metric metric);
 
+// Candidates that a query of so many gets room for, where `k` are wanted.
+uint32_t CapacityFor(size_t num_queries, size_t k, uint32_t most);
+
 // Rounds over all tiles, of which the first has `stored` at most and each looks
 // at up to most_growth times those before it.
 std::vector<Round> PlanRounds(uint32_t num_tiles, uint32_t stored,

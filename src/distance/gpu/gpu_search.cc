@@ -44,6 +44,14 @@ struct GpuBackend::Batch {
   }
 };
 
+uint32_t CapacityFor(size_t num_queries, size_t k, uint32_t most) {
+  const size_t least = num_queries <= kStreamQueries ? most
+                       : num_queries <= 512          ? 4096
+                                                     : 1024;
+  return static_cast<uint32_t>(
+      std::min<size_t>(most, std::bit_ceil(std::max(least, 16 * k))));
+}
+
 std::vector<Round> PlanRounds(uint32_t num_tiles, uint32_t stored,
                               double most_growth) {
   const double all_growth =
@@ -67,11 +75,7 @@ GpuBackend::Plan GpuBackend::MakePlan(size_t num_queries, size_t k,
                                       const DeviceRows& rows) const {
   Plan plan;
   plan.stream = num_queries <= kStreamQueries || !is_hopper_;
-  const size_t least = num_queries <= kStreamQueries ? max_capacity_
-                       : num_queries <= 512          ? 4096
-                                                     : 1024;
-  plan.capacity = static_cast<uint32_t>(
-      std::min<size_t>(max_capacity_, std::bit_ceil(std::max(least, 16 * k))));
+  plan.capacity = CapacityFor(num_queries, k, max_capacity_);
   const uint32_t num_tiles = rows.num_tiles();
   // A round finds about (growth - 1) k candidates, and more by the margin of
   // their errors: half of the room is kept for chance. Many small rounds find
