@@ -271,6 +271,39 @@ absl::Status Codec::Encode(VectorSetView rows, std::span<uint8_t> records,
                      : absl::OkStatus();
 }
 
+Codec::Coding Codec::CodingFor(const RowCentres* centres) const {
+  Coding out;
+  RowCoding& terms = out.terms;
+  terms.layout = &layout_;
+  terms.dim = dim();
+  terms.num_coded = num_coded_;
+  terms.mean = mean_.data();
+  if (rotation_ == nullptr) {
+    terms.basis = basis_.data();
+  } else {
+    terms.signs = rotation_->signs().data();
+  }
+  if (centres != nullptr) {
+    const MatrixView& from = centres->centres;
+    for (size_t i = 0; i < from.num_rows; ++i) {
+      const auto row = from.row(i);
+      out.centres.insert(out.centres.end(), row.begin(), row.end());
+    }
+    out.coded_centres = CodeCentres(
+        from, PanelsOf(query_basis_.empty() ? basis_ : query_basis_));
+    terms.centres = out.centres.data();
+    terms.coded_centres = out.coded_centres.data();
+    terms.offsets = centres->offsets.data();
+    terms.num_centres = from.num_rows;
+  }
+  std::copy(unit_.begin(), unit_.end(), terms.units);
+  terms.missing_unit = missing_unit_;
+  terms.adjust_rounds = adjust_rounds_;
+  terms.step_of_two = ScalarLevels::step_of_two();
+  std::ranges::copy(ScalarLevels::limits_of_four(), terms.limits_of_four);
+  return out;
+}
+
 std::vector<float> Codec::CodeCentres(MatrixView centres,
                                       const std::vector<float>& panels) const {
   const size_t d = dim();

@@ -159,6 +159,15 @@ class Codec {
                       size_t num_threads, const CancelToken* cancel,
                       const RowCentres* centres = nullptr) const;
 
+  // What Encode does, for a device that is to do the same
+  // (DistanceBackend::Encode). Borrows the codec and the centres.
+  struct Coding {
+    RowCoding terms;
+    std::vector<float> centres;
+    std::vector<float> coded_centres;
+  };
+  Coding CodingFor(const RowCentres* centres = nullptr) const;
+
   // `query` holds dim elements of `type`. InvalidArgument: one is not finite.
   absl::Status Prepare(const void* query, ElementType type,
                        PreparedQuery* out) const;

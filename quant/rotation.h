@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace vicinal {
@@ -20,6 +21,8 @@ class Rotation {
   void Apply(float* matrix, size_t columns = 1) const;
   // By R^-1 M.
   void ApplyInverse(float* matrix, size_t columns = 1) const;
+  // Of round r, size from r * size on.
+  std::span<const float> signs() const { return signs_; }
 
  private:
   void FlipSigns(size_t round, float* matrix, size_t columns) const;

@@ -56,6 +56,20 @@ const ScalarLevels& ScalarLevels::ForBits(uint32_t bits) {
   }
 }
 
+double ScalarLevels::step_of_two() { return kStep2; }
+
+std::array<float, 7> ScalarLevels::limits_of_four() {
+  const ScalarLevels& levels = ForBits(4);
+  std::array<float, 7> limits;
+  for (size_t k = 0; k < limits.size(); ++k) {
+    const float middle =
+        0.5f * static_cast<float>(levels.Level(8 + k) + levels.Level(9 + k)) -
+        levels.center();
+    limits[k] = middle * static_cast<float>(kLevelUnit);
+  }
+  return limits;
+}
+
 namespace {
 
 // Sums that decide a code: <x, o> and |x|^2.
@@ -102,7 +116,8 @@ void StartCodes(std::span<const float> values, const ScalarLevels& levels,
       for (size_t i = 0; i < n; ++i) codes[i] = values[i] > 0 ? 1 : 0;
       return;
     case 2: {
-      const auto step = static_cast<float>(kStep2 * deviation);
+      const auto step =
+          static_cast<float>(ScalarLevels::step_of_two() * deviation);
       for (size_t i = 0; i < n; ++i) {
         const float v = values[i];
         codes[i] = static_cast<uint8_t>((v > -step) + (v > 0) + (v > step));
@@ -110,14 +125,8 @@ void StartCodes(std::span<const float> values, const ScalarLevels& levels,
       return;
     }
     case 4: {
-      // Halfway between neighbouring levels; the middle is zero.
-      float limits[7];
-      for (size_t k = 0; k < 7; ++k) {
-        const float middle = 0.5f * static_cast<float>(levels.Level(8 + k) +
-                                                       levels.Level(9 + k)) -
-                             levels.center();
-        limits[k] = middle * static_cast<float>(kLevelUnit) * deviation;
-      }
+      std::array<float, 7> limits = ScalarLevels::limits_of_four();
+      for (float& limit : limits) limit *= deviation;
       for (size_t i = 0; i < n; ++i) {
         const float magnitude = std::abs(values[i]);
         int rank = 0;

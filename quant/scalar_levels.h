@@ -33,6 +33,11 @@ class ScalarLevels {
   uint32_t Level(uint32_t code) const {
     return has_table() ? table_[code] : code;
   }
+  // Where codes begin, in deviations of a row's segment: those of 2 bits change
+  // at this step and at 0,
+  static double step_of_two();
+  // those of 4 bits halfway between two levels.
+  static std::array<float, 7> limits_of_four();
   // Mean of (1 - cos^2) / cos^2 between a normal vector and its levels: what an
   // inner product with it errs by, relative (RaBitQ, Gao et al. 2024, eq. 12).
   float relative_variance() const { return relative_variance_; }

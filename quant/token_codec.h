@@ -65,6 +65,7 @@ class TokenCodec {
 
   TokenCodecKind kind() const { return kind_; }
   size_t dim() const { return dim_; }
+  const TokenCodeForm& form() const { return form_; }
   // Of one coded token.
   size_t record_bytes() const { return form_.record_bytes; }
   std::string Serialize() const;

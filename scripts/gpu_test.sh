@@ -78,7 +78,7 @@ object() {
   shift
   target="$build/$(basename "$source").$arch.o"
   objects+=("$target")
-  if [[ -e $target && -z $(find src tests/distance/gpu bench/gpu -newer \
+  if [[ -e $target && -z $(find src quant tests/distance/gpu bench/gpu -newer \
         "$target" -name '*.[ch]*' -print -quit) ]]; then
     return
   fi
@@ -102,6 +102,11 @@ object src/distance/kernels_codes_avx2.cc "${host[@]}" "${kernel[@]}" -mavx2 \
   -mfma -mf16c
 object src/distance/kernels_codes_avx512.cc "${host[@]}" "${kernel[@]}" \
   -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c
+object src/distance/kernels_maxsim_scalar.cc "${host[@]}" "${kernel[@]}"
+object src/distance/kernels_maxsim_avx2.cc "${host[@]}" "${kernel[@]}" -mavx2 \
+  -mfma -mf16c
+object src/distance/kernels_maxsim_avx512.cc "${host[@]}" "${kernel[@]}" \
+  -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c
 for source in src/distance/gpu/*.cc; do object "$source" "${host[@]}"; done
 for source in src/distance/gpu/*.cu; do
   if [[ $source == *_sm90.cu ]]; then  # of Hopper's own instructions
@@ -112,6 +117,8 @@ for source in src/distance/gpu/*.cu; do
 done
 library=("${objects[@]}")
 objects=()
+# What code records are compared with.
+object quant/scalar_levels.cc "${host[@]}"
 for source in tests/distance/gpu/*.cc; do
   case "$source" in
     */backend_test.cc | */reference_backend.cc) ;;  # these need GoogleTest

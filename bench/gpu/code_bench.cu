@@ -373,9 +373,72 @@ class CodeBench {
   double exact_rate_ = 0;
 };
 
+// Records of all rows from a basis, as quant/codec.h has them: four segments.
+void RunEncoding(const std::string& only) {
+  if (!only.empty() && only != "encode") return;
+  float* rows;
+  CHECK_CUDA(cudaMalloc(&rows, kRows * kDim * sizeof(float)));
+  Generate(rows, kRows, kDim, 1);
+  const std::vector<float> host = ToHost(rows, kRows * kDim);
+  Generate(rows, kDim, kDim, 3);
+  const std::vector<float> basis = ToHost(rows, size_t{kDim} * kDim);
+  CHECK_CUDA(cudaFree(rows));
+  const std::vector<float> mean(kDim, 0.001f);
+  std::unique_ptr<DistanceBackend> backend;
+  CheckStatus(MakeGpuBackend({}, &backend), "make");
+  std::shared_ptr<const LoadedSegment> loaded;
+  CheckStatus(
+      backend->Load({{reinterpret_cast<const std::byte*>(host.data()), kRows,
+                      kDim, kDim * sizeof(float), ElementType::kFloat32},
+                     Metric::kCosine},
+                    &loaded),
+      "load");
+  for (const bool has_basis : {true, false}) {
+    CodeLayout layout;
+    RowCoding coding;
+    coding.layout = &layout;
+    coding.dim = kDim;
+    coding.num_coded = kDim;
+    coding.mean = mean.data();
+    (has_basis ? coding.basis : coding.signs) = basis.data();
+    const uint32_t bits[] = {8, 4, 2, 1};
+    const uint32_t dims[] = {64, 128, 256, kDim - 448};
+    layout.num_segments = has_basis ? 4 : 1;
+    uint32_t payload = 0;
+    for (uint32_t s = 0, at = 0; s < layout.num_segments; ++s) {
+      CodeSegment& segment = layout.segments[s];
+      segment.bits = has_basis ? bits[s] : 2;
+      segment.num_dims = has_basis ? dims[s] : kDim;
+      segment.payload_offset = payload;
+      segment.query_offset = at;
+      segment.has_levels = segment.bits == 4;
+      for (uint8_t i = 0; segment.has_levels && i < 16; ++i) {
+        segment.levels[i] = i * 127 / 15;
+      }
+      at += segment.num_dims;
+      payload += segment.num_dims * segment.bits / 8;
+      coding.units[s] = 1;
+    }
+    layout.additive_offset = payload;
+    layout.record_bytes =
+        (payload + 4 + 2 * layout.num_segments + 15) / 16 * 16;
+    coding.step_of_two = 0.9957;
+    for (int i = 0; i < 7; ++i) coding.limits_of_four[i] = 0.3f * (i + 1);
+    std::vector<uint8_t> records(kRows * layout.record_bytes);
+    const double seconds = MedianSeconds(5, [&] {
+      CheckStatus(backend->Encode(*loaded, coding, records.data()), "encode");
+    });
+    Report(std::string("1000k x 768 encode, ") +
+               (has_basis ? "basis" : "fast rotation") + ", " +
+               std::to_string(layout.record_bytes) + " bytes s",
+           seconds, "s");
+  }
+}
+
 }  // namespace
 
 void RunCodes(const std::string& only) {
+  RunEncoding(only);
   if (!only.empty() && only.find("codes") == std::string::npos) return;
   const Data data = Make();
   CodeBench bench(data, only);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -36,6 +37,33 @@ __global__ void GenerateKernel(float* out, size_t n, uint32_t dim,
   }
   const float scale = rsqrtf(squares);
   for (uint32_t i = lane; i < dim; i += 32) out[row * dim + i] *= scale;
+}
+
+// Elements of unit vectors as int8, four standard deviations as 127.
+__global__ void ToBytes(const float* from, size_t n, float scale, int8_t* to) {
+  const size_t i = size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i < n) {
+    to[i] = static_cast<int8_t>(
+        rintf(fminf(fmaxf(from[i] * scale, -127.0f), 127.0f)));
+  }
+}
+
+// n vectors on the device.
+std::byte* GenerateElements(size_t n, uint32_t dim, ElementType type,
+                            uint64_t seed) {
+  float* floats;
+  CHECK_CUDA(cudaMalloc(&floats, n * dim * 4));
+  Generate(floats, n, dim, seed);
+  if (type == ElementType::kFloat32) {
+    return reinterpret_cast<std::byte*>(floats);
+  }
+  int8_t* bytes;
+  CHECK_CUDA(cudaMalloc(&bytes, n * dim));
+  ToBytes<<<(n * dim + 255) / 256, 256>>>(
+      floats, n * dim, 127 * std::sqrt(float(dim)) / 4, bytes);
+  CHECK_CUDA(cudaDeviceSynchronize());
+  CHECK_CUDA(cudaFree(floats));
+  return reinterpret_cast<std::byte*>(bytes);
 }
 
 __global__ void ReadAll(const uint4* from, size_t n, uint32_t* out) {
@@ -75,7 +103,69 @@ struct Sizes {
   size_t n;
   uint32_t dim;
   Metric metric;
+  ElementType type = ElementType::kFloat32;  // or int8
+
+  std::string name() const {
+    return std::to_string(n / 1000) + "k x " + std::to_string(dim) +
+           (metric == Metric::kL2 ? " l2" : " cos") +
+           (type == ElementType::kInt8 ? " int8" : "");
+  }
 };
+
+// Searches of one partition of `share` of the rows: as ranges, as bits, and of
+// many partitions by a query each; from the host and back.
+void RunRanges(const DistanceBackend& backend, const LoadedSegment& loaded,
+               const std::vector<std::byte>& queries,
+               const std::string& prefix) {
+  constexpr size_t kK = 10;
+  const size_t n = loaded.num_rows();
+  for (const size_t share : {1000, 100, 10}) {
+    const size_t size = n / share;
+    std::vector<uint64_t> bits((n + 63) / 64);
+    const size_t first = n / 3;
+    for (size_t row = first; row < first + size; ++row) {
+      bits[row / 64] |= uint64_t{1} << (row % 64);
+    }
+    for (const size_t batch : {1, 64, 1024}) {
+      for (const bool is_shared : {true, false}) {
+        if (!is_shared && batch == 1) continue;
+        std::vector<uint32_t> offsets = {0};
+        std::vector<RowRange> ranges;
+        for (size_t q = 0; q < batch; ++q) {
+          const size_t begin = is_shared ? first : q * 7919 % (n - size);
+          ranges.push_back(
+              {static_cast<RowId>(begin), static_cast<RowId>(begin + size)});
+          offsets.push_back(static_cast<uint32_t>(ranges.size()));
+        }
+        const QueryBatch asked = {queries.data(), batch};
+        const RangeLists lists = {offsets.data(), ranges.data()};
+        std::vector<Neighbor> got(batch * kK);
+        std::vector<Neighbor> want(batch * kK);
+        const std::string name =
+            prefix + " batch " + std::to_string(batch) +
+            (is_shared ? " in one range of " : " each in a range of ") +
+            std::to_string(size);
+        const double seconds = MedianSeconds(batch == 1 ? 30 : 5, [&] {
+          CheckStatus(backend.SearchRanges(loaded, asked, lists, kK, nullptr,
+                                           got.data(), nullptr),
+                      name.c_str());
+        });
+        Report(name + " ms", seconds * 1e3, "ms");
+        if (!is_shared) continue;
+        const double by_bits = MedianSeconds(batch == 1 ? 30 : 5, [&] {
+          CheckStatus(backend.Search(loaded, asked, kK, bits.data(),
+                                     want.data(), nullptr),
+                      name.c_str());
+        });
+        Report(name + " as bits ms", by_bits * 1e3, "ms");
+        if (std::memcmp(got.data(), want.data(),
+                        got.size() * sizeof(Neighbor)) != 0) {
+          std::printf("RANGES AND BITS DIFFER\n");
+        }
+      }
+    }
+  }
+}
 
 void RunSizes(const Sizes& sizes, double bandwidth, const std::string& only) {
   // Those make their own data.
@@ -83,6 +173,10 @@ void RunSizes(const Sizes& sizes, double bandwidth, const std::string& only) {
     if (only == other) return;
   }
   if (only.starts_with("maxsim")) return;  // whose data takes no time
+  const bool is_byte = sizes.type == ElementType::kInt8;
+  if (!only.empty() && is_byte != (only.find("int8") != std::string::npos)) {
+    return;
+  }
   GpuOptions options;
   options.workspace_bytes = size_t{4} << 30;
   std::unique_ptr<gpu::GpuBackend> backend;
@@ -90,27 +184,20 @@ void RunSizes(const Sizes& sizes, double bandwidth, const std::string& only) {
   const size_t n = sizes.n;
   const uint32_t dim = sizes.dim;
   const size_t most_queries = 10240;
-  std::vector<float> host(n * dim);
-  float* device;
-  CHECK_CUDA(cudaMalloc(&device, host.size() * 4));
-  Generate(device, n, dim, 1);
+  const size_t row_bytes = dim * ElementSize(sizes.type);
+  std::vector<std::byte> host(n * row_bytes);
+  std::byte* const device = GenerateElements(n, dim, sizes.type, 1);
   CHECK_CUDA(
-      cudaMemcpy(host.data(), device, host.size() * 4, cudaMemcpyDeviceToHost));
+      cudaMemcpy(host.data(), device, host.size(), cudaMemcpyDeviceToHost));
   CHECK_CUDA(cudaFree(device));
-  float* queries;
-  CHECK_CUDA(cudaMalloc(&queries, most_queries * dim * 4));
-  Generate(queries, most_queries, dim, 2);
-  CHECK_CUDA(cudaDeviceSynchronize());
+  std::byte* const queries = GenerateElements(most_queries, dim, sizes.type, 2);
   SegmentRows segment;
-  segment.rows = {reinterpret_cast<const std::byte*>(host.data()), n, dim,
-                  dim * 4, ElementType::kFloat32};
+  segment.rows = {host.data(), n, dim, row_bytes, sizes.type};
   segment.metric = sizes.metric;
   std::shared_ptr<const LoadedSegment> loaded;
   const double begin = Now();
   CheckStatus(backend->Load(segment, &loaded), "load");
-  const std::string prefix = std::to_string(n / 1000) + "k x " +
-                             std::to_string(dim) +
-                             (sizes.metric == Metric::kL2 ? " l2" : " cos");
+  const std::string prefix = sizes.name();
   Report(prefix + " load s", Now() - begin, "s");
 
   struct Run {
@@ -144,9 +231,9 @@ void RunSizes(const Sizes& sizes, double bandwidth, const std::string& only) {
       const size_t q = i * run.batch / checked;
       CHECK_CUDA(cudaMemcpy(got.data(), out + q * run.k,
                             run.k * sizeof(Neighbor), cudaMemcpyDeviceToHost));
-      CheckStatus(
-          backend->SearchAll(*loaded, queries + q * dim, run.k, want.data()),
-          "all");
+      CheckStatus(backend->SearchAll(*loaded, queries + q * row_bytes, run.k,
+                                     want.data()),
+                  "all");
       if (std::memcmp(got.data(), want.data(), run.k * sizeof(Neighbor)) == 0) {
         ++right;
       }
@@ -165,8 +252,15 @@ void RunSizes(const Sizes& sizes, double bandwidth, const std::string& only) {
     if (right != checked) std::printf("NOT EXACT\n");
   }
   CHECK_CUDA(cudaFree(out));
+  if (only.empty() || only == "ranges") {
+    std::vector<std::byte> asked(1024 * row_bytes);
+    CHECK_CUDA(cudaMemcpy(asked.data(), queries, asked.size(),
+                          cudaMemcpyDeviceToHost));
+    RunRanges(*backend, *loaded, asked, prefix);
+  }
   CHECK_CUDA(cudaFree(queries));
-  if (only.empty() || only == "graph") {
+  if ((only.empty() && sizes.type == ElementType::kFloat32) ||
+      only == "graph") {
     const size_t k = 64;
     std::vector<Neighbor> graph(n * k);
     const double start = Now();
@@ -209,6 +303,8 @@ int main(int argc, char** argv) {
   RunMaxSim(bandwidth, only);
   RunSizes({1000000, 768, Metric::kCosine}, bandwidth, only);
   RunSizes({1000000, 128, Metric::kL2}, bandwidth, only);
+  RunSizes({1000000, 768, Metric::kCosine, ElementType::kInt8}, bandwidth,
+           only);
   RunCodes(only);
   RunTraining(only);
   if (argc > 1) {

@@ -58,6 +58,31 @@ struct CodeLayout {
   uint32_t record_bytes = 0;  // a multiple of 16
 };
 
+// How vectors become records: what Codec::Encode (quant/codec.h) knows, for who
+// does the same elsewhere. With c the centre of a row, or the mean m where
+// there are none, a record has the codes of coordinates of x - c. Segments of
+// the layout without dimensions are the one of what codes miss. Borrowed.
+struct RowCoding {
+  const CodeLayout* layout = nullptr;
+  size_t dim = 0;
+  size_t num_coded = 0;          // coordinates: dimensions of all segments
+  const float* mean = nullptr;   // dim
+  const float* basis = nullptr;  // num_coded x dim; null: a fast rotation,
+  const float* signs = nullptr;  // of these, four for each coordinate
+  // Row r has the centre c with offsets[c] <= r < offsets[c + 1].
+  const float* centres = nullptr;        // num_centres x dim; null: none
+  const float* coded_centres = nullptr;  // num_centres x num_coded, less m
+  const uint32_t* offsets = nullptr;     // num_centres + 1
+  size_t num_centres = 0;
+  float units[kMaxCodeSegments] = {};  // that rescales are stored in
+  float missing_unit = 0;              // of what codes miss
+  uint32_t adjust_rounds = 0;
+  // Codes begin (2 bits) above and below this many deviations, and (4 bits) at
+  // the level that lies between these.
+  double step_of_two = 0;
+  float limits_of_four[7] = {};
+};
+
 // Values of segments of one bit lie in [-kOneBitLimit, kOneBitLimit], so that
 // the sum of four fits a byte. (Measured: errors of one-bit codes grow by 0.06
 // to 0.16 %; with the 4 bits of RaBitQ, Gao and Long 2024, by 1.8 to 2.9 %.)

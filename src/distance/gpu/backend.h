@@ -12,6 +12,7 @@
 // at the edge of the server, finite, of the shapes said here.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -20,6 +21,7 @@
 #include "src/base/types.h"
 #include "src/base/vector_set.h"
 #include "src/distance/kernels_codes.h"
+#include "src/distance/kernels_maxsim.h"
 
 namespace vicinal {
 
@@ -36,7 +38,7 @@ const char* BackendStatusName(BackendStatus status);
 // The rows of one segment as Load takes them; borrowed until it returns, by the
 // CPU for as long as the segment is loaded.
 struct SegmentRows {
-  VectorSetView rows;  // f32 or f16; others: kUnsupported on a GPU
+  VectorSetView rows;  // bf16: kUnsupported
   Metric metric = Metric::kL2;
 };
 
@@ -58,6 +60,21 @@ struct QueryBatch {
 // Most neighbours of one query.
 inline constexpr size_t kMaxBackendK = 1024;
 
+// Rows begin .. end - 1 of a segment.
+struct RowRange {
+  RowId begin = 0;
+  RowId end = 0;
+
+  friend auto operator<=>(const RowRange&, const RowRange&) = default;
+};
+
+// Query q asks for the rows of ranges[offsets[q]] .. ranges[offsets[q + 1] -
+// 1], which ascend and have no row twice; maybe of none.
+struct RangeLists {
+  const uint32_t* offsets = nullptr;  // num_queries + 1, the first 0
+  const RowRange* ranges = nullptr;
+};
+
 // Documents of token vectors as LoadTokens takes them; borrowed as rows are.
 // Document i has the tokens offsets[i] .. offsets[i + 1] - 1, maybe none.
 struct TokenDocuments {
@@ -77,6 +94,26 @@ struct TokenQueries {
   const uint32_t* offsets = nullptr;  // num_queries + 1, the first 0
   const float* weights = nullptr;     // a token; >= 0; null: all 1
   size_t num_queries = 0;
+};
+
+// The same documents as coded tokens (src/distance/kernels_maxsim.h), such as
+// sealed segments keep.
+struct CodedTokenDocuments {
+  TokenCodeForm form = {};
+  const uint8_t* records = nullptr;   // offsets[num_docs] of form.record_bytes
+  const uint64_t* offsets = nullptr;  // num_docs + 1, the first 0
+  size_t num_docs = 0;
+};
+
+// One query for them, as TokenCodec::Prepare (quant/token_codec.h) makes it.
+struct CodedTokenQuery {
+  size_t num_tokens = 0;  // one at least
+  // As MaxSimKernels::max_codes takes them, in as many panels as needed.
+  const int8_t* panels = nullptr;
+  const int32_t* sums = nullptr;
+  const float* table = nullptr;   // of forms with centroids
+  const float* scales = nullptr;  // a token
+  double constant = 0;
 };
 
 // Query q is compared with docs[offsets[q]] .. docs[offsets[q + 1] - 1], in any
@@ -172,6 +209,16 @@ class DistanceBackend {
                                const uint64_t* accepted, Neighbor* out,
                                BackendReport* report) const = 0;
 
+  // The same among the rows of each query's ranges.
+  virtual BackendStatus SearchRanges(const LoadedSegment& /*segment*/,
+                                     const QueryBatch& /*queries*/,
+                                     const RangeLists& /*lists*/, size_t /*k*/,
+                                     const uint64_t* /*accepted*/,
+                                     Neighbor* /*out*/,
+                                     BackendReport* /*report*/) const {
+    return BackendStatus::kUnsupported;
+  }
+
   // Distances of query q to rows[offsets[q]] .. rows[offsets[q + 1] - 1], into
   // out beside them. offsets has num_queries + 1 elements, the first 0.
   virtual BackendStatus Score(const LoadedSegment& segment,
@@ -256,6 +303,15 @@ class DistanceBackend {
     return BackendStatus::kUnsupported;
   }
 
+  // The code record of every row of a segment, coding.layout->record_bytes
+  // each, with the bits of Codec::Encode for its metric, as long as squares of
+  // coordinates are floats.
+  virtual BackendStatus Encode(const LoadedSegment& /*segment*/,
+                               const RowCoding& /*coding*/,
+                               uint8_t* /*records*/) const {
+    return BackendStatus::kUnsupported;
+  }
+
   // Documents for MaxSim, which are asked nothing else. kUnsupported: other
   // types, too long tokens or documents, a backend without MaxSim.
   virtual BackendStatus LoadTokens(const TokenDocuments&,
@@ -274,6 +330,22 @@ class DistanceBackend {
                                const DocumentLists& /*lists*/, size_t /*k*/,
                                Neighbor* /*out*/,
                                BackendReport* /*report*/) const {
+    return BackendStatus::kUnsupported;
+  }
+
+  // Documents for MaxSimCodes, which are asked nothing else. kUnsupported, too:
+  // a form that no codec has.
+  virtual BackendStatus LoadTokenCodes(const CodedTokenDocuments&,
+                                       std::shared_ptr<const LoadedSegment>*) {
+    return BackendStatus::kUnsupported;
+  }
+  // As MaxSim. A score is that of TokenCodec::Score, with its bits.
+  virtual BackendStatus MaxSimCodes(const LoadedSegment& /*documents*/,
+                                    const CodedTokenQuery* /*queries*/,
+                                    size_t /*num_queries*/,
+                                    const DocumentLists& /*lists*/,
+                                    size_t /*k*/, Neighbor* /*out*/,
+                                    BackendReport* /*report*/) const {
     return BackendStatus::kUnsupported;
   }
 };

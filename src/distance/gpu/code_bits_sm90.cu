@@ -5,7 +5,9 @@
 //
 // Three warpgroups multiply, each 64 rows with 32 probes at a time, so that
 // while some look at their sums another has the tensor cores. A warp of a
-// fourth one copies rows into a ring of each; probes wait in shared memory.
+// fourth one copies rows into a ring, of which each warpgroup takes the next
+// tile when it has done its last, as those that find much fall behind and all
+// meet at the next probes. Probes wait in shared memory.
 // Columns of the products are laid so that the six planes of a probe end in one
 // thread.
 #include <cuda_runtime.h>
@@ -23,7 +25,7 @@ namespace {
 constexpr uint32_t kGroups = 3;  // warpgroups that multiply
 constexpr uint32_t kConsumers = kGroups * 128;
 constexpr uint32_t kThreads = kConsumers + 128;
-constexpr uint32_t kStages = 4;
+constexpr uint32_t kStages = 12;
 // Probes of one product.
 constexpr uint32_t kChunk = 32;
 constexpr uint32_t kChunks = kBitProbes / kChunk;
@@ -38,10 +40,13 @@ constexpr int32_t kFloatBits = 0x4B400000;
 constexpr float kFloatBase = 12582912.0f;
 
 // Of a tile of pieces of 8 rows x 16 bytes, of which two lie side by side, 128
-// bytes apart, and 8 rows further down are 256 bytes on.
-__device__ inline uint64_t PieceDescriptor(const void* tile) {
-  return static_cast<uint64_t>((SharedAddress(tile) & 0x3FFFF) >> 4) |
-         uint64_t{128 >> 4} << 16 | uint64_t{256 >> 4} << 32;
+// bytes apart, and 8 rows further down are 256 bytes on: its lower half, to
+// which a distance in units of 16 bytes can be added.
+__device__ inline uint32_t PieceAddress(const void* tile) {
+  return (SharedAddress(tile) & 0x3FFFF) >> 4 | (128u >> 4) << 16;
+}
+__device__ inline uint64_t PieceDescriptor(uint32_t address) {
+  return address | uint64_t{256 >> 4} << 32;
 }
 
 // sums (64 x 192, spread over a warpgroup as those of Product are) = or += the
@@ -109,49 +114,43 @@ __device__ inline void CopyBytes(void* to, const void* from, uint32_t bytes,
 __device__ inline void ConsumerSync() {
   asm volatile("bar.sync 1, %0;" ::"n"(kConsumers) : "memory");
 }
+// Of one of them.
+__device__ inline void GroupSync(uint32_t group) {
+  asm volatile("bar.sync %0, 128;" ::"r"(2 + group) : "memory");
+}
 
 struct Shared {
   float4 terms[kBitProbes];  // additive, its scale, scale, offset
   // Offset of the segment without dimensions; the floor.
   float2 ends[kBitProbes];
   DeviceProbe probes[kBitProbes];
-  uint64_t full[kGroups][kStages];
-  uint64_t empty[kGroups][kStages];
-};
-
-// Where a warpgroup, or who copies for it, is in its ring.
-struct Ring {
-  uint32_t stage = 0;
-  uint32_t parity = 0;
-  __device__ void Next() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
+  uint64_t full[kStages];
+  uint64_t empty[kStages];
+  uint32_t next_tile;  // of the item, which nobody has taken yet
+  // What each warpgroup took; two, as some may still read the last one.
+  uint32_t taken[kGroups][2];
 };
 
 template <int kSteps>
 __device__ void Copy(const DeviceCodes& codes, const CodeScan& scan,
                      uint32_t num_items, uint8_t* rows, Shared* shared) {
   constexpr uint32_t kTileBytes = kSteps * kRowStep;
-  Ring rings[kGroups];
+  uint32_t stage = 0;
+  uint32_t parity = 1;
   for (uint32_t id = blockIdx.x; id < num_items; id += gridDim.x) {
     const ScanItem item = ItemAt(scan, id);
-    for (uint32_t first = 0; first < item.num_tiles; first += kGroups) {
-#pragma unroll
-      for (uint32_t group = 0; group < kGroups; ++group) {
-        if (first + group >= item.num_tiles) break;
-        Ring& ring = rings[group];
-        uint64_t* const full = &shared->full[group][ring.stage];
-        BarrierWait(&shared->empty[group][ring.stage], ring.parity ^ 1);
-        BarrierExpect(full, kTileBytes);
-        const size_t tile = ItemTile(scan, item, first + group);
-        CopyBytes(
-            rows + (group * kStages + ring.stage) * kTileBytes,
-            reinterpret_cast<const uint8_t*>(codes.words) + tile * kTileBytes,
-            kTileBytes, full);
-        ring.Next();
+    for (uint32_t i = 0; i < item.num_tiles; ++i) {
+      uint64_t* const full = &shared->full[stage];
+      BarrierWait(&shared->empty[stage], parity);
+      BarrierExpect(full, kTileBytes);
+      const size_t tile = ItemTile(scan, item, i);
+      CopyBytes(
+          rows + stage * kTileBytes,
+          reinterpret_cast<const uint8_t*>(codes.words) + tile * kTileBytes,
+          kTileBytes, full);
+      if (++stage == kStages) {
+        stage = 0;
+        parity ^= 1;
       }
     }
   }
@@ -162,6 +161,7 @@ __device__ void LoadProbes(const DeviceCodes& codes, const CodeScan& scan,
                            const QueryState& state, const ScanItem& item,
                            uint8_t* columns, Shared* shared) {
   ConsumerSync();  // the last item's are not read any more
+  if (threadIdx.x == 0) shared->next_tile = kGroups;
   const uint32_t num_terms = codes.num_segments * 3 + 2;
   for (uint32_t i = threadIdx.x; i < kBitProbes; i += kConsumers) {
     shared->probes[i] = {};
@@ -272,8 +272,14 @@ __device__ inline void LookAt(const int32_t (&sums)[kSums],
         StoreEstimate(codes, scan, state, shared.probes[probe], estimates[i],
                       row, number);
       }
-    } else if (-estimates[i] > shared.ends[probe].y) {
-      AppendEstimate(scan, state, shared.probes[probe], estimates[i], row);
+    } else {
+      // So that it is compared again, as this is rare, instead of keeping what
+      // the comparisons above said, which takes more than the estimates.
+      float estimate = estimates[i];
+      asm volatile("" : "+f"(estimate));
+      if (-estimate > shared.ends[probe].y) {
+        AppendEstimate(scan, state, shared.probes[probe], estimate, row);
+      }
     }
   }
 }
@@ -287,40 +293,46 @@ __device__ void Multiply(const DeviceCodes& codes, const CodeScan& scan,
   const uint32_t group = threadIdx.x / 128;
   const uint32_t lane = threadIdx.x % 32;
   const uint32_t row_of_tile = threadIdx.x % 128 / 32 * 16 + lane / 4;
-  Ring ring;
   int32_t sums[kSums];
+  uint32_t num_before = 0;  // tiles of the items before
+  uint32_t slot = 0;        // of what is taken next
   for (uint32_t id = blockIdx.x; id < num_items; id += gridDim.x) {
     const ScanItem item = ItemAt(scan, id);
     LoadProbes<kSteps>(codes, scan, state, item, columns, shared);
-    for (uint32_t i = group; i < item.num_tiles; i += kGroups) {
+    for (uint32_t i = group; i < item.num_tiles;) {
+      if (threadIdx.x % 128 == 0) {
+        shared->taken[group][slot] = atomicAdd(&shared->next_tile, 1);
+      }
       const uint32_t own_row =
           ItemTile(scan, item, i) * kScanTileRows + row_of_tile;
       const RowFactors factors = LoadFactors<kMissing>(codes, own_row);
-      BarrierWait(&shared->full[group][ring.stage], ring.parity);
-      const uint64_t a =
-          PieceDescriptor(rows + (group * kStages + ring.stage) * kTileBytes);
+      const uint32_t stage = (num_before + i) % kStages;
+      BarrierWait(&shared->full[stage], (num_before + i) / kStages % 2);
+      const uint32_t a = PieceAddress(rows + stage * kTileBytes);
       for (uint32_t chunk = 0; chunk * kChunk < item.num_probes; ++chunk) {
-        const uint64_t b =
-            PieceDescriptor(columns + chunk * kSteps * kColumnStep);
+        const uint32_t b = PieceAddress(columns + chunk * kSteps * kColumnStep);
         ProductFence();
 #pragma unroll
         for (int step = 0; step < kSteps; ++step) {
-          CountBits(sums, a + step * (kRowStep >> 4),
-                    b + step * (kColumnStep >> 4), step > 0);
+          CountBits(sums, PieceDescriptor(a + step * (kRowStep >> 4)),
+                    PieceDescriptor(b + step * (kColumnStep >> 4)), step > 0);
         }
         ProductCommit();
         ProductWait<0>();
         KeepBelow(sums);
         if ((chunk + 1) * kChunk >= item.num_probes && lane == 0) {
-          BarrierArrive(&shared->empty[group][ring.stage]);
+          BarrierArrive(&shared->empty[stage]);
         }
         LookAt<kMissing, kStore>(sums, codes, scan, state, *shared, factors,
                                  own_row, chunk * kChunk + lane % 4,
                                  item.num_probes, item.first_tile + i);
         __syncwarp();  // products are of whole warps
       }
-      ring.Next();
+      GroupSync(group);
+      i = shared->taken[group][slot];
+      slot ^= 1;
     }
+    num_before += item.num_tiles;
   }
 }
 
@@ -333,11 +345,9 @@ __global__ __launch_bounds__(kThreads, 1) void BitsKernel(
   uint8_t* const columns = reinterpret_cast<uint8_t*>(room);
   uint8_t* const rows = columns + kChunks * kSteps * kColumnStep;
   if (threadIdx.x == 0) {
-    for (uint32_t group = 0; group < kGroups; ++group) {
-      for (uint32_t stage = 0; stage < kStages; ++stage) {
-        BarrierInit(&shared.full[group][stage], 1);
-        BarrierInit(&shared.empty[group][stage], 4);
-      }
+    for (uint32_t stage = 0; stage < kStages; ++stage) {
+      BarrierInit(&shared.full[stage], 1);
+      BarrierInit(&shared.empty[stage], 4);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
@@ -359,7 +369,7 @@ cudaError_t Start(const DeviceCodes& codes, const CodeScan& scan,
                   const QueryState& state, int num_processors,
                   cudaStream_t stream) {
   constexpr int kShared =
-      kChunks * kSteps * kColumnStep + kGroups * kStages * kSteps * kRowStep;
+      kChunks * kSteps * kColumnStep + kStages * kSteps * kRowStep;
   const auto kernel = BitsKernel<kSteps, kMissing, kStore>;
   const cudaError_t sized = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "src/distance/gpu/code_few.h"
 #include "src/distance/gpu/code_scan.h"
+#include "src/distance/gpu/overlap.cuh"
 #include "src/distance/gpu/sort.cuh"
 
 namespace vicinal::gpu {
@@ -141,67 +143,140 @@ __device__ inline uint32_t FourValues(const int8_t* values, uint32_t num_dims,
 }
 
 // Word `at` of eight per step: 2 c + j are the values 16 j + 4 c and up.
+__device__ inline uint32_t ByteWordOf(const CodeLayout& layout,
+                                      const DeviceCodes& codes,
+                                      const int8_t* query, uint32_t at) {
+  const uint32_t step = at / 8;
+  const uint32_t in_step = at % 2 * 16 + at % 8 / 2 * 4;
+  for (uint32_t s = 0; s < layout.num_segments; ++s) {
+    const DeviceCodeSegment& segment = codes.segments[s];
+    if (segment.bits == 0) continue;
+    const uint32_t num_steps = (segment.num_words * 8 / segment.bits + 1) / 2;
+    const uint32_t num_dims = layout.segments[s].num_dims;
+    if (step >= segment.first_step && step < segment.first_step + num_steps) {
+      return FourValues(query + layout.segments[s].query_offset, num_dims,
+                        (step - segment.first_step) * 32 + in_step);
+    }
+    if (segment.low_step != 0 && step >= segment.low_step &&
+        step < segment.low_step + num_steps) {
+      return FourValues(query + layout.segments[s].low_offset, num_dims,
+                        (step - segment.low_step) * 32 + in_step);
+    }
+  }
+  return 0;
+}
+
 __global__ __launch_bounds__(kThreads) void ByteQueriesKernel(
     const __grid_constant__ CodeLayout layout,
     const __grid_constant__ DeviceCodes codes, const int8_t* values,
     size_t value_bytes, uint32_t num_queries, uint32_t* out) {
-  const uint32_t query_words = codes.num_steps * 8;
+  const uint32_t query_words = codes.query_words(false);
   const size_t total = size_t{num_queries} * query_words;
   for (size_t at = size_t{blockIdx.x} * kThreads + threadIdx.x; at < total;
        at += size_t{gridDim.x} * kThreads) {
-    const int8_t* const query = values + at / query_words * value_bytes;
-    const uint32_t step = at % query_words / 8;
-    const uint32_t in_step = at % 8 % 2 * 16 + at % 8 / 2 * 4;
-    uint32_t word = 0;
-    for (uint32_t s = 0; s < layout.num_segments; ++s) {
-      const DeviceCodeSegment& segment = codes.segments[s];
-      if (segment.bits == 0) continue;
-      const uint32_t num_steps = (segment.num_words * 8 / segment.bits + 1) / 2;
-      const uint32_t num_dims = layout.segments[s].num_dims;
-      if (step >= segment.first_step && step < segment.first_step + num_steps) {
-        word = FourValues(query + layout.segments[s].query_offset, num_dims,
-                          (step - segment.first_step) * 32 + in_step);
-      } else if (segment.low_step != 0 && step >= segment.low_step &&
-                 step < segment.low_step + num_steps) {
-        word = FourValues(query + layout.segments[s].low_offset, num_dims,
-                          (step - segment.low_step) * 32 + in_step);
-      }
-    }
-    out[at] = word;
+    out[at] = ByteWordOf(layout, codes, values + at / query_words * value_bytes,
+                         at % query_words);
   }
 }
 
-// Word 4 w + c of plane p: the bits p of the values that word w of codes has
-// in column c.
+// Word `at` = 4 w + c of each plane, plane_words apart: the bits p of the
+// values that word w of codes has in column c.
+__device__ inline void PutPlanes(const CodeSegment& segment,
+                                 const int8_t* query, uint32_t at,
+                                 uint32_t plane_words, uint32_t* out) {
+  const int8_t* const own = query + segment.query_offset;
+  const uint32_t word = at / 4;
+  const uint32_t column = at % 4;
+  uint32_t planes[kPlanes] = {};
+  for (uint32_t p = 0; p < 8; ++p) {
+    for (uint32_t i = 0; i < 4; ++i) {
+      const uint32_t dim = 16 * (8 * word + p) + 4 * column + i;
+      if (dim >= segment.num_dims) continue;
+      const auto value = static_cast<uint8_t>(own[dim]);
+      for (uint32_t plane = 0; plane < kPlanes; ++plane) {
+        planes[plane] |= (value >> plane & 1u) << ShiftOf(1, p, i);
+      }
+    }
+  }
+  for (uint32_t plane = 0; plane < kPlanes; ++plane) {
+    out[plane * plane_words + at] = planes[plane];
+  }
+}
+
 __global__ __launch_bounds__(kThreads) void BitQueriesKernel(
     const __grid_constant__ CodeLayout layout,
     const __grid_constant__ DeviceCodes codes, const int8_t* values,
     size_t value_bytes, uint32_t num_queries, uint32_t* out) {
-  const CodeSegment& segment = layout.segments[0];
   const uint32_t plane_words = codes.num_words * 4;
   const size_t total = size_t{num_queries} * plane_words;
   for (size_t at = size_t{blockIdx.x} * kThreads + threadIdx.x; at < total;
        at += size_t{gridDim.x} * kThreads) {
-    const uint32_t query = at / plane_words;
-    const int8_t* const own =
-        values + query * value_bytes + segment.query_offset;
-    const uint32_t word = at % plane_words / 4;
-    const uint32_t column = at % 4;
-    uint32_t planes[kPlanes] = {};
-    for (uint32_t p = 0; p < 8; ++p) {
-      for (uint32_t i = 0; i < 4; ++i) {
-        const uint32_t dim = 16 * (8 * word + p) + 4 * column + i;
-        if (dim >= segment.num_dims) continue;
-        const auto value = static_cast<uint8_t>(own[dim]);
-        for (uint32_t plane = 0; plane < kPlanes; ++plane) {
-          planes[plane] |= (value >> plane & 1u) << ShiftOf(1, p, i);
-        }
-      }
+    const size_t query = at / plane_words;
+    PutPlanes(layout.segments[0], values + query * value_bytes,
+              at % plane_words, plane_words,
+              out + query * codes.query_words(true));
+  }
+}
+
+// Copies what is at `from`, a multiple of 16 bytes, by some of the threads.
+__device__ inline void CopyPieces(const void* from, size_t bytes, size_t first,
+                                  size_t step, void* to) {
+  for (size_t i = first; i < bytes / 16; i += step) {
+    static_cast<uint4*>(to)[i] = static_cast<const uint4*>(from)[i];
+  }
+}
+
+// Block (0, q) prepares query q, others clear its maxima. What is on the host
+// is asked for by different threads, so that all of it comes at once.
+__global__ __launch_bounds__(kThreads) void PrepareFewKernel(
+    const __grid_constant__ CodeLayout layout,
+    const __grid_constant__ DeviceCodes codes,
+    const __grid_constant__ FewQueries few, const QueryState state) {
+  WaitForKernelBefore();
+  extern __shared__ uint4 values[];
+  constexpr uint32_t kHalf = kThreads / 2;
+  const uint32_t query = blockIdx.y;
+  const uint32_t thread = threadIdx.x;
+  if (blockIdx.x > 0) {
+    for (uint32_t i = (blockIdx.x - 1) * kThreads + thread; i < few.num_groups;
+         i += (gridDim.x - 1) * kThreads) {
+      few.maxima[size_t{query} * few.num_groups + i] = 0;
     }
-    uint32_t* const to =
-        out + size_t{query} * kPlanes * plane_words + at % plane_words;
-    for (uint32_t plane = 0; plane < kPlanes; ++plane) {
-      to[plane * plane_words] = planes[plane];
+    return;
+  }
+  if (thread < kHalf) {
+    CopyPieces(few.values + query * few.value_pitch, few.value_pitch, thread,
+               kHalf, values);
+  } else if (thread < kHalf + 32) {
+    const uint32_t num_terms = codes.num_terms();
+    for (uint32_t i = thread % 32; i < num_terms; i += 32) {
+      few.terms_there[query * num_terms + i] = few.terms[query * num_terms + i];
+    }
+  } else {
+    constexpr uint32_t kOthers = kHalf - 32;
+    CopyPieces(few.raw, few.raw_bytes, query * kOthers + thread - kHalf - 32,
+               state.num_queries * kOthers, few.raw_there);
+  }
+  if (thread == 0) {
+    few.probes[query] = {query, 0, codes.num_rows, 0};
+    state.error[query] = 0;
+    state.floor[query] = -INFINITY;
+    state.counts[query] = 0;
+    state.kept[query] = 0;
+    state.lost[query] = 0;
+  }
+  __syncthreads();
+  const auto* const own = reinterpret_cast<const int8_t*>(values);
+  uint32_t* const out =
+      few.operands + size_t{query} * codes.query_words(few.as_bits);
+  if (few.as_bits) {
+    const uint32_t plane_words = codes.num_words * 4;
+    for (uint32_t at = thread; at < plane_words; at += kThreads) {
+      PutPlanes(layout.segments[0], own, at, plane_words, out);
+    }
+  } else {
+    for (uint32_t at = thread; at < codes.query_words(false); at += kThreads) {
+      out[at] = ByteWordOf(layout, codes, own, at);
     }
   }
 }
@@ -269,6 +344,16 @@ cudaError_t PackCodeQueries(const CodeLayout& layout, const DeviceCodes& codes,
     ByteQueriesKernel<<<BlocksFor(words), kThreads, 0, stream>>>(
         layout, codes, values, value_bytes, num_queries, out);
   }
+  return cudaGetLastError();
+}
+
+cudaError_t PrepareFew(const CodeLayout& layout, const DeviceCodes& codes,
+                       const FewQueries& few, const QueryState& state,
+                       cudaStream_t stream) {
+  const uint32_t blocks =
+      1 + std::min<uint32_t>((few.num_groups + kThreads - 1) / kThreads, 16);
+  PrepareFewKernel<<<dim3(blocks, state.num_queries), kThreads, few.value_pitch,
+                     stream>>>(layout, codes, few, state);
   return cudaGetLastError();
 }
 

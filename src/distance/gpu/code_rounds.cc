@@ -19,16 +19,10 @@ namespace {
 constexpr double kListGrowth = 8;
 // Tiles of one item of a list.
 constexpr uint32_t kListTiles = 48;
-
-void PutTerms(const CodeQuery& query, uint32_t num_segments, float* out) {
-  *out++ = query.additive;
-  *out++ = query.additive_scale;
-  for (uint32_t s = 0; s < num_segments; ++s) {
-    *out++ = query.scale[s];
-    *out++ = query.offset[s];
-    *out++ = query.low_scale[s];
-  }
-}
+// Most tiles of one item of all rows. Queries as bits are loaded by all
+// warpgroups while none multiplies, which should be seldom.
+constexpr uint32_t kMostTiles = 96;
+constexpr uint32_t kMostBitTiles = 192;
 
 // Rows of a round of lists up to which a query's probes belong to it.
 size_t RowsUpTo(size_t round, uint32_t capacity) {
@@ -39,9 +33,26 @@ size_t RowsUpTo(size_t round, uint32_t capacity) {
 
 }  // namespace
 
+void CodeRun::PutTerms(const CodeQuery& query, float* out) const {
+  *out++ = query.additive;
+  *out++ = query.additive_scale;
+  for (uint32_t s = 0; s < codes().num_segments; ++s) {
+    *out++ = query.scale[s];
+    *out++ = query.offset[s];
+    *out++ = query.low_scale[s];
+  }
+}
+
+uint32_t CodeRun::TilesPerItem(const CodeScan& scan, uint32_t most) const {
+  const uint32_t num_groups =
+      (scan.num_probes + scan.probes_per_item - 1) / scan.probes_per_item;
+  return std::clamp<uint32_t>(
+      scan.round.num_tiles * num_groups / (gpu_.num_processors_ * 4 * 12) * 12,
+      12, most);
+}
+
 void CodeRun::LayOut(const std::vector<ListProbe>& chosen,
                      uint32_t probes_per_item, CodeRound* out) const {
-  const uint32_t num_segments = codes().num_segments;
   const size_t num_terms = codes().num_terms();
   // By list, in the order of the queries.
   std::vector<uint32_t> starts(question_.num_lists + 1);
@@ -53,7 +64,7 @@ void CodeRun::LayOut(const std::vector<ListProbe>& chosen,
   for (const ListProbe& probe : chosen) {
     const uint32_t at = next[probe.list]++;
     out->probes[at] = probe.on_device;
-    PutTerms(*probe.terms, num_segments, &out->terms[at * num_terms]);
+    PutTerms(*probe.terms, &out->terms[at * num_terms]);
   }
   out->items.clear();
   for (size_t list = 0; list < question_.num_lists; ++list) {
@@ -96,7 +107,7 @@ BackendStatus CodeRun::ScanAll(const CodePlan& plan,
   for (size_t i = 0; i < queries.size(); ++i) {
     probes[i] = {static_cast<uint32_t>(i), 0, codes().num_rows, 0};
     PutTerms(*question_.probes[first_probe_[queries[i]]].terms,
-             codes().num_segments, &terms[i * num_terms]);
+             &terms[i * num_terms]);
   }
   CodeScan scan;
   DeviceProbe* probes_there;
@@ -109,15 +120,15 @@ BackendStatus CodeRun::ScanAll(const CodePlan& plan,
   scan.num_probes = static_cast<uint32_t>(probes.size());
   scan.probes_per_item =
       plan.as_bits ? kBitProbes : ProbesPerItem(codes(), probes.size());
-  const uint32_t num_groups =
-      (scan.num_probes + scan.probes_per_item - 1) / scan.probes_per_item;
+  return ScanRounds(plan, state, scan, keep_floors);
+}
+
+BackendStatus CodeRun::ScanRounds(const CodePlan& plan, const QueryState& state,
+                                  CodeScan scan, bool keep_floors) const {
   for (size_t i = 0; i < plan.rounds.size(); ++i) {
     scan.round = plan.rounds[i];
-    // Four items for each block, of whole turns of its warps.
     scan.tiles_per_item =
-        std::clamp<uint32_t>(scan.round.num_tiles * num_groups /
-                                 (gpu_.num_processors_ * 4 * 12) * 12,
-                             12, 96);
+        TilesPerItem(scan, plan.as_bits ? kMostBitTiles : kMostTiles);
     const bool store_all = i == 0 && !keep_floors;
     GPU_RETURN_IF_ERROR(ScanRound(plan, state, scan, store_all));
     GPU_RETURN_IF_ERROR(Check(RaiseFloors(
@@ -168,8 +179,7 @@ std::vector<std::vector<ListProbe>> CodeRun::DealOut(
 BackendStatus CodeRun::ScanLists(const CodePlan& plan,
                                  const std::vector<uint32_t>& queries,
                                  const uint32_t* values,
-                                 const QueryState& state,
-                                 bool keep_floors) const {
+                                 const QueryState& state, bool keep_floors) {
   const uint32_t probes_per_item =
       plan.as_bits ? kBitProbes : ProbesPerItem(codes(), queries.size());
   std::vector<uint32_t> stored;
@@ -207,6 +217,7 @@ BackendStatus CodeRun::ScanLists(const CodePlan& plan,
     GPU_RETURN_IF_ERROR(ScanRound(plan, state, scan, store_all));
     GPU_RETURN_IF_ERROR(Check(RaiseFloors(
         state, static_cast<uint32_t>(question_.depth), 0, gpu_.stream_)));
+    GPU_RETURN_IF_ERROR(SendRaw(queries));
     GPU_RETURN_IF_ERROR(Check(cudaStreamSynchronize(gpu_.stream_)));
   }
   return BackendStatus::kOk;

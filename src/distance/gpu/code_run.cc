@@ -83,46 +83,70 @@ BackendStatus CodeRun::SetOut(const QueryState& state,
                       n * sizeof(float), cudaMemcpyHostToDevice, gpu_.stream_));
 }
 
+BackendStatus CodeRun::CopyQueries(const void* all, size_t bytes,
+                                   const std::vector<uint32_t>& queries,
+                                   void* to, cudaStream_t stream) {
+  const size_t n = queries.size();
+  const auto* from = static_cast<const std::byte*>(all);
+  // Those that follow each other are copied from where they are.
+  if (queries.back() - queries.front() + 1 == n) {
+    from += queries.front() * bytes;
+  } else {
+    staging_.resize(n * bytes);
+    for (size_t i = 0; i < n; ++i) {
+      std::memcpy(&staging_[i * bytes], from + queries[i] * bytes, bytes);
+    }
+    from = staging_.data();
+  }
+  return Check(gpu_.staging_.Copy(to, from, n * bytes, stream));
+}
+
 BackendStatus CodeRun::UploadQueries(const CodePlan& plan,
                                      const std::vector<uint32_t>& queries,
                                      QueryState* state,
                                      const uint32_t** operands) {
   const size_t n = queries.size();
-  // Those that follow each other are copied from where they are.
-  const bool in_order = queries.back() - queries.front() + 1 == n;
-  const auto upload = [&](const void* all, size_t bytes, std::byte** there) {
-    const auto* const from = static_cast<const std::byte*>(all);
-    if (in_order)
-      return Upload(from + queries.front() * bytes, n * bytes, there);
-    staging_.resize(n * bytes);
-    for (size_t i = 0; i < n; ++i) {
-      std::memcpy(&staging_[i * bytes], from + queries[i] * bytes, bytes);
-    }
-    return Upload(staging_.data(), n * bytes, there);
-  };
-  uint32_t* const packed =
+  auto* const packed =
       gpu_.workspace_.Take<uint32_t>(n * codes().query_words(plan.as_bits));
-  if (packed == nullptr) return BackendStatus::kNoMemory;
-  std::byte* values;
-  GPU_RETURN_IF_ERROR(upload(question_.values, question_.value_bytes, &values));
+  auto* const values = gpu_.workspace_.Take<int8_t>(n * question_.value_bytes);
+  if (packed == nullptr || values == nullptr) return BackendStatus::kNoMemory;
+  GPU_RETURN_IF_ERROR(CopyQueries(question_.values, question_.value_bytes,
+                                  queries, values, gpu_.stream_));
   GPU_RETURN_IF_ERROR(Check(PackCodeQueries(
-      segment_.layout(), codes(), reinterpret_cast<const int8_t*>(values),
-      question_.value_bytes, static_cast<uint32_t>(n), plan.as_bits, packed,
-      gpu_.stream_)));
+      segment_.layout(), codes(), values, question_.value_bytes,
+      static_cast<uint32_t>(n), plan.as_bits, packed, gpu_.stream_)));
   *operands = packed;
   if (question_.rows == nullptr) return BackendStatus::kOk;
-  std::byte* raw;
-  GPU_RETURN_IF_ERROR(upload(question_.queries, question_.query_bytes, &raw));
-  state->raw = raw;
-  return BackendStatus::kOk;
+  raw_ = gpu_.workspace_.Take<std::byte>(n * query_bytes());
+  state->raw = raw_;
+  return raw_ != nullptr ? BackendStatus::kOk : BackendStatus::kNoMemory;
 }
 
-BackendStatus CodeRun::RunSome(const std::vector<uint32_t>& queries,
-                               const float* floors) {
+BackendStatus CodeRun::SendRaw(const std::vector<uint32_t>& queries) {
+  if (raw_ == nullptr) return BackendStatus::kOk;
+  GPU_RETURN_IF_ERROR(CopyQueries(question_.queries, query_bytes(), queries,
+                                  raw_, gpu_.copies_));
+  raw_ = nullptr;
+  GPU_RETURN_IF_ERROR(Check(cudaEventRecord(gpu_.copied_, gpu_.copies_)));
+  return Check(cudaStreamWaitEvent(gpu_.stream_, gpu_.copied_));
+}
+
+BackendStatus CodeRun::RunSome(const std::vector<uint32_t>& queries) {
+  return is_flat_ && queries.size() <= kStreamQueries
+             ? RunFew(queries)
+             : RunRounds(queries, nullptr);
+}
+
+BackendStatus CodeRun::RunRounds(const std::vector<uint32_t>& queries,
+                                 const float* floors) {
   const bool keep_floors = floors != nullptr;
   const CodePlan plan = PlanFor(queries.size(), keep_floors);
   QueryState state;
   const uint32_t* operands;
+  if (!keep_floors) {
+    num_rounds_ =
+        is_flat_ ? static_cast<uint32_t>(plan.rounds.size()) : kListRounds;
+  }
   GPU_RETURN_IF_ERROR(Take(plan, queries.size(), &state));
   Neighbor* const out =
       gpu_.workspace_.Take<Neighbor>(queries.size() * question_.k);
@@ -132,6 +156,7 @@ BackendStatus CodeRun::RunSome(const std::vector<uint32_t>& queries,
   GPU_RETURN_IF_ERROR(
       is_flat_ ? ScanAll(plan, queries, operands, state, keep_floors)
                : ScanLists(plan, queries, operands, state, keep_floors));
+  GPU_RETURN_IF_ERROR(SendRaw(queries));
   const auto k = static_cast<uint32_t>(question_.k);
   GPU_RETURN_IF_ERROR(Check(
       RankEstimates(state, static_cast<uint32_t>(question_.depth), k,
@@ -186,8 +211,8 @@ BackendStatus CodeRun::Finish(const std::vector<uint32_t>& queries,
   for (size_t first = 0; first < again.size(); first += at_once) {
     const size_t last = std::min(first + at_once, again.size());
     gpu_.workspace_.Rewind(base_);
-    GPU_RETURN_IF_ERROR(
-        RunSome({again.begin() + first, again.begin() + last}, &known[first]));
+    GPU_RETURN_IF_ERROR(RunRounds({again.begin() + first, again.begin() + last},
+                                  &known[first]));
   }
   return BackendStatus::kOk;
 }
@@ -230,12 +255,9 @@ BackendStatus CodeRun::Run() {
     queries.resize(std::min(at_once, question_.num_queries - first));
     std::iota(queries.begin(), queries.end(), static_cast<uint32_t>(first));
     gpu_.workspace_.Rewind(base_);
-    GPU_RETURN_IF_ERROR(RunSome(queries, nullptr));
+    GPU_RETURN_IF_ERROR(RunSome(queries));
   }
-  if (report_ != nullptr) {
-    report_->rounds =
-        is_flat_ ? static_cast<uint32_t>(plan.rounds.size()) : kListRounds;
-  }
+  if (report_ != nullptr) report_->rounds = num_rounds_;
   return BackendStatus::kOk;
 }
 }  // namespace vicinal::gpu

@@ -1,6 +1,6 @@
 // Searches by codes on a GPU: probes are laid out by the rows that they ask
 // for, and compared in rounds as searches of rows are. Of gpu_codes.cc,
-// code_run.cc and code_rounds.cc.
+// code_run.cc, code_few_run.cc and code_rounds.cc.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "src/distance/gpu/arena.h"
+#include "src/distance/gpu/code_few.h"
 #include "src/distance/gpu/code_scan.h"
 #include "src/distance/gpu/gpu_backend.h"
 #include "src/distance/gpu/gpu_backend_parts.h"
@@ -19,6 +21,10 @@ namespace vicinal::gpu {
 // Rounds of lists, at most; each looks at so many times the rows of those
 // before it (see code_rounds.cc).
 inline constexpr uint32_t kListRounds = 5;
+// Scans of a few queries: of all rows, and of some again.
+inline constexpr uint32_t kFewRounds = 2;
+// Pinned memory of what a few queries send and get.
+inline constexpr size_t kFewBytes = size_t{1} << 20;
 
 class GpuCodes final : public LoadedSegment {
  public:
@@ -78,17 +84,39 @@ class CodeRun {
   CodePlan PlanFor(size_t num_queries, bool keep_floors) const;
   // Bytes of the workspace that a query takes.
   size_t BytesPerQuery(const CodePlan& plan) const;
+  // Some queries that follow each other: a few of all rows in another way.
+  BackendStatus RunSome(const std::vector<uint32_t>& queries);
+  // A few of all rows; by rounds, where they do not fit or find too much.
+  BackendStatus RunFew(const std::vector<uint32_t>& queries);
+  // Puts queries where the device reads them; false: there is no room.
+  bool SendFew(const std::vector<uint32_t>& queries, Arena* pinned,
+               FewQueries* few, QueryState* state) const;
+  BackendStatus ScanMaxima(const FewQueries& few, const QueryState& state,
+                           CodeScan scan) const;
   // Some queries, ascending; floors: what they are known to be, or null.
-  BackendStatus RunSome(const std::vector<uint32_t>& queries,
-                        const float* floors);
+  BackendStatus RunRounds(const std::vector<uint32_t>& queries,
+                          const float* floors);
   BackendStatus Take(const CodePlan& plan, size_t n, QueryState* state) const;
   BackendStatus SetOut(const QueryState& state, const float* floors) const;
-  // The operands of queries, and where they are compared exactly, themselves.
+  // num_queries times `bytes` of each of `all`, those of some.
+  BackendStatus CopyQueries(const void* all, size_t bytes,
+                            const std::vector<uint32_t>& queries, void* to,
+                            cudaStream_t stream);
+  // The operands of queries, and room for them themselves, where they are
+  // compared exactly.
   BackendStatus UploadQueries(const CodePlan& plan,
                               const std::vector<uint32_t>& queries,
                               QueryState* state, const uint32_t** operands);
+  // Queries themselves, if it has not been done: beside a scan that has begun.
+  BackendStatus SendRaw(const std::vector<uint32_t>& queries);
   BackendStatus ScanRound(const CodePlan& plan, const QueryState& state,
                           CodeScan scan, bool store_all) const;
+  void PutTerms(const CodeQuery& query, float* out) const;
+  // Four items for each block, of whole turns of its warps, of `most` tiles.
+  uint32_t TilesPerItem(const CodeScan& scan, uint32_t most) const;
+  // What scan.probes say, with samples of all rows.
+  BackendStatus ScanRounds(const CodePlan& plan, const QueryState& state,
+                           CodeScan scan, bool keep_floors) const;
   // All queries with samples of all rows.
   BackendStatus ScanAll(const CodePlan& plan,
                         const std::vector<uint32_t>& queries,
@@ -98,7 +126,7 @@ class CodeRun {
   BackendStatus ScanLists(const CodePlan& plan,
                           const std::vector<uint32_t>& queries,
                           const uint32_t* values, const QueryState& state,
-                          bool keep_floors) const;
+                          bool keep_floors);
   // Which probe of which query belongs to which round; stored: the rows of the
   // first round of each query.
   std::vector<std::vector<ListProbe>> DealOut(
@@ -120,6 +148,9 @@ class CodeRun {
   std::vector<size_t> first_probe_;     // of each query, and the end
   const uint64_t* accepted_ = nullptr;  // on the device
   bool is_flat_ = true;                 // all queries ask for all rows
+
+  uint32_t num_rounds_ = 0;
+  std::byte* raw_ = nullptr;        // where queries are still to be copied to
   size_t base_ = 0;                 // of the workspace, what all batches share
   std::vector<std::byte> staging_;  // on their way to the device
 };

@@ -9,6 +9,7 @@
 
 #include "src/distance/gpu/code_scan.cuh"
 #include "src/distance/gpu/code_scan.h"
+#include "src/distance/gpu/overlap.cuh"
 
 namespace vicinal::gpu {
 namespace {
@@ -48,6 +49,10 @@ __device__ inline uint32_t Unpack4(uint32_t word, int p,
   const uint32_t high = __byte_perm(levels[2], levels[3], in_half);
   return __byte_perm(low, high, 0x3210u | (codes >> 1 & 0x4444u));
 }
+
+// What becomes of estimates: all are stored, or those above the floors, or the
+// largest scores of groups of tiles.
+enum class Keep { kAll, kAbove, kMaxima };
 
 // What one warp compares: the sums of kGroups groups of rows with kTiles tiles
 // of eight probes.
@@ -210,8 +215,24 @@ __device__ void LoadProbes(const DeviceCodes& codes, const CodeScan& scan,
   }
 }
 
+// Of two neighbouring probes, from what eight lanes each know of 32 rows.
+__device__ inline void KeepMaxima(const CodeScan& scan, const Probes& probes,
+                                  uint32_t num_probes, uint32_t tile,
+                                  uint32_t lane, float (&best)[2]) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    for (int step = 4; step < 32; step *= 2) {
+      best[i] = fmaxf(best[i], __shfl_xor_sync(~0u, best[i], step));
+    }
+    const uint32_t probe = 2 * lane + i;
+    if (lane < 4 && probe < num_probes) {
+      RaiseMaximum(scan, probes.probes[probe].query, tile, best[i]);
+    }
+  }
+}
+
 // Rows first_row .. first_row + 32 with the probes of an item.
-template <int kTiles, bool kLow, bool kStore>
+template <int kTiles, bool kLow, Keep kKeep>
 __device__ void ScanRows(const DeviceCodes& codes, const CodeScan& scan,
                          const QueryState& state, const Probes& probes,
                          uint32_t num_probes, uint32_t first_row,
@@ -272,6 +293,22 @@ __device__ void ScanRows(const DeviceCodes& codes, const CodeScan& scan,
       }
     }
   }
+  if constexpr (kKeep == Keep::kMaxima) {
+    static_assert(kTiles == 1);
+    const uint32_t rows = AcceptedRows(codes, scan, first_row) >> (lane / 4);
+    float best[2] = {-INFINITY, -INFINITY};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int group = 0; group < kGroups; ++group) {
+        if ((rows >> (16 * group + i / 2 * 8) & 1) == 0) continue;
+        best[i % 2] = fmaxf(best[i % 2], -estimates[group][0][i]);
+      }
+    }
+    KeepMaxima(scan, probes, num_probes, first_row / kScanTileRows, lane, best);
+    return;
+  }
+  constexpr bool kStore = kKeep == Keep::kAll;
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
     const float floors[2] = {probes.floors[tile * 8 + own_probe],
@@ -305,10 +342,11 @@ __device__ void ScanRows(const DeviceCodes& codes, const CodeScan& scan,
   }
 }
 
-template <int kTiles, bool kLow, bool kStore>
+template <int kTiles, bool kLow, Keep kKeep>
 __global__ __launch_bounds__(kThreads) void ScanKernel(
     const __grid_constant__ DeviceCodes codes, const CodeScan scan,
     const QueryState state, uint32_t num_items) {
+  WaitForKernelBefore();
   extern __shared__ uint4 room[];
   constexpr uint32_t kCount = 8 * kTiles;
   Probes probes;
@@ -320,12 +358,13 @@ __global__ __launch_bounds__(kThreads) void ScanKernel(
   const uint32_t lane = threadIdx.x % 32;
   for (uint32_t id = blockIdx.x; id < num_items; id += gridDim.x) {
     const ScanItem item = ItemAt(scan, id);
+    if (item.num_tiles == 0) continue;
     __syncthreads();
     LoadProbes<kTiles>(codes, scan, state, item, probes);
     __syncthreads();
     for (uint32_t half = threadIdx.x / 32; half < 2 * item.num_tiles;
          half += kWarps) {
-      ScanRows<kTiles, kLow, kStore>(
+      ScanRows<kTiles, kLow, kKeep>(
           codes, scan, state, probes, item.num_probes,
           ItemTile(scan, item, half / 2) * kScanTileRows + half % 2 * 32,
           item.first_tile + half / 2, lane);
@@ -341,11 +380,11 @@ size_t SharedBytes(const DeviceCodes& codes) {
              (sizeof(DeviceProbe) + sizeof(float) * (codes.num_terms() + 1));
 }
 
-template <int kTiles, bool kLow, bool kStore>
+template <int kTiles, bool kLow, Keep kKeep>
 cudaError_t Start(const DeviceCodes& codes, const CodeScan& scan,
                   const QueryState& state, int num_processors,
                   cudaStream_t stream) {
-  const auto kernel = ScanKernel<kTiles, kLow, kStore>;
+  const auto kernel = ScanKernel<kTiles, kLow, kKeep>;
   const size_t shared = SharedBytes<kTiles>(codes);
   if (shared > 48 << 10) {
     const cudaError_t sized = cudaFuncSetAttribute(
@@ -360,8 +399,24 @@ cudaError_t Start(const DeviceCodes& codes, const CodeScan& scan,
   const uint32_t num_items = NumItems(scan);
   const uint32_t grid = std::min<uint32_t>(
       num_items, std::max(1, blocks_per_processor) * num_processors);
-  kernel<<<grid, kThreads, shared, stream>>>(codes, scan, state, num_items);
-  return cudaGetLastError();
+  return LaunchAfter(scan.overlaps, kernel, grid, kThreads, shared, stream,
+                     codes, scan, state, num_items);
+}
+
+template <int kTiles, bool kLow>
+cudaError_t StartKept(const DeviceCodes& codes, const CodeScan& scan,
+                      const QueryState& state, bool store_all,
+                      int num_processors, cudaStream_t stream) {
+  if constexpr (kTiles == 1) {
+    if (scan.maxima != nullptr) {
+      return Start<kTiles, kLow, Keep::kMaxima>(codes, scan, state,
+                                                num_processors, stream);
+    }
+  }
+  return store_all ? Start<kTiles, kLow, Keep::kAll>(codes, scan, state,
+                                                     num_processors, stream)
+                   : Start<kTiles, kLow, Keep::kAbove>(codes, scan, state,
+                                                       num_processors, stream);
 }
 
 template <int kTiles>
@@ -370,16 +425,12 @@ cudaError_t StartAny(const DeviceCodes& codes, const CodeScan& scan,
                      int num_processors, cudaStream_t stream) {
   if constexpr (kTiles <= kMostLowTiles) {
     if (codes.has_low) {
-      return store_all ? Start<kTiles, true, true>(codes, scan, state,
-                                                   num_processors, stream)
-                       : Start<kTiles, true, false>(codes, scan, state,
-                                                    num_processors, stream);
+      return StartKept<kTiles, true>(codes, scan, state, store_all,
+                                     num_processors, stream);
     }
   }
-  return store_all ? Start<kTiles, false, true>(codes, scan, state,
-                                                num_processors, stream)
-                   : Start<kTiles, false, false>(codes, scan, state,
-                                                 num_processors, stream);
+  return StartKept<kTiles, false>(codes, scan, state, store_all, num_processors,
+                                  stream);
 }
 
 // So that shared memory has room for the operands, and registers for the sums.

@@ -5,6 +5,7 @@
 
 #include "src/distance/gpu/append.cuh"
 #include "src/distance/gpu/code_scan.h"
+#include "src/distance/gpu/select.cuh"
 
 namespace vicinal::gpu {
 
@@ -66,6 +67,28 @@ __device__ inline void AppendEstimate(const CodeScan& scan,
     state.candidates[size_t{probe.query} * state.capacity + at] = {-estimate,
                                                                    row};
   }
+}
+
+// A bit for each of the 32 rows from first_row on, a multiple of 32.
+__device__ inline uint32_t AcceptedRows(const DeviceCodes& codes,
+                                        const CodeScan& scan,
+                                        uint32_t first_row) {
+  if (first_row >= codes.num_rows) return 0;
+  uint32_t bits = ~0u;
+  if (scan.accepted != nullptr) {
+    bits = __ldg(reinterpret_cast<const uint32_t*>(scan.accepted) +
+                 first_row / 32);
+  }
+  const uint32_t left = codes.num_rows - first_row;
+  return left < 32 ? bits & ((1u << left) - 1) : bits;
+}
+
+// -0 counts as 0, as it does where candidates are put in order.
+__device__ inline void RaiseMaximum(const CodeScan& scan, uint32_t query,
+                                    uint32_t tile, float score) {
+  if (!(score > -INFINITY)) return;
+  atomicMax(&scan.maxima[query * scan.num_groups + tile / scan.tiles_per_group],
+            KeyOf(__fadd_rn(score, 0.0f)));
 }
 
 // How many items there are.

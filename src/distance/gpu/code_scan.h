@@ -63,12 +63,16 @@ struct DeviceCodes {
   bool is_bits = false;
   DeviceCodeSegment segments[kMaxCodeSegments];
 
-  uint32_t num_tiles() const { return padded_rows / kScanTileRows; }
+  __host__ __device__ uint32_t num_tiles() const {
+    return padded_rows / kScanTileRows;
+  }
   // Floats of a probe: the additive and its scale; of each segment scale,
   // offset and scale of the second digit.
-  uint32_t num_terms() const { return 2 + 3 * num_segments; }
+  __host__ __device__ uint32_t num_terms() const {
+    return 2 + 3 * num_segments;
+  }
   // 32-bit words of a query's operands.
-  uint32_t query_words(bool as_bits) const {
+  __host__ __device__ uint32_t query_words(bool as_bits) const {
     return as_bits ? kPlanes * num_words * 4 : num_steps * 8;
   }
 };
@@ -102,6 +106,13 @@ struct CodeScan {
   Round round;
   uint32_t tiles_per_item = 1;
   const uint64_t* accepted = nullptr;
+  // Not null: nothing is stored but the largest score of each query in each
+  // group of tiles, [query][num_groups], as keys of select.cuh that begin as 0.
+  uint32_t* maxima = nullptr;
+  uint32_t num_groups = 0;
+  uint32_t tiles_per_group = 1;
+  // Whether the kernel before is one of overlap.cuh, on a device that can.
+  bool overlaps = false;
 };
 
 // Probes of one item where that many ask for the same rows. kBitProbes: by

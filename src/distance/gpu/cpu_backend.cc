@@ -194,6 +194,11 @@ class CpuBackend final : public DistanceBackend {
     return BackendStatus::kOk;
   }
 
+  BackendStatus SearchRanges(const LoadedSegment& segment,
+                             const QueryBatch& queries, const RangeLists& lists,
+                             size_t k, const uint64_t* accepted, Neighbor* out,
+                             BackendReport* report) const override;
+
   BackendStatus Score(const LoadedSegment& segment, const QueryBatch& queries,
                       const uint32_t* offsets, const RowId* rows,
                       float* out) const override;
@@ -275,6 +280,20 @@ class CpuBackend final : public DistanceBackend {
     return MaxSimOnCpu(documents, queries, lists, k, num_threads_, out, report);
   }
 
+  BackendStatus LoadTokenCodes(
+      const CodedTokenDocuments& documents,
+      std::shared_ptr<const LoadedSegment>* out) override {
+    return LoadTokenCodesOnCpu(documents, out);
+  }
+
+  BackendStatus MaxSimCodes(const LoadedSegment& documents,
+                            const CodedTokenQuery* queries, size_t num_queries,
+                            const DocumentLists& lists, size_t k, Neighbor* out,
+                            BackendReport* report) const override {
+    return MaxSimCodesOnCpu(documents, queries, num_queries, lists, k,
+                            num_threads_, out, report);
+  }
+
  private:
   void FindNearest(const CpuSegment& segment, const Questions& questions,
                    size_t k, const uint64_t* accepted, Neighbor* out,
@@ -343,6 +362,60 @@ void CpuBackend::FindNearest(const CpuSegment& segment,
   if (report != nullptr) {
     *report = {.candidates = num_compared, .rounds = 1};
   }
+}
+
+BackendStatus CpuBackend::SearchRanges(const LoadedSegment& segment,
+                                       const QueryBatch& queries,
+                                       const RangeLists& lists, size_t k,
+                                       const uint64_t* accepted, Neighbor* out,
+                                       BackendReport* report) const {
+  const CpuSegment& cpu = AsCpu(segment);
+  const VectorSetView& rows = cpu.rows();
+  const size_t n = queries.num_queries;
+  const Questions questions = {static_cast<const std::byte*>(queries.data),
+                               rows.dim * ElementSize(rows.type), n, false};
+  // The rows of queries are numbered through; each thread takes some of them.
+  std::vector<uint64_t> ends = {0};
+  for (size_t q = 0; q < n; ++q) {
+    ends.push_back(ends.back());
+    for (uint32_t i = lists.offsets[q]; i < lists.offsets[q + 1]; ++i) {
+      ends.back() += lists.ranges[i].end - lists.ranges[i].begin;
+    }
+  }
+  const size_t num_threads = ThreadsFor(ends.back() * rows.dim);
+  const size_t num_parts = n == 0 ? 1 : (num_threads + n - 1) / n;
+  std::vector<std::vector<TopK>> best(n * num_parts);
+  std::atomic<uint64_t> num_compared = 0;
+  ParallelFor(num_threads, best.size(), [&](size_t task) {
+    const size_t q = task / num_parts;
+    const size_t part = task % num_parts;
+    const uint64_t total = ends[q + 1] - ends[q];
+    uint64_t skipped = part * total / num_parts;
+    uint64_t left = (part + 1) * total / num_parts - skipped;
+    best[task].assign(1, TopK(k));
+    for (uint32_t i = lists.offsets[q]; left > 0; ++i) {
+      const size_t end = lists.ranges[i].end;
+      const size_t begin =
+          std::min<size_t>(end, lists.ranges[i].begin + skipped);
+      skipped -= begin - lists.ranges[i].begin;
+      const size_t taken = std::min<size_t>(end - begin, left);
+      left -= taken;
+      num_compared += SearchRange(cpu, questions, {q, q + 1},
+                                  {begin, begin + taken}, accepted, best[task]);
+    }
+  });
+  for (size_t q = 0; q < n; ++q) {
+    TopK& merged = best[q * num_parts][0];
+    for (size_t part = 1; part < num_parts; ++part) {
+      for (const Neighbor& neighbor :
+           best[q * num_parts + part][0].TakeSorted()) {
+        merged.Push(neighbor);
+      }
+    }
+    WriteNearest(merged, k, out + q * k);
+  }
+  if (report != nullptr) *report = {.candidates = num_compared, .rounds = 1};
+  return BackendStatus::kOk;
 }
 
 BackendStatus CpuBackend::Score(const LoadedSegment& segment,

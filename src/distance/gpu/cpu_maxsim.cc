@@ -16,6 +16,7 @@
 #include "src/distance/gpu/cpu_parallel.h"
 #include "src/distance/gpu/cpu_tier.h"
 #include "src/distance/kernels.h"
+#include "src/distance/kernels_maxsim.h"
 #include "src/distance/normalize.h"
 
 namespace vicinal {
@@ -34,6 +35,7 @@ constexpr size_t kProductsWorthAThread = size_t{1} << 20;
 struct Tables {
   const kernels::KernelTable* rows;
   const kernels::PairTable* pairs;
+  const MaxSimKernels* codes;
 };
 
 // The widest that run here. Which ones they are cannot change a result.
@@ -41,18 +43,29 @@ Tables ChooseTables() {
 #ifdef VICINAL_X86_KERNELS
   const CpuTier tier = TierOfCpu();
   if (tier >= CpuTier::kAvx512) {
-    return {&kernels::kAvx512Table, &kernels::kAvx512PairTable};
+    return {&kernels::kAvx512Table, &kernels::kAvx512PairTable,
+            tier >= CpuTier::kAvx512Vnni ? &kernels::kAvx512MaxSimTable
+                                         : &kernels::kAvx2MaxSimTable};
   }
   if (tier >= CpuTier::kAvx2) {
-    return {&kernels::kAvx2Table, &kernels::kAvx2PairTable};
+    return {&kernels::kAvx2Table, &kernels::kAvx2PairTable,
+            &kernels::kAvx2MaxSimTable};
   }
 #endif
-  return {&kernels::kScalarTable, &kernels::kScalarPairTable};
+  return {&kernels::kScalarTable, &kernels::kScalarPairTable,
+          &kernels::kScalarMaxSimTable};
 }
 
 const Tables& TablesHere() {
   static const Tables kTables = ChooseTables();
   return kTables;
+}
+
+// A score that is no float, or no number, as the engine has it.
+float Clamped(double score) {
+  constexpr double kMost = std::numeric_limits<float>::max();
+  return score >= -kMost ? static_cast<float>(std::min(score, kMost))
+                         : -std::numeric_limits<float>::max();
 }
 
 class CpuTokens final : public LoadedSegment {
@@ -63,6 +76,7 @@ class CpuTokens final : public LoadedSegment {
   size_t device_bytes() const override { return 0; }
 
   const TokenDocuments& get() const { return documents_; }
+  size_t dim() const { return documents_.dim; }
   size_t Length(size_t doc) const {
     return documents_.offsets[doc + 1] - documents_.offsets[doc];
   }
@@ -91,6 +105,40 @@ class CpuTokens final : public LoadedSegment {
 
  private:
   TokenDocuments documents_;
+};
+
+class CpuTokenCodes final : public LoadedSegment {
+ public:
+  explicit CpuTokenCodes(const CodedTokenDocuments& documents)
+      : documents_(documents) {}
+
+  size_t num_rows() const override { return documents_.num_docs; }
+  size_t device_bytes() const override { return 0; }
+
+  size_t Length(size_t doc) const {
+    return documents_.offsets[doc + 1] - documents_.offsets[doc];
+  }
+  size_t dim() const { return documents_.form.padded_dim; }
+
+  // As TokenCodec::Score (quant/token_codec.cc) has it.
+  float Score(const CodedTokenQuery& query, size_t doc) const {
+    const TokenCodeForm& form = documents_.form;
+    const size_t num_panels = (query.num_tokens + kPanel - 1) / kPanel;
+    std::vector<float> best(kPanel * num_panels, -kInfinity);
+    TablesHere().codes->max_codes(
+        form, query.panels, num_panels, query.sums,
+        form.has_centroids ? query.table : nullptr,
+        documents_.records + documents_.offsets[doc] * form.record_bytes,
+        Length(doc), best.data());
+    double score = query.constant;
+    for (size_t i = 0; i < query.num_tokens; ++i) {
+      score += static_cast<double>(query.scales[i]) * best[i];
+    }
+    return Clamped(score);
+  }
+
+ private:
+  CodedTokenDocuments documents_;
 };
 
 // One query in panels; const once made.
@@ -132,9 +180,7 @@ class Query {
       const float weight = weights_ == nullptr ? 1.0f : weights_[i];
       score += static_cast<double>(weight) * best[i];
     }
-    constexpr double kMost = std::numeric_limits<float>::max();
-    return score >= -kMost ? static_cast<float>(std::min(score, kMost))
-                           : -std::numeric_limits<float>::max();
+    return Clamped(score);
   }
 
  private:
@@ -147,10 +193,13 @@ class Query {
 };
 
 // The k nearest of a query's candidates, of which there are `num`; docs null:
-// all documents. Returns how many were compared.
-uint64_t FindNearest(const CpuTokens& documents, const Query& query,
+// all documents. score_of(doc): of one that has tokens. Returns how many were
+// compared.
+template <typename Documents, typename ScoreOf>
+uint64_t FindNearest(const Documents& documents, size_t num_query_tokens,
                      const RowId* docs, size_t num, size_t k,
-                     size_t num_threads, Neighbor* out) {
+                     size_t num_threads, Neighbor* out,
+                     const ScoreOf& score_of) {
   std::vector<float> distances(num, kInfinity);
   std::atomic<uint64_t> num_tokens = 0;
   std::atomic<uint64_t> num_compared = 0;
@@ -158,14 +207,14 @@ uint64_t FindNearest(const CpuTokens& documents, const Query& query,
     return docs == nullptr ? static_cast<RowId>(i) : docs[i];
   };
   for (size_t i = 0; i < num; ++i) num_tokens += documents.Length(doc_at(i));
-  const size_t products = num_tokens * query.num_tokens() * documents.get().dim;
+  const size_t products = num_tokens * num_query_tokens * documents.dim();
   const size_t threads =
       std::clamp<size_t>(products / kProductsWorthAThread, 1, num_threads);
   ParallelFor(threads, (num + kTaskDocs - 1) / kTaskDocs, [&](size_t task) {
     const size_t end = std::min(num, (task + 1) * kTaskDocs);
     for (size_t i = task * kTaskDocs; i < end; ++i) {
       if (documents.Length(doc_at(i)) == 0) continue;
-      distances[i] = -query.Score(documents, doc_at(i));
+      distances[i] = -score_of(doc_at(i));
       ++num_compared;
     }
   });
@@ -207,9 +256,45 @@ BackendStatus MaxSimOnCpu(const LoadedSegment& documents,
         queries.offsets[q + 1] - first, loaded.get().dim);
     const bool all = lists.offsets == nullptr;
     done.candidates += FindNearest(
-        loaded, query, all ? nullptr : lists.docs + lists.offsets[q],
+        loaded, query.num_tokens(),
+        all ? nullptr : lists.docs + lists.offsets[q],
         all ? loaded.num_rows() : lists.offsets[q + 1] - lists.offsets[q], k,
-        num_threads, out + q * k);
+        num_threads, out + q * k,
+        [&](size_t doc) { return query.Score(loaded, doc); });
+  }
+  if (report != nullptr) *report = done;
+  return BackendStatus::kOk;
+}
+
+BackendStatus LoadTokenCodesOnCpu(const CodedTokenDocuments& documents,
+                                  std::shared_ptr<const LoadedSegment>* out) {
+  const TokenCodeForm& form = documents.form;
+  const bool is_form =
+      (form.bits == 8 || form.bits == 4 || form.bits == 2 || form.bits == 1) &&
+      form.padded_dim > 0 && form.padded_dim % 32 == 0 &&
+      form.padded_dim <= kernels::kMaxTokenDim &&
+      form.record_bytes == sizeof(float) + (form.has_centroids ? 1 : 0) +
+                               form.padded_dim * form.bits / 8;
+  if (!is_form) return BackendStatus::kUnsupported;
+  *out = std::make_shared<CpuTokenCodes>(documents);
+  return BackendStatus::kOk;
+}
+
+BackendStatus MaxSimCodesOnCpu(const LoadedSegment& documents,
+                               const CodedTokenQuery* queries,
+                               size_t num_queries, const DocumentLists& lists,
+                               size_t k, size_t num_threads, Neighbor* out,
+                               BackendReport* report) {
+  const auto& loaded = static_cast<const CpuTokenCodes&>(documents);
+  BackendReport done = {.rounds = 1};
+  for (size_t q = 0; q < num_queries; ++q) {
+    const bool all = lists.offsets == nullptr;
+    done.candidates += FindNearest(
+        loaded, queries[q].num_tokens,
+        all ? nullptr : lists.docs + lists.offsets[q],
+        all ? loaded.num_rows() : lists.offsets[q + 1] - lists.offsets[q], k,
+        num_threads, out + q * k,
+        [&](size_t doc) { return loaded.Score(queries[q], doc); });
   }
   if (report != nullptr) *report = done;
   return BackendStatus::kOk;

@@ -20,4 +20,13 @@ BackendStatus MaxSimOnCpu(const LoadedSegment& documents,
                           size_t num_threads, Neighbor* out,
                           BackendReport* report);
 
+// The same of LoadTokenCodes and MaxSimCodes.
+BackendStatus LoadTokenCodesOnCpu(const CodedTokenDocuments& documents,
+                                  std::shared_ptr<const LoadedSegment>* out);
+BackendStatus MaxSimCodesOnCpu(const LoadedSegment& documents,
+                               const CodedTokenQuery* queries,
+                               size_t num_queries, const DocumentLists& lists,
+                               size_t k, size_t num_threads, Neighbor* out,
+                               BackendReport* report);
+
 }  // namespace vicinal

@@ -68,6 +68,14 @@ BackendStatus GpuBackend::Make(const GpuOptions& options,
   const BackendStatus streamed = backend->Check(
       cudaStreamCreateWithFlags(&backend->stream_, cudaStreamNonBlocking));
   if (streamed != BackendStatus::kOk) return streamed;
+  const BackendStatus copies = backend->Check(
+      cudaStreamCreateWithFlags(&backend->copies_, cudaStreamNonBlocking));
+  if (copies != BackendStatus::kOk) return copies;
+  const BackendStatus copied = backend->Check(
+      cudaEventCreateWithFlags(&backend->copied_, cudaEventDisableTiming));
+  if (copied != BackendStatus::kOk) return copied;
+  const BackendStatus staged = backend->Check(backend->staging_.Make());
+  if (staged != BackendStatus::kOk) return staged;
   void* lost = nullptr;
   const BackendStatus pinned = backend->Check(cudaMallocHost(&lost, kMaxBatch));
   if (pinned != BackendStatus::kOk) return pinned;
@@ -79,6 +87,8 @@ BackendStatus GpuBackend::Make(const GpuOptions& options,
 GpuBackend::~GpuBackend() {
   cudaFreeHost(lost_queries_);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
+  if (copies_ != nullptr) cudaStreamDestroy(copies_);
+  if (copied_ != nullptr) cudaEventDestroy(copied_);
   cudaFree(workspace_.data());
 }
 
@@ -102,8 +112,10 @@ BackendStatus GpuBackend::Check(cudaError_t error) const {
 }
 
 BackendStatus GpuBackend::Ready() const {
-  return lost_.load() ? BackendStatus::kDeviceLost
-                      : Check(cudaSetDevice(device_));
+  if (lost_.load()) return BackendStatus::kDeviceLost;
+  const cudaError_t set = cudaSetDevice(device_);
+  cudaGetLastError();  // of another device that this thread asked
+  return Check(set);
 }
 
 BackendStatus GpuBackend::Allocate(size_t bytes, DeviceBlock* out) const {
@@ -121,9 +133,8 @@ BackendStatus GpuBackend::Load(const SegmentRows& segment,
                                std::shared_ptr<const LoadedSegment>* out) {
   GPU_RETURN_IF_ERROR(Ready());
   const VectorSetView& view = segment.rows;
-  if ((view.type != ElementType::kFloat32 &&
-       view.type != ElementType::kFloat16) ||
-      view.dim == 0 || view.dim > kMaxDim || view.num_rows >= kInvalidRow / 2) {
+  if (view.type > ElementType::kUint8 || view.dim == 0 || view.dim > kMaxDim ||
+      view.num_rows >= kInvalidRow / 2) {
     return BackendStatus::kUnsupported;
   }
   auto loaded = std::make_shared<GpuSegment>();
@@ -136,7 +147,9 @@ BackendStatus GpuBackend::Load(const SegmentRows& segment,
   }
   const size_t row_bytes = view.dim * ElementSize(view.type);
   const size_t exact_bytes = view.num_rows * row_bytes;
-  const size_t bf16_bytes = rows.padded_rows() * rows.padded_dim * 2;
+  // A part of the segment reads up to a tile behind its last row.
+  const size_t bf16_bytes =
+      (rows.padded_rows() + kTileRows) * rows.padded_dim * 2;
   GPU_RETURN_IF_ERROR(Allocate(bf16_bytes + exact_bytes, &loaded->block_));
   std::byte* const bf16 = loaded->block_.data();
   std::byte* const exact = bf16 + bf16_bytes;  // a multiple of 16

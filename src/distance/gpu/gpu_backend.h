@@ -8,17 +8,21 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "src/distance/gpu/arena.h"
 #include "src/distance/gpu/backend.h"
 #include "src/distance/gpu/search_kernels.h"
+#include "src/distance/gpu/staging.h"
 
 namespace vicinal::gpu {
 
 class CodeRun;
 class MaxSimRun;
+class GpuTokens;
 struct DeviceTokens;
+struct MaxSimQuestion;
 class Trainer;
 class DeviceBlock;
 
@@ -45,6 +49,10 @@ class GpuBackend final : public DistanceBackend {
   BackendStatus Search(const LoadedSegment& segment, const QueryBatch& queries,
                        size_t k, const uint64_t* accepted, Neighbor* out,
                        BackendReport* report) const override;
+  BackendStatus SearchRanges(const LoadedSegment& segment,
+                             const QueryBatch& queries, const RangeLists& lists,
+                             size_t k, const uint64_t* accepted, Neighbor* out,
+                             BackendReport* report) const override;
   BackendStatus Score(const LoadedSegment& segment, const QueryBatch& queries,
                       const uint32_t* offsets, const RowId* rows,
                       float* out) const override;
@@ -74,12 +82,22 @@ class GpuBackend final : public DistanceBackend {
                             const CodeQuestion& question, Neighbor* out,
                             BackendReport* report) const override;
 
+  BackendStatus Encode(const LoadedSegment& segment, const RowCoding& coding,
+                       uint8_t* records) const override;
+
   BackendStatus LoadTokens(const TokenDocuments& documents,
                            std::shared_ptr<const LoadedSegment>* out) override;
   BackendStatus MaxSim(const LoadedSegment& documents,
                        const TokenQueries& queries, const DocumentLists& lists,
                        size_t k, Neighbor* out,
                        BackendReport* report) const override;
+  BackendStatus LoadTokenCodes(
+      const CodedTokenDocuments& documents,
+      std::shared_ptr<const LoadedSegment>* out) override;
+  BackendStatus MaxSimCodes(const LoadedSegment& documents,
+                            const CodedTokenQuery* queries, size_t num_queries,
+                            const DocumentLists& lists, size_t k, Neighbor* out,
+                            BackendReport* report) const override;
 
   // Search with queries and results on the device.
   BackendStatus SearchOnDevice(const LoadedSegment& segment,
@@ -110,9 +128,18 @@ class GpuBackend final : public DistanceBackend {
   // A copy in the workspace, there when the stream has come to it.
   template <class T>
   BackendStatus Upload(const T* from, size_t count, T** there) const;
+  // Makes room for documents and copies their offsets.
+  BackendStatus Place(const uint64_t* offsets, GpuTokens* loaded);
   // Copies tokens to where `tokens` are to be, and measures them.
   BackendStatus MeasureDocuments(const void* from, std::byte* base,
                                  DeviceTokens* tokens) const;
+  // Copies records and takes them apart.
+  BackendStatus PlaceRecords(const CodedTokenDocuments& documents,
+                             std::byte* base, const DeviceTokens& tokens) const;
+  // All batches of a question.
+  BackendStatus RunMaxSim(const LoadedSegment& documents,
+                          const MaxSimQuestion& question, Neighbor* out,
+                          BackendReport* report) const;
   Plan MakePlan(size_t num_queries, size_t k, const DeviceRows& rows) const;
   BackendStatus Take(const Plan& plan, size_t num_queries,
                      const DeviceRows& rows, QueryState* state) const;
@@ -131,8 +158,28 @@ class GpuBackend final : public DistanceBackend {
   // All batches of a search.
   BackendStatus Run(const DeviceRows& rows, const DeviceRows& whole,
                     const Question& question, BackendReport* report) const;
-  BackendStatus Filter(const DeviceRows& whole, const uint64_t* accepted,
+  // Search with the lock held.
+  BackendStatus SearchAccepted(const DeviceRows& segment,
+                               const QueryBatch& queries, size_t k,
+                               const uint64_t* accepted, Neighbor* out,
+                               BackendReport* report) const;
+  // Makes `whole` the part of it in which accepted rows are; `rows`: what is to
+  // be compared, those of `whole` that bits (null: all) say or, gathered, just
+  // those that are accepted.
+  BackendStatus Filter(const uint64_t* accepted, DeviceRows* whole,
                        DeviceRows* rows, const uint64_t** bits) const;
+  // Compares `few`, some of the queries, with each row of their ranges.
+  BackendStatus RankEach(const DeviceRows& segment, const QueryBatch& queries,
+                         const RangeLists& lists,
+                         const std::vector<uint32_t>& few, size_t k,
+                         const uint64_t* accepted, Neighbor* out,
+                         BackendReport* report) const;
+  // Searches for `alike`, queries with the same ranges, together.
+  BackendStatus SearchAlike(const DeviceRows& segment,
+                            const QueryBatch& queries, const RangeLists& lists,
+                            std::span<const uint32_t> alike, size_t k,
+                            const uint64_t* accepted, Neighbor* out,
+                            BackendReport* report) const;
 
   char name_[16] = "cuda";
   int device_ = 0;
@@ -145,7 +192,12 @@ class GpuBackend final : public DistanceBackend {
   mutable std::atomic<bool> lost_ = false;
   mutable std::mutex mutex_;  // of the workspace and the stream
   mutable Arena workspace_;
-  PinnedBlock pinned_;               // of MaxSim, from the first LoadTokens on
+  PinnedBlock pinned_;  // of MaxSim, from the first LoadTokens on
+  PinnedBlock few_;     // of SearchCodes, from the first LoadCodes on
+  mutable Staging staging_;
+  // Copies of what the stream needs later, beside it.
+  cudaStream_t copies_ = nullptr;
+  cudaEvent_t copied_ = nullptr;
   uint8_t* lost_queries_ = nullptr;  // of one batch; owned, pinned
 };
 

@@ -28,6 +28,10 @@ inline constexpr size_t kMaxBatch = 16384;
 DeviceRows ShapeOf(uint32_t num_rows, uint32_t dim, ElementType type,
                    Metric metric);
 
+// The rows begin .. end - 1 of a segment or of a part of one. Behind the last
+// of a segment there are kTileRows more.
+DeviceRows PartOf(const DeviceRows& segment, size_t begin, size_t end);
+
 // Candidates that a query of so many gets room for, where `k` are wanted.
 uint32_t CapacityFor(size_t num_queries, size_t k, uint32_t most);
 
@@ -91,8 +95,7 @@ template <class T>
 BackendStatus GpuBackend::Upload(const T* from, size_t count, T** there) const {
   *there = workspace_.Take<T>(count);
   if (*there == nullptr) return BackendStatus::kNoMemory;
-  return Check(cudaMemcpyAsync(*there, from, count * sizeof(T),
-                               cudaMemcpyHostToDevice, stream_));
+  return Check(staging_.Copy(*there, from, count * sizeof(T), stream_));
 }
 
 }  // namespace vicinal::gpu

@@ -101,6 +101,9 @@ BackendStatus GpuBackend::LoadCodes(const SegmentCodes& segment,
   codes.additive = reinterpret_cast<const float*>(data + words_bytes);
   codes.rescale = codes.additive + codes.padded_rows;
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (few_.data == nullptr) {
+    GPU_RETURN_IF_ERROR(Check(cudaMallocHost(&few_.data, kFewBytes)));
+  }
   GPU_RETURN_IF_ERROR(
       Check(cudaMemsetAsync(data, 0, words_bytes + factors, stream_)));
   const size_t record_bytes = segment.layout->record_bytes;

@@ -18,6 +18,45 @@
 #include "src/distance/gpu/tensor_maps.h"
 
 namespace vicinal::gpu {
+namespace {
+
+// Words of a set of rows between which all that are in it lie.
+struct Span {
+  size_t begin = 0;
+  size_t end = 0;  // begin: there are none
+  size_t num_accepted = 0;
+};
+
+// Bits behind the last row may be set.
+Span SpanOf(const uint64_t* accepted, size_t num_rows) {
+  const size_t num_words = (num_rows + 63) / 64;
+  Span span;
+  for (size_t i = 0; i < num_words; ++i) {
+    uint64_t word = accepted[i];
+    if (i + 1 == num_words && num_rows % 64 != 0) {
+      word &= (uint64_t{1} << (num_rows % 64)) - 1;
+    }
+    if (word == 0) continue;
+    if (span.num_accepted == 0) span.begin = i;
+    span.end = i + 1;
+    span.num_accepted += std::popcount(word);
+  }
+  return span;
+}
+
+}  // namespace
+
+DeviceRows PartOf(const DeviceRows& segment, size_t begin, size_t end) {
+  if (begin == 0 && end == segment.num_rows) return segment;
+  DeviceRows part = ShapeOf(static_cast<uint32_t>(end - begin), segment.dim,
+                            segment.type, segment.metric);
+  part.exact = segment.exact;
+  part.bf16 = segment.bf16 + begin * segment.padded_dim;
+  part.first_row = segment.first_row + static_cast<uint32_t>(begin);
+  part.max_norm = segment.max_norm;
+  part.max_error = segment.max_error;
+  return part;
+}
 
 // How a batch of queries is compared.
 struct GpuBackend::Plan {
@@ -311,9 +350,8 @@ BackendStatus GpuBackend::Run(const DeviceRows& rows, const DeviceRows& whole,
     } else {
       std::byte* const taken = workspace_.Take<std::byte>(n * query_bytes);
       if (taken == nullptr) return BackendStatus::kNoMemory;
-      GPU_RETURN_IF_ERROR(Check(
-          cudaMemcpyAsync(taken, raw + first * query_bytes, n * query_bytes,
-                          cudaMemcpyHostToDevice, stream_)));
+      GPU_RETURN_IF_ERROR(Check(staging_.Copy(taken, raw + first * query_bytes,
+                                              n * query_bytes, stream_)));
       batch.queries = taken;
     }
     batch.out = question.out_there ? question.out + first * k
@@ -339,55 +377,58 @@ BackendStatus GpuBackend::Run(const DeviceRows& rows, const DeviceRows& whole,
   return Check(cudaStreamSynchronize(stream_));
 }
 
-BackendStatus GpuBackend::Filter(const DeviceRows& whole,
-                                 const uint64_t* accepted, DeviceRows* rows,
+BackendStatus GpuBackend::Filter(const uint64_t* accepted, DeviceRows* whole,
+                                 DeviceRows* rows,
                                  const uint64_t** bits) const {
-  *rows = whole;
+  *rows = *whole;
   *bits = nullptr;
-  if (accepted == nullptr || whole.num_rows == 0) return BackendStatus::kOk;
-  const size_t num_words = (size_t{whole.num_rows} + 63) / 64;
+  if (accepted == nullptr || whole->num_rows == 0) return BackendStatus::kOk;
+  // From the first word with an accepted row to the last: rows of a partition
+  // lie together.
+  const Span span = SpanOf(accepted, whole->num_rows);
+  *whole = PartOf(*whole, span.begin * 64,
+                  std::min<size_t>(span.end * 64, whole->num_rows));
+  *rows = *whole;
+  if (span.num_accepted == whole->num_rows) return BackendStatus::kOk;
+  const size_t num_words = span.end - span.begin;
+  accepted += span.begin;
   uint64_t* const on_device = workspace_.Take<uint64_t>(num_words);
   if (on_device == nullptr) return BackendStatus::kNoMemory;
   GPU_RETURN_IF_ERROR(Check(cudaMemcpyAsync(on_device, accepted, num_words * 8,
                                             cudaMemcpyHostToDevice, stream_)));
   *bits = on_device;
-  size_t num_accepted = 0;
-  for (size_t word = 0; word < num_words; ++word) {
-    num_accepted += std::popcount(accepted[word]);
-  }
-  // Bits behind the last row may be set.
-  if (num_accepted > whole.num_rows / 4 + 64) return BackendStatus::kOk;
-  std::vector<uint32_t> list;
-  for (size_t word = 0; word < num_words; ++word) {
-    for (uint64_t left = accepted[word]; left != 0; left &= left - 1) {
-      const size_t row = word * 64 + std::countr_zero(left);
-      if (row < whole.num_rows) list.push_back(static_cast<uint32_t>(row));
-    }
-  }
   // Few rows are copied together, so that none that is not accepted is
   // compared; else they are left out as they are found.
-  DeviceRows few = ShapeOf(static_cast<uint32_t>(list.size()), whole.dim,
-                           whole.type, whole.metric);
+  if (span.num_accepted * 4 > whole->num_rows) return BackendStatus::kOk;
+  DeviceRows few = ShapeOf(static_cast<uint32_t>(span.num_accepted), whole->dim,
+                           whole->type, whole->metric);
   const size_t bf16_bytes = few.padded_rows() * few.padded_dim * 2;
-  if (list.size() * 4 > whole.num_rows ||
-      bf16_bytes + list.size() * 4 > workspace_.left() / 2) {
+  if (bf16_bytes + span.num_accepted * 4 > workspace_.left() / 2) {
     return BackendStatus::kOk;
   }
-  few.exact = whole.exact;
-  few.max_norm = whole.max_norm;
-  few.max_error = whole.max_error;
-  *rows = few;
-  if (list.empty()) return BackendStatus::kOk;
+  std::vector<uint32_t> list;
+  list.reserve(span.num_accepted);
+  for (size_t word = 0; word < num_words; ++word) {
+    for (uint64_t left = accepted[word]; left != 0; left &= left - 1) {
+      if (list.size() == span.num_accepted) break;  // behind the last row
+      list.push_back(static_cast<uint32_t>(whole->first_row + word * 64 +
+                                           std::countr_zero(left)));
+    }
+  }
+  few.exact = whole->exact;
+  few.max_norm = whole->max_norm;
+  few.max_error = whole->max_error;
   uint32_t* const map = workspace_.Take<uint32_t>(list.size());
   uint16_t* const bf16 =
       workspace_.Take<uint16_t>(few.padded_rows() * few.padded_dim);
   if (map == nullptr || bf16 == nullptr) return BackendStatus::kNoMemory;
   GPU_RETURN_IF_ERROR(Check(cudaMemcpyAsync(map, list.data(), list.size() * 4,
                                             cudaMemcpyHostToDevice, stream_)));
-  GPU_RETURN_IF_ERROR(Check(GatherRows(whole, few, map, bf16, stream_)));
+  GPU_RETURN_IF_ERROR(Check(GatherRows(*whole, few, map, bf16, stream_)));
   GPU_RETURN_IF_ERROR(Check(cudaStreamSynchronize(stream_)));  // of `list`
-  rows->bf16 = bf16;
-  rows->row_map = map;
+  few.bf16 = bf16;
+  few.row_map = map;
+  *rows = few;
   return BackendStatus::kOk;
 }
 
@@ -399,12 +440,21 @@ BackendStatus GpuBackend::Search(const LoadedSegment& segment,
   GPU_RETURN_IF_ERROR(Ready());
   if (k == 0 || k > kMaxBackendK) return BackendStatus::kUnsupported;
   if (queries.num_queries == 0) return BackendStatus::kOk;
-  const DeviceRows& whole = static_cast<const GpuSegment&>(segment).rows();
+  const DeviceRows& rows = static_cast<const GpuSegment&>(segment).rows();
   const std::lock_guard<std::mutex> lock(mutex_);
+  return SearchAccepted(rows, queries, k, accepted, out, report);
+}
+
+BackendStatus GpuBackend::SearchAccepted(const DeviceRows& segment,
+                                         const QueryBatch& queries, size_t k,
+                                         const uint64_t* accepted,
+                                         Neighbor* out,
+                                         BackendReport* report) const {
   workspace_.Rewind(0);
+  DeviceRows whole = segment;
   DeviceRows rows;
   const uint64_t* bits = nullptr;
-  GPU_RETURN_IF_ERROR(Filter(whole, accepted, &rows, &bits));
+  GPU_RETURN_IF_ERROR(Filter(accepted, &whole, &rows, &bits));
   if (rows.num_rows == 0) {
     std::fill(out, out + queries.num_queries * k,
               Neighbor{std::numeric_limits<float>::infinity(), kInvalidRow});

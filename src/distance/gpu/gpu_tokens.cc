@@ -1,5 +1,4 @@
-// How documents of token vectors come to a GPU, and how they are divided among
-// its warps.
+// How documents of token vectors come to a GPU.
 #include "src/distance/gpu/gpu_tokens.h"
 
 #include <cuda_runtime.h>
@@ -19,42 +18,44 @@
 namespace vicinal::gpu {
 namespace {
 
-// Warps that are there at once, as StreamKernel has registers for.
-constexpr uint32_t kWarpsPerProcessor = 16;
-// Items that each of them takes, at least: the last ones end at different
-// times.
-constexpr uint32_t kItemsPerWarp = 6;
-constexpr uint32_t kMaxItemSteps = 64;
-
-uint32_t StepsOf(uint32_t num_tokens) {
-  return (num_tokens + kTokenStep - 1) / kTokenStep;
+bool CanNumber(const uint64_t* offsets, size_t num_docs) {
+  if (num_docs >= kInvalidRow / 2) return false;
+  for (size_t i = 0; i < num_docs; ++i) {
+    if (offsets[i + 1] - offsets[i] > kMaxDocTokens) return false;
+  }
+  return num_docs == 0 || offsets[num_docs] < kInvalidRow / 2;
 }
 
 bool CanLoad(const TokenDocuments& documents) {
-  if ((documents.type != ElementType::kFloat32 &&
-       documents.type != ElementType::kFloat16 &&
-       documents.type != ElementType::kBfloat16) ||
-      documents.dim == 0 || documents.dim > kMaxTokenDim ||
-      documents.num_docs >= kInvalidRow / 2) {
-    return false;
-  }
-  for (size_t i = 0; i < documents.num_docs; ++i) {
-    if (documents.offsets[i + 1] - documents.offsets[i] > kMaxDocTokens) {
-      return false;
-    }
-  }
-  return documents.num_docs == 0 ||
-         documents.offsets[documents.num_docs] < kInvalidRow / 2;
+  return (documents.type == ElementType::kFloat32 ||
+          documents.type == ElementType::kFloat16 ||
+          documents.type == ElementType::kBfloat16) &&
+         documents.dim > 0 && documents.dim <= kMaxTokenDim &&
+         CanNumber(documents.offsets, documents.num_docs);
+}
+
+// Those of the codecs that there are.
+bool CanLoad(const CodedTokenDocuments& documents) {
+  const TokenCodeForm& form = documents.form;
+  const size_t code_bytes = form.padded_dim * form.bits / 8;
+  return (form.bits == 8 || form.bits == 4 || form.bits == 2 ||
+          form.bits == 1) &&
+         form.has_centroids == (form.bits == 2) && form.padded_dim > 0 &&
+         form.padded_dim <= kMaxTokenDim && form.padded_dim % 32 == 0 &&
+         form.record_bytes == 4 + (form.has_centroids ? 1 : 0) + code_bytes &&
+         CanNumber(documents.offsets, documents.num_docs);
+}
+
+void SetCounts(const uint64_t* offsets, size_t num_docs, DeviceTokens* tokens) {
+  tokens->num_docs = static_cast<uint32_t>(num_docs);
+  tokens->num_tokens =
+      num_docs == 0 ? 0 : static_cast<uint32_t>(offsets[num_docs]);
 }
 
 // Tokens as uploaded, before they are measured.
 DeviceTokens ShapeOf(const TokenDocuments& documents) {
   DeviceTokens tokens;
-  tokens.num_docs = static_cast<uint32_t>(documents.num_docs);
-  tokens.num_tokens =
-      documents.num_docs == 0
-          ? 0
-          : static_cast<uint32_t>(documents.offsets[documents.num_docs]);
+  SetCounts(documents.offsets, documents.num_docs, &tokens);
   tokens.dim = static_cast<uint32_t>(documents.dim);
   tokens.padded_dim = (tokens.dim + 31) / 32 * 32;
   tokens.type = documents.type;
@@ -64,81 +65,83 @@ DeviceTokens ShapeOf(const TokenDocuments& documents) {
   return tokens;
 }
 
-// Where the arrays of documents are in their block; items come last.
+DeviceTokens ShapeOf(const CodedTokenDocuments& documents) {
+  DeviceTokens tokens;
+  SetCounts(documents.offsets, documents.num_docs, &tokens);
+  tokens.dim = static_cast<uint32_t>(documents.form.padded_dim);
+  tokens.padded_dim = (tokens.dim + 127) / 128 * 128;
+  tokens.code_bits = static_cast<uint32_t>(documents.form.bits);
+  return tokens;
+}
+
+// Where the arrays of documents are in their block.
 struct Places {
-  Places(const DeviceTokens& tokens, size_t num_items) {
-    const bool is_half = tokens.type == ElementType::kFloat16;
+  explicit Places(const DeviceTokens& tokens) {
     const size_t num = tokens.num_tokens;
-    is_scaled = tokens.cosine || !is_half;
+    const bool is_coded = tokens.code_bits > 0;
+    const bool is_half = tokens.type == ElementType::kFloat16;
+    is_scaled = tokens.cosine || !is_half || is_coded;
+    has_centroids = tokens.code_bits == 2;
     Layout layout;
-    half = layout.Add<uint16_t>(num * tokens.padded_dim);
-    exact = is_half ? half
-                    : layout.Add<std::byte>(num * tokens.dim *
-                                            ElementSize(tokens.type));
+    rows = layout.Add<std::byte>(num * tokens.row_bytes());
+    exact = is_half || is_coded
+                ? rows
+                : layout.Add<std::byte>(num * tokens.dim *
+                                        ElementSize(tokens.type));
     scales = layout.Add<float>(is_scaled ? num : 0);
     norms = layout.Add<float>(tokens.cosine ? num : 0);
+    centroids = layout.Add<uint32_t>(has_centroids ? num : 0);
     offsets = layout.Add<uint32_t>(tokens.num_docs + size_t{1});
-    items = layout.Add<TokenItem>(num_items);
     size = layout.size();
   }
   void SetPointers(std::byte* base, DeviceTokens* tokens) const {
-    tokens->half = reinterpret_cast<const uint16_t*>(base + half);
-    tokens->exact = base + exact;
+    if (tokens->code_bits > 0) {
+      tokens->codes = base + rows;
+    } else {
+      tokens->half = reinterpret_cast<const uint16_t*>(base + rows);
+      tokens->exact = base + exact;
+    }
     if (is_scaled) tokens->scales = reinterpret_cast<float*>(base + scales);
     if (tokens->cosine) tokens->norms = reinterpret_cast<float*>(base + norms);
+    if (has_centroids) {
+      tokens->centroids = reinterpret_cast<uint32_t*>(base + centroids);
+    }
     tokens->offsets = reinterpret_cast<const uint32_t*>(base + offsets);
   }
 
   bool is_scaled;
-  size_t half;
+  bool has_centroids;
+  size_t rows;
   size_t exact;
   size_t scales;
   size_t norms;
+  size_t centroids;
   size_t offsets;
-  size_t items;
   size_t size;
 };
 
 }  // namespace
 
-Items MakeItems(const std::vector<uint32_t>& offsets, const RowId* docs,
-                size_t num, int num_processors) {
-  const auto doc_at = [&](size_t i) {
-    return docs == nullptr ? static_cast<RowId>(i) : docs[i];
-  };
-  const auto length_of = [&](size_t i) {
-    return offsets[doc_at(i) + 1] - offsets[doc_at(i)];
-  };
-  size_t total_steps = 0;
-  for (size_t i = 0; i < num; ++i) total_steps += StepsOf(length_of(i));
-  const size_t num_items =
-      size_t{kItemsPerWarp} * kWarpsPerProcessor * num_processors;
-  const auto most_steps = static_cast<uint32_t>(std::clamp<size_t>(
-      (total_steps + num_items - 1) / num_items, 1, kMaxItemSteps));
-  Items items;
-  items.list.reserve(num);
-  for (size_t i = 0; i < num; ++i) {
-    const uint32_t length = length_of(i);
-    const uint32_t steps = StepsOf(length);
-    const uint32_t num_parts =
-        std::max(1u, (steps + most_steps - 1) / most_steps);
-    for (uint32_t part = 0; part < num_parts; ++part) {
-      const uint32_t begin = steps * part / num_parts * kTokenStep;
-      const uint32_t end =
-          std::min(length, steps * (part + 1) / num_parts * kTokenStep);
-      items.list.push_back(
-          {.first_token = offsets[doc_at(i)] + begin,
-           .num_tokens = end - begin,
-           .slot = static_cast<uint32_t>(i),
-           .part = part,
-           .num_parts = num_parts,
-           .partial = num_parts == 1 ? 0 : items.num_partials++});
-    }
-  }
-  return items;
-}
-
 PinnedBlock::~PinnedBlock() { cudaFreeHost(data); }
+
+BackendStatus GpuBackend::Place(const uint64_t* offsets, GpuTokens* loaded) {
+  DeviceTokens& tokens = loaded->tokens;
+  loaded->offsets.assign(offsets, offsets + tokens.num_docs + 1);
+  for (size_t i = 0; i < tokens.num_docs; ++i) {
+    loaded->lengths.Add(static_cast<uint32_t>(offsets[i + 1] - offsets[i]));
+  }
+  const Places places(tokens);
+  GPU_RETURN_IF_ERROR(Allocate(places.size, &loaded->block));
+  places.SetPointers(loaded->block.data(), &tokens);
+  if (pinned_.data == nullptr) {
+    GPU_RETURN_IF_ERROR(
+        Check(cudaMallocHost(&pinned_.data, kResultBytes + kSentBytes)));
+  }
+  return Check(cudaMemcpyAsync(loaded->block.data() + places.offsets,
+                               loaded->offsets.data(),
+                               loaded->offsets.size() * sizeof(uint32_t),
+                               cudaMemcpyHostToDevice, stream_));
+}
 
 BackendStatus GpuBackend::LoadTokens(
     const TokenDocuments& documents,
@@ -146,50 +149,76 @@ BackendStatus GpuBackend::LoadTokens(
   GPU_RETURN_IF_ERROR(Ready());
   if (!CanLoad(documents)) return BackendStatus::kUnsupported;
   auto loaded = std::make_shared<GpuTokens>();
-  DeviceTokens& tokens = loaded->tokens;
-  tokens = ShapeOf(documents);
-  if (tokens.num_docs == 0) {
-    *out = std::move(loaded);
-    return BackendStatus::kOk;
+  loaded->tokens = ShapeOf(documents);
+  if (documents.num_docs > 0) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    GPU_RETURN_IF_ERROR(Place(documents.offsets, loaded.get()));
+    if (loaded->tokens.num_tokens > 0) {
+      GPU_RETURN_IF_ERROR(MeasureDocuments(
+          documents.tokens, loaded->block.data(), &loaded->tokens));
+    }
+    GPU_RETURN_IF_ERROR(Check(cudaStreamSynchronize(stream_)));
   }
-  loaded->offsets.assign(documents.offsets,
-                         documents.offsets + documents.num_docs + 1);
-  const Items items =
-      MakeItems(loaded->offsets, nullptr, tokens.num_docs, num_processors_);
-  loaded->num_items = static_cast<uint32_t>(items.list.size());
-  loaded->num_partials = items.num_partials;
-
-  const Places places(tokens, loaded->num_items);
-  GPU_RETURN_IF_ERROR(Allocate(places.size, &loaded->block));
-  std::byte* const base = loaded->block.data();
-  places.SetPointers(base, &tokens);
-  loaded->items = reinterpret_cast<const TokenItem*>(base + places.items);
-
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (pinned_.data == nullptr) {
-    GPU_RETURN_IF_ERROR(
-        Check(cudaMallocHost(&pinned_.data, kResultBytes + kSentBytes)));
-  }
-  GPU_RETURN_IF_ERROR(
-      Check(cudaMemcpyAsync(base + places.offsets, loaded->offsets.data(),
-                            loaded->offsets.size() * sizeof(uint32_t),
-                            cudaMemcpyHostToDevice, stream_)));
-  GPU_RETURN_IF_ERROR(Check(cudaMemcpyAsync(
-      base + places.items, items.list.data(),
-      items.list.size() * sizeof(TokenItem), cudaMemcpyHostToDevice, stream_)));
-  if (tokens.num_tokens > 0) {
-    GPU_RETURN_IF_ERROR(MeasureDocuments(documents.tokens, base, &tokens));
-  }
-  GPU_RETURN_IF_ERROR(Check(cudaStreamSynchronize(stream_)));
   *out = std::move(loaded);
+  return BackendStatus::kOk;
+}
+
+BackendStatus GpuBackend::LoadTokenCodes(
+    const CodedTokenDocuments& documents,
+    std::shared_ptr<const LoadedSegment>* out) {
+  GPU_RETURN_IF_ERROR(Ready());
+  if (!is_hopper_ || !CanLoad(documents)) return BackendStatus::kUnsupported;
+  auto loaded = std::make_shared<GpuTokens>();
+  loaded->tokens = ShapeOf(documents);
+  loaded->code_dim = static_cast<uint32_t>(documents.form.padded_dim);
+  if (MostHopperTiles(loaded->tokens) == 0) return BackendStatus::kUnsupported;
+  if (documents.num_docs > 0) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    GPU_RETURN_IF_ERROR(Place(documents.offsets, loaded.get()));
+    GPU_RETURN_IF_ERROR(
+        PlaceRecords(documents, loaded->block.data(), loaded->tokens));
+    GPU_RETURN_IF_ERROR(Check(cudaStreamSynchronize(stream_)));
+  }
+  *out = std::move(loaded);
+  return BackendStatus::kOk;
+}
+
+BackendStatus GpuBackend::PlaceRecords(const CodedTokenDocuments& documents,
+                                       std::byte* base,
+                                       const DeviceTokens& tokens) const {
+  const Places places(tokens);
+  const size_t record_bytes = documents.form.record_bytes;
+  workspace_.Rewind(0);
+  // As many at a time as there is room for.
+  const size_t at_once =
+      std::min<size_t>(tokens.num_tokens, workspace_.left() / 2 / record_bytes);
+  if (tokens.num_tokens > 0 && at_once == 0) return BackendStatus::kNoMemory;
+  for (size_t first = 0; first < tokens.num_tokens; first += at_once) {
+    const size_t count = std::min(at_once, tokens.num_tokens - first);
+    workspace_.Rewind(0);
+    uint8_t* there;
+    GPU_RETURN_IF_ERROR(Upload(documents.records + first * record_bytes,
+                               count * record_bytes, &there));
+    DeviceTokens some = tokens;
+    some.num_tokens = static_cast<uint32_t>(count);
+    GPU_RETURN_IF_ERROR(Check(PlaceCodes(
+        some,
+        {there, static_cast<uint32_t>(record_bytes),
+         tokens.dim * tokens.code_bits / 8},
+        base + places.rows + first * tokens.row_bytes(),
+        reinterpret_cast<float*>(base + places.scales) + first,
+        tokens.centroids == nullptr
+            ? nullptr
+            : reinterpret_cast<uint32_t*>(base + places.centroids) + first,
+        stream_)));
+  }
   return BackendStatus::kOk;
 }
 
 BackendStatus GpuBackend::MeasureDocuments(const void* from, std::byte* base,
                                            DeviceTokens* tokens) const {
-  // As Places has them.
-  const Places places(*tokens, 0);
-  auto* const half = reinterpret_cast<uint16_t*>(base + places.half);
+  const Places places(*tokens);
+  auto* const half = reinterpret_cast<uint16_t*>(base + places.rows);
   auto* const scales = reinterpret_cast<float*>(base + places.scales);
   auto* const norms = reinterpret_cast<float*>(base + places.norms);
   const bool is_half = tokens->type == ElementType::kFloat16;

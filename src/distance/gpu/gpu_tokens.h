@@ -18,16 +18,21 @@ constexpr size_t kMaxBatchQueries = 64;
 constexpr size_t kResultBytes =
     kMaxBatchQueries * (kMaxBackendK * sizeof(Neighbor) + sizeof(MaxSimReport));
 // What is sent at once from pinned memory; more is copied from elsewhere.
-constexpr size_t kSentBytes = size_t{512} << 10;
+constexpr size_t kSentBytes = size_t{1} << 20;
 
-struct Items {
-  std::vector<TokenItem> list;
-  uint32_t num_partials = 0;
+// How long documents are, in steps of tokens.
+struct Lengths {
+  size_t num = 0;
+  size_t total = 0;
+  size_t longest = 0;
+
+  void Add(uint32_t num_tokens) {
+    const size_t steps = (num_tokens + kTokenStep - 1) / kTokenStep;
+    ++num;
+    total += steps;
+    longest = longest > steps ? longest : steps;
+  }
 };
-
-// Divides documents into items of about the same size. docs null: all of them.
-Items MakeItems(const std::vector<uint32_t>& offsets, const RowId* docs,
-                size_t num, int num_processors);
 
 // Arrays one after the other in one block, each at a multiple of 256 bytes.
 class Layout {
@@ -52,10 +57,9 @@ class GpuTokens final : public LoadedSegment {
   // As Load leaves them; const from then on.
   DeviceBlock block;
   DeviceTokens tokens;
+  uint32_t code_dim = 0;          // of coded tokens, as the CPU pads it
   std::vector<uint32_t> offsets;  // of the host
-  const TokenItem* items = nullptr;
-  uint32_t num_items = 0;
-  uint32_t num_partials = 0;
+  Lengths lengths;
 };
 
 }  // namespace vicinal::gpu

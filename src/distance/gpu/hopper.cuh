@@ -58,6 +58,22 @@ __device__ inline void BarrierWait(uint64_t* barrier, uint32_t parity) {
       : "memory");
 }
 
+// The same where all that is waited for happens in the block: a wait for a
+// cluster throws the first-level cache away each time.
+__device__ inline void BarrierWaitInBlock(uint64_t* barrier, uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra over;\n"
+      "bra again;\n"
+      "over:\n"
+      "}" ::"r"(SharedAddress(barrier)),
+      "r"(parity)
+      : "memory");
+}
+
 __device__ inline void CopyTile2(void* to, const CUtensorMap* map,
                                  uint64_t* barrier, int x, int y) {
   asm volatile(

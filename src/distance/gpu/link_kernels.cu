@@ -83,7 +83,7 @@ __global__ __launch_bounds__(kThreads) void SelectKernel(
       const float limit = __fmul_rn(candidate.distance, rule.share);
       for (uint32_t j = warp; j < count; j += kWarps) {
         const float distance = CanonicalDistance<Metric::kL2>(
-            room + place * dim, 0.0f, room + places[j] * dim, dim, lane);
+            room + place * dim, 0, room + places[j] * dim, dim, lane);
         if (distance < limit) {
           if (lane == 0) covered[turn] = 1;
           break;

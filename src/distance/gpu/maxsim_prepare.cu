@@ -40,36 +40,6 @@ __device__ inline float WarpMax(float value) {
   return value;
 }
 
-// The sum of get(i)^2 in canonical order, by a warp.
-template <class Get>
-__device__ float CanonicalSquares(const Get& get, uint32_t dim, uint32_t lane) {
-  float low = 0;
-  float high = 0;
-  for (uint32_t i = lane; i < dim; i += 64) {
-    const float x = get(i);
-    low = __fmaf_rn(x, x, low);
-    if (i + 32 < dim) {
-      const float y = get(i + 32);
-      high = __fmaf_rn(y, y, high);
-    }
-  }
-  return HalvingTree(low, high);
-}
-
-// What kernels::Normalize divides by, as UnitElement takes it.
-template <class Element>
-__device__ float NormOf(const Element* token, uint32_t dim, float largest,
-                        uint32_t lane) {
-  const float norm2 = CanonicalSquares(
-      [&](uint32_t i) { return ToFloat(token[i]); }, dim, lane);
-  if (norm2 >= 0x1p-100f && norm2 < INFINITY) return __fsqrt_rn(norm2);
-  if (largest == 0) return 0;
-  const int exponent = ilogbf(largest);
-  return -__fsqrt_rn(CanonicalSquares(
-      [&](uint32_t i) { return Scaled(ToFloat(token[i]), exponent); }, dim,
-      lane));
-}
-
 // A power of two that brings the largest element to [1, 2), or near.
 __device__ inline float ScaleFor(float largest) {
   if (largest == 0) return 1;
@@ -159,10 +129,11 @@ __global__ __launch_bounds__(kThreads) void MeasureKernel(
 // Halves of one query token by a warp; returns the bound on the error of its
 // maximum times its weight, infinite where there is none.
 __device__ float PrepareOne(const DeviceTokens& tokens, const float* from,
-                            float weight, uint32_t num_tokens, __half* to,
-                            float* factor, uint32_t lane) {
+                            float weight, uint32_t num_tokens, bool on_hopper,
+                            __half* to, float* factor, uint32_t lane) {
   const uint32_t dim = tokens.dim;
   float largest = 0;
+#pragma unroll 4
   for (uint32_t i = lane; i < dim; i += 32) {
     largest = fmaxf(largest, fabsf(from[i]));
   }
@@ -172,7 +143,7 @@ __device__ float PrepareOne(const DeviceTokens& tokens, const float* from,
   for (uint32_t i = lane; i < tokens.padded_dim; i += 32) {
     const float scaled = i < dim ? from[i] * (1 / scale) : 0.0f;
     const __half rounded = __float2half_rn(scaled);
-    to[i] = rounded;
+    to[on_hopper ? PlaceOf(0, i) : i] = rounded;
     const float difference = scaled - __half2float(rounded);
     squares = fmaf(scaled, scaled, squares);
     missed = fmaf(difference, difference, missed);
@@ -198,21 +169,42 @@ __device__ float PrepareOne(const DeviceTokens& tokens, const float* from,
   return bounded ? bound * weight * 1.01f + kLostProducts : INFINITY;
 }
 
+// Sets what later kernels count in to 0. By all threads of the query's block.
+__device__ void BeginQuery(const MaxSimState& state, uint32_t q,
+                           const TokenQuery& query) {
+  const uint32_t thread = threadIdx.x;
+  if (state.finished != nullptr) {
+    for (uint32_t i = thread; i < query.list_size; i += kPrepareThreads) {
+      state.finished[query.list_begin + i] = 0;
+    }
+  }
+  if (state.exact_finished != nullptr && thread < kSplitCandidates) {
+    state.exact_finished[q * kSplitCandidates + thread] = 0;
+  }
+  if (q == 0) {
+    for (uint32_t i = thread; i < state.num_passes; i += kPrepareThreads) {
+      state.next_parts[i] = 0;
+    }
+  }
+}
+
+__device__ inline uint32_t NumColumns(const TokenQuery& query) {
+  return (query.num_tokens + kTokenColumns - 1) / kTokenColumns * kTokenColumns;
+}
+
 __global__ __launch_bounds__(kPrepareThreads) void PrepareKernel(
     const DeviceTokens tokens, const MaxSimState state) {
   WaitForKernelBefore();
   __shared__ float errors[kPrepareThreads / 32];
   const uint32_t q = blockIdx.x;
-  const uint32_t thread = threadIdx.x;
-  const uint32_t lane = thread % 32;
-  const uint32_t warp = thread / 32;
+  const uint32_t lane = threadIdx.x % 32;
+  const uint32_t warp = threadIdx.x / 32;
   const TokenQuery query = state.queries[q];
-  const uint32_t num_columns =
-      (query.num_tokens + kTokenColumns - 1) / kTokenColumns * kTokenColumns;
+  const uint32_t num_columns = NumColumns(query);
   float error = 0;
   for (uint32_t i = warp; i < num_columns; i += kPrepareThreads / 32) {
     const uint32_t column = query.first_column + i;
-    __half* const to = reinterpret_cast<__half*>(state.half) +
+    __half* const to = reinterpret_cast<__half*>(state.columns) +
                        size_t{column} * tokens.padded_dim;
     if (i >= query.num_tokens) {
       for (uint32_t j = lane; j < tokens.padded_dim; j += 32) {
@@ -224,28 +216,75 @@ __global__ __launch_bounds__(kPrepareThreads) void PrepareKernel(
     const uint32_t token = query.first_token + i;
     error += PrepareOne(tokens, state.tokens + size_t{token} * tokens.dim,
                         state.weights == nullptr ? 1.0f : state.weights[token],
-                        query.num_tokens, to, state.factors + column, lane);
+                        query.num_tokens, state.on_hopper, to,
+                        state.factors + column, lane);
   }
   if (lane == 0) errors[warp] = error;
-  for (uint32_t i = thread; i < query.list_size; i += kPrepareThreads) {
-    state.finished[query.list_begin + i] = 0;
-  }
-  if (thread < kSplitCandidates) {
-    state.exact_finished[q * kSplitCandidates + thread] = 0;
-  }
-  if (q == 0) {
-    for (uint32_t i = thread; i < state.num_passes; i += kPrepareThreads) {
-      state.next_items[i] = 0;
-    }
-  }
+  BeginQuery(state, q, query);
   __syncthreads();
   if (warp != 0) return;
   const float sum = WarpSum(errors[lane]) * 1.01f;
-  if (lane == 0) {
-    // Scores are then below 1e33.
-    state.errors[q] = sum < 1e30f ? sum : INFINITY;
-    state.counts[q] = 0;
-    state.ranked[q] = 0;
+  // Scores are then below 1e33.
+  if (lane == 0) state.errors[q] = sum < 1e30f ? sum : INFINITY;
+}
+
+// Columns of a query of coded tokens from its panels.
+__global__ __launch_bounds__(kPrepareThreads) void PrepareCodesKernel(
+    const DeviceTokens tokens, const MaxSimState state) {
+  WaitForKernelBefore();
+  const uint32_t q = blockIdx.x;
+  const TokenQuery query = state.queries[q];
+  const uint32_t dim = tokens.padded_dim;
+  const uint32_t num_columns = NumColumns(query);
+  const int8_t* const panels =
+      state.panels + size_t{query.first_panel} * 16 * state.code_dim;
+  for (uint32_t i = threadIdx.x; i < num_columns * dim; i += kPrepareThreads) {
+    const uint32_t token = i / dim;
+    const uint32_t t = i % dim;
+    int8_t value = 0;
+    if (token < query.num_tokens && t < state.code_dim) {
+      value = panels[((token / 16 * (state.code_dim / 4) + t / 4) * 16 +
+                      token % 16) *
+                         4 +
+                     t % 4];
+    }
+    state.columns[(size_t{query.first_column} + token) * dim +
+                  PlaceOf(tokens.code_bits, t)] = static_cast<std::byte>(value);
+  }
+  const int32_t offset =
+      tokens.code_bits == 8 ? 128 : (1 << tokens.code_bits) - 1;
+  for (uint32_t i = threadIdx.x; i < num_columns; i += kPrepareThreads) {
+    const bool there = i < query.num_tokens;
+    const uint32_t column = query.first_column + i;
+    state.shifts[column] =
+        there ? offset * state.sums[query.first_panel * 16 + i] : 0;
+    state.factors[column] = there ? state.weights[query.first_token + i] : 0;
+  }
+  BeginQuery(state, q, query);
+  if (threadIdx.x == 0) state.errors[q] = 0;
+}
+
+// A warp a record.
+__global__ __launch_bounds__(kThreads) void PlaceCodesKernel(
+    const TokenRecords from, uint32_t num_tokens, uint32_t row_bytes,
+    std::byte* codes, float* scales, uint32_t* centroids) {
+  const uint32_t lane = threadIdx.x % 32;
+  const uint32_t num_warps = gridDim.x * kWarps;
+  const uint32_t before = from.record_bytes - from.code_bytes;
+  for (uint32_t token = blockIdx.x * kWarps + threadIdx.x / 32;
+       token < num_tokens; token += num_warps) {
+    const uint8_t* const record =
+        from.records + size_t{token} * from.record_bytes;
+    for (uint32_t i = lane; i < row_bytes; i += 32) {
+      codes[size_t{token} * row_bytes + i] =
+          static_cast<std::byte>(i < from.code_bytes ? record[before + i] : 0);
+    }
+    if (lane == 0) {
+      uint32_t bits = 0;
+      for (uint32_t i = 0; i < 4; ++i) bits |= uint32_t{record[i]} << 8 * i;
+      scales[token] = __uint_as_float(bits);
+      if (centroids != nullptr) centroids[token] = record[4];
+    }
   }
 }
 
@@ -263,10 +302,21 @@ cudaError_t MeasureTokens(const DeviceTokens& tokens, uint16_t* half,
   });
 }
 
+cudaError_t PlaceCodes(const DeviceTokens& tokens, const TokenRecords& records,
+                       std::byte* codes, float* scales, uint32_t* centroids,
+                       cudaStream_t stream) {
+  const uint32_t blocks =
+      std::min((tokens.num_tokens + kWarps - 1) / kWarps, kManyBlocks);
+  PlaceCodesKernel<<<blocks, kThreads, 0, stream>>>(
+      records, tokens.num_tokens, tokens.row_bytes(), codes, scales, centroids);
+  return cudaGetLastError();
+}
+
 cudaError_t PrepareMaxSim(const DeviceTokens& tokens, const MaxSimState& state,
                           cudaStream_t stream) {
-  PrepareKernel<<<state.num_queries, kPrepareThreads, 0, stream>>>(tokens,
-                                                                   state);
+  const auto kernel =
+      tokens.code_bits == 0 ? PrepareKernel : PrepareCodesKernel;
+  kernel<<<state.num_queries, kPrepareThreads, 0, stream>>>(tokens, state);
   return cudaGetLastError();
 }
 

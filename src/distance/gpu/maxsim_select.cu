@@ -157,10 +157,20 @@ __global__ __launch_bounds__(kSelectThreads) void SelectKernel(
   if (error < INFINITY && state.k < n) {
     floor = __fsub_rd(KthLargest(each, state.k), 2 * error);
   }
-  for (uint32_t i = threadIdx.x; i < n; i += kSelectThreads) {
+  const auto choose = [&](float score, uint32_t i) {
     // What is no number is compared, too.
-    if (!(scores[i] < floor)) {
+    if (i < n && !(score < floor)) {
       state.survivors[begin + atomicAdd(&count, 1)] = i;
+    }
+  };
+  if constexpr (kHolds) {
+#pragma unroll
+    for (uint32_t i = 0; i < kHeld; ++i) {
+      choose(held[i], i * kSelectThreads + threadIdx.x);
+    }
+  } else {
+    for (uint32_t i = threadIdx.x; i < n; i += kSelectThreads) {
+      choose(scores[i], i);
     }
   }
   __syncthreads();

@@ -1,5 +1,6 @@
 // Scores of documents of token vectors by halves: every document token is read
-// once, straight into the operands of tensor-core products.
+// once, straight into the operands of tensor-core products. For chips that have
+// no maxsim_sm90.cu, and for tokens that are too long for it.
 //
 // As in stream.cu a warp takes runs of eight tokens at a time and lane 4 r + c
 // reads 32 bytes of token r, so that each load touches whole lines. What
@@ -14,6 +15,7 @@
 #include <type_traits>
 
 #include "src/distance/gpu/maxsim_kernels.h"
+#include "src/distance/gpu/maxsim_tokens.cuh"
 #include "src/distance/gpu/overlap.cuh"
 
 namespace vicinal::gpu {
@@ -23,6 +25,7 @@ constexpr uint32_t kThreads = 256;
 constexpr uint32_t kWarps = kThreads / 32;
 // Shared memory that columns may take, so that two blocks have room.
 constexpr uint32_t kMostShared = 72 << 10;
+constexpr uint32_t kMostTiles = 8;
 constexpr uint32_t kPadding = 8;  // elements a column; lanes use all banks then
 
 uint32_t SharedBytes(uint32_t num_tiles, uint32_t padded_dim) {
@@ -45,8 +48,8 @@ __device__ void LoadColumns(const DeviceTokens& tokens,
                             const MaxSimState& state, const MaxSimPass& pass,
                             uint16_t* columns) {
   const uint32_t dim = tokens.padded_dim;
-  const uint16_t* from =
-      state.half + size_t{pass.first_tile} * kTokenColumns * dim;
+  const uint16_t* from = reinterpret_cast<const uint16_t*>(state.columns) +
+                         size_t{pass.first_tile} * kTokenColumns * dim;
   for (uint32_t i = threadIdx.x; i < kTiles * kTokenColumns * dim / 8;
        i += kThreads) {
     const uint32_t column = i / (dim / 8);
@@ -129,21 +132,11 @@ __device__ void Compare(const uint16_t* const (&from)[kRuns],
   }
 }
 
-// The tokens of an item; the rest of it is not wanted before its end.
-struct Span {
-  uint32_t first_token;
-  uint32_t num_tokens;
-};
-__device__ inline Span SpanOf(const MaxSimPass& pass, uint32_t index) {
-  if (index >= pass.num_items) return {0, 0};
-  return {pass.items[index].first_token, pass.items[index].num_tokens};
-}
-
-// The maxima of an item: those of columns 2 lane and 2 lane + 1, where the pass
+// The maxima of a part: those of columns 2 lane and 2 lane + 1, where the pass
 // has them.
 template <int kRuns, int kTiles, bool kScaled>
-__device__ float2 CompareItem(const DeviceTokens& tokens,
-                              const uint16_t* columns, const Span& span,
+__device__ float2 ComparePart(const DeviceTokens& tokens,
+                              const uint16_t* columns, const TokenPart& part,
                               uint32_t lane) {
   const uint32_t dim = tokens.padded_dim;
   const uint16_t* const own_column = columns + lane / 4 * (dim + kPadding);
@@ -153,13 +146,13 @@ __device__ float2 CompareItem(const DeviceTokens& tokens,
     best[tile][0] = -INFINITY;
     best[tile][1] = -INFINITY;
   }
-  for (uint32_t done = 0; done < span.num_tokens; done += kRuns * 8) {
+  for (uint32_t done = 0; done < part.num_tokens; done += kRuns * 8) {
     const uint16_t* from[kRuns];
     float scales[kRuns];
 #pragma unroll
     for (int run = 0; run < kRuns; ++run) {
-      const uint32_t token = span.first_token + min(done + run * 8 + lane / 4,
-                                                    span.num_tokens - 1);
+      const uint32_t token = part.first_token + min(done + run * 8 + lane / 4,
+                                                    part.num_tokens - 1);
       from[run] = tokens.half + size_t{token} * dim;
       scales[run] = kScaled ? __ldg(tokens.scales + token) : 1.0f;
     }
@@ -181,32 +174,35 @@ __device__ float2 CompareItem(const DeviceTokens& tokens,
   return {own[0], own[1]};
 }
 
-// Of an item that is a part of a document: leaves its maxima for the warp that
-// finishes the last one. Whether this is it; `own` are then the document's.
+// Of a document in several parts: leaves the maxima of part `number` for the
+// warp that finishes the last one. Whether this is it; `own` are then the
+// document's.
 template <int kTiles>
-__device__ bool IsLastPart(const MaxSimPass& pass, const TokenItem& item,
+__device__ bool IsLastPart(const MaxSimPass& pass, uint32_t number,
                            uint32_t lane, float2* own) {
   constexpr uint32_t kColumns = kTiles * kTokenColumns;
   const bool has_columns = 2 * lane < kColumns;
+  const uint32_t candidate = number / pass.num_parts;
   if (has_columns) {
-    *reinterpret_cast<float2*>(pass.partials + size_t{item.partial} * kColumns +
+    *reinterpret_cast<float2*>(pass.partials + size_t{number} * kColumns +
                                2 * lane) = *own;
   }
   __threadfence();
   __syncwarp();
   uint32_t before = 0;
-  if (lane == 0) before = atomicAdd(pass.finished + item.slot, 1);
+  if (lane == 0) before = atomicAdd(pass.finished + candidate, 1);
   before = __shfl_sync(~0u, before, 0);
-  if (before + 1 != item.num_parts) return false;
+  if (before + 1 != pass.num_parts) return false;
   __threadfence();
-  const uint32_t first = item.partial - item.part;
-  for (uint32_t part = 0; part < item.num_parts && has_columns; ++part) {
-    const float2 other = __ldcg(reinterpret_cast<const float2*>(
-        pass.partials + size_t{first + part} * kColumns + 2 * lane));
+  const float* const first =
+      pass.partials + size_t{candidate} * pass.num_parts * kColumns;
+  for (uint32_t part = 0; part < pass.num_parts && has_columns; ++part) {
+    const float2 other = __ldcg(
+        reinterpret_cast<const float2*>(first + part * kColumns + 2 * lane));
     own->x = fmaxf(own->x, other.x);
     own->y = fmaxf(own->y, other.y);
   }
-  if (lane == 0) pass.finished[item.slot] = 0;  // for the next pass
+  if (lane == 0) pass.finished[candidate] = 0;  // for the next pass
   __syncwarp();
   return true;
 }
@@ -238,17 +234,20 @@ __global__ __launch_bounds__(kThreads, 2) void StreamKernel(
   const bool writes = lane % 4 == 0 && has_tile &&
                       (tile == 0 || pass.score_begin[tile - 1] != begin);
   const uint32_t num_warps = gridDim.x * kWarps;
-  uint32_t index = threadIdx.x / 32 * gridDim.x + blockIdx.x;
-  uint32_t next = index + num_warps;
-  Span span = SpanOf(pass, index);
-  while (index < pass.num_items) {
+  const uint32_t num_parts = pass.num_candidates * pass.num_parts;
+  const auto part_at = [&](uint32_t number) {
+    return number < num_parts ? PartAt(tokens, pass, number) : TokenPart();
+  };
+  uint32_t number = threadIdx.x / 32 * gridDim.x + blockIdx.x;
+  uint32_t next = number + num_warps;
+  TokenPart part = part_at(number);
+  while (number < num_parts) {
     // What comes next and after that is on its way while this is compared.
-    const Span following = SpanOf(pass, next);
-    const uint32_t asked = lane == 0 ? atomicAdd(pass.next_item, 1) : 0;
+    const TokenPart following = part_at(next);
+    const uint32_t asked = lane == 0 ? atomicAdd(pass.next_part, 1) : 0;
     float2 own =
-        CompareItem<kRuns, kTiles, kScaled>(tokens, columns, span, lane);
-    const TokenItem item = pass.items[index];
-    if (item.num_parts == 1 || IsLastPart<kTiles>(pass, item, lane, &own)) {
+        ComparePart<kRuns, kTiles, kScaled>(tokens, columns, part, lane);
+    if (pass.num_parts == 1 || IsLastPart<kTiles>(pass, number, lane, &own)) {
       float sum = own.x * factors[0] + own.y * factors[1];
       sum += __shfl_xor_sync(~0u, sum, 1);
       sum += __shfl_xor_sync(~0u, sum, 2);
@@ -259,14 +258,14 @@ __global__ __launch_bounds__(kThreads, 2) void StreamKernel(
         const uint32_t begin_of_other = __shfl_sync(~0u, begin, 4 * other);
         if (other >= tile && begin_of_other == begin) total += of_other;
       }
-      if (item.num_tokens == 0) total = -INFINITY;
+      if (part.of_document == 0) total = -INFINITY;
       if (writes) {
-        float* const score = state.scores + begin + item.slot;
+        float* const score = state.scores + begin + part.candidate;
         *score = is_first ? total : *score + total;
       }
     }
-    span = following;
-    index = next;
+    part = following;
+    number = next;
     next = 2 * num_warps + __shfl_sync(~0u, asked, 0);
   }
 }
@@ -289,24 +288,27 @@ cudaError_t Start(const DeviceTokens& tokens, const MaxSimState& state,
   const cudaError_t counted = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
       &blocks_per_processor, kernel, kThreads, shared);
   if (counted != cudaSuccess) return counted;
-  const uint32_t grid = std::min<uint32_t>(
-      pass.num_items, std::max(1, blocks_per_processor) * num_processors);
+  const uint32_t grid =
+      std::min<uint32_t>(pass.num_candidates * pass.num_parts,
+                         std::max(1, blocks_per_processor) * num_processors);
   return LaunchAfter(state.overlaps, kernel, grid, kThreads, shared, stream,
                      tokens, state, pass);
 }
 
 }  // namespace
 
-uint32_t MostPassTiles(uint32_t padded_dim) {
-  uint32_t most = kMaxPassTiles;
-  while (most > 1 && SharedBytes(most, padded_dim) > kMostShared) most /= 2;
+uint32_t MostPassTiles(const DeviceTokens& tokens) {
+  uint32_t most = kMostTiles;
+  while (most > 1 && SharedBytes(most, tokens.padded_dim) > kMostShared) {
+    most /= 2;
+  }
   return most;
 }
 
 cudaError_t StreamMaxSim(const DeviceTokens& tokens, const MaxSimState& state,
                          const MaxSimPass& pass, int num_processors,
                          cudaStream_t stream) {
-  if (pass.num_items == 0) return cudaSuccess;
+  if (pass.num_candidates == 0) return cudaSuccess;
   const auto start = [&]<int kTiles>() {
     return tokens.scales != nullptr
                ? Start<kTiles, true>(tokens, state, pass, num_processors,

@@ -1,4 +1,4 @@
-// Elements of document tokens, and what unit vectors are made by.
+// Elements of document tokens.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -8,6 +8,7 @@
 #include "src/base/types.h"
 #include "src/distance/gpu/canonical.cuh"
 #include "src/distance/gpu/maxsim_kernels.h"
+#include "src/distance/gpu/unit.cuh"
 
 namespace vicinal::gpu {
 
@@ -19,26 +20,57 @@ __device__ inline float ToFloat(Bfloat value) {
   return __uint_as_float(static_cast<uint32_t>(value.bits) << 16);
 }
 
-// Exactly x 2^-exponent, rounded once where that is no float.
-__device__ inline float Scaled(float x, int exponent) {
-  return __double2float_rn(__dmul_rn(x, ldexp(1.0, -exponent)));
+// Where StreamOnHopper has a dimension of a query's column: in products a lane
+// wants four of each 16 halves, or eight of each 32 bytes; it reads those of a
+// document that lie side by side. bits: of codes, 0: halves.
+__device__ inline uint32_t PlaceOf(uint32_t bits, uint32_t dim) {
+  if (bits == 0) {  // 8 halves a lane: two products of two pairs
+    const uint32_t lane = dim / 8 % 4;
+    return dim / 32 * 32 + dim / 4 % 2 * 16 + dim / 2 % 2 * 8 + 2 * lane +
+           dim % 2;
+  }
+  // 32 elements a lane: four products of two words of four bytes.
+  const uint32_t lane = dim / 32 % 4;
+  const uint32_t own = dim % 32;
+  uint32_t word;
+  uint32_t byte;
+  if (bits == 8) {
+    word = own / 4;
+    byte = own % 4;
+  } else if (bits == 4) {
+    word = own / 8 * 2 + own % 2;
+    byte = own % 8 / 2;
+  } else if (bits == 2) {
+    word = own / 16 * 4 + own % 4;
+    byte = own % 16 / 4;
+  } else {
+    word = own % 8;
+    byte = own / 8;
+  }
+  return dim / 128 * 128 + word / 2 * 32 + word % 2 * 16 + 4 * lane + byte;
 }
 
-// Elements of a token as they are compared: divided by its length, as
-// kernels::Normalize does it. norm: 0, of a zero vector; below 0: elements are
-// brought near 1 first, so that their squares are floats, and their length is
-// then -norm.
-template <class Element>
-__device__ float UnitElement(const Element* token, uint32_t dim, uint32_t i,
-                             float norm) {
-  const float x = ToFloat(token[i]);
-  if (norm > 0) return __fdiv_rn(x, norm);
-  if (norm == 0) return 0;
-  float largest = 0;
-  for (uint32_t j = 0; j < dim; ++j) {
-    largest = fmaxf(largest, fabsf(ToFloat(token[j])));
-  }
-  return __fdiv_rn(Scaled(x, ilogbf(largest)), -norm);
+// Tokens that are compared at once: a part of a candidate's document.
+struct TokenPart {
+  uint32_t first_token = 0;
+  uint32_t num_tokens = 0;
+  uint32_t candidate = 0;
+  uint32_t of_document = 0;  // tokens
+};
+__device__ inline TokenPart PartAt(const DeviceTokens& tokens,
+                                   const MaxSimPass& pass, uint32_t number) {
+  const uint32_t candidate = number / pass.num_parts;
+  const uint32_t part = number % pass.num_parts;
+  const uint32_t doc =
+      pass.docs == nullptr ? candidate : __ldg(pass.docs + candidate);
+  const uint32_t first = __ldg(tokens.offsets + doc);
+  const uint32_t length = __ldg(tokens.offsets + doc + 1) - first;
+  const uint32_t steps = (length + kTokenStep - 1) / kTokenStep;
+  const uint32_t begin =
+      min(length, steps * part / pass.num_parts * kTokenStep);
+  const uint32_t end =
+      min(length, steps * (part + 1) / pass.num_parts * kTokenStep);
+  return {first + begin, end - begin, candidate, length};
 }
 
 // Calls call.template operator()<element>() for that of the tokens.

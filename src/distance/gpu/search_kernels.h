@@ -9,7 +9,8 @@
 //   score = <q', x'> - |x|^2/2  L2: three further dimensions hold the norm
 //
 // and |score - exact| <= error[q] for every row. So a row whose score is below
-// (k-th largest score so far) - 2 error is not among the k nearest.
+// (k-th largest score so far) - 2 error is not among the k nearest. Bytes are
+// bf16 without rounding, but for unit vectors.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -39,9 +40,10 @@ struct DeviceRows {
   const void* exact = nullptr;  // num_rows x dim of `type`
   const uint16_t* bf16 =
       nullptr;  // padded_rows x padded_dim; zeros in the gaps
-  // Where row i of bf16 is in `exact`; null: at i.
+  // Where row i of bf16 is in `exact`; null: at first_row + i.
   const uint32_t* row_map = nullptr;
-  uint32_t num_rows = 0;  // of bf16
+  uint32_t first_row = 0;  // of bf16; not 0: a part of a segment
+  uint32_t num_rows = 0;   // of bf16
   uint32_t dim = 0;
   uint32_t padded_dim = 0;   // a multiple of 32, with the norm's dimensions
   uint32_t stripe_rows = 0;  // rows of a stripe, a multiple of kStripeRun
@@ -75,6 +77,21 @@ struct QueryState {
   const uint32_t* excluded = nullptr;  // row that is left out; null: none is
   uint32_t capacity = 0;
   uint32_t num_queries = 0;
+};
+
+// Queries that are each compared with all rows of some ranges. Of all ranges
+// together, rows are numbered through.
+struct DeviceRanges {
+  const void* queries = nullptr;     // num_queries x dim, of the rows' type
+  const uint32_t* firsts = nullptr;  // row at which a range begins
+  const uint32_t* starts = nullptr;  // its number; num_ranges + 1
+  const uint32_t* owners = nullptr;  // the query of a range, ascending
+  const uint32_t* ends = nullptr;    // first number of a query; num_queries + 1
+  uint32_t num_queries = 0;
+  uint32_t num_ranges = 0;             // none empty
+  uint32_t total = 0;                  // rows
+  const uint64_t* accepted = nullptr;  // bit i: of row first_bit + i; null: all
+  uint32_t first_bit = 0;
 };
 
 // The tiles of one round, ascending: multiples of `step` that are none of
@@ -117,16 +134,21 @@ cudaError_t RaiseFloors(const QueryState& state, uint32_t k,
 // Compares the candidates exactly and writes the k nearest of each query.
 cudaError_t RankCandidates(const DeviceRows& rows, const QueryState& state,
                            uint32_t k, Neighbor* out, cudaStream_t stream);
-// bf16 rows map[0], map[1], ... of `from` as a segment of their own; `to` has
-// its sizes, and `bf16` its room.
+// Rows map[0], map[1], ... of a segment, of which `from` has them, as a segment
+// of their own; `to` has its sizes, and `bf16` its room.
 cudaError_t GatherRows(const DeviceRows& from, const DeviceRows& to,
                        const uint32_t* map, uint16_t* bf16,
                        cudaStream_t stream);
 // The k nearest of one query by comparing every accepted row; keys has room
-// for num_rows.
+// for num_rows. Bit i of accepted is that of row first_row + i.
 cudaError_t RankAll(const DeviceRows& rows, const void* query, uint32_t k,
                     const uint64_t* accepted, uint32_t exclude, uint64_t* keys,
                     Neighbor* out, cudaStream_t stream);
+// The k nearest of each query among the accepted rows of its ranges; keys has
+// room for their total.
+cudaError_t RankRanges(const DeviceRows& rows, const DeviceRanges& ranges,
+                       uint32_t k, uint64_t* keys, Neighbor* out,
+                       cudaStream_t stream);
 // Distances of queries to lists of rows; see DistanceBackend::Score.
 cudaError_t ScoreLists(const DeviceRows& rows, const void* queries,
                        uint32_t num_queries, const uint32_t* offsets,

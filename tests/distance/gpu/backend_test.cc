@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "index/multi_field.h"
+#include "quant/token_codec.h"
 #include "src/base/half.h"
 #include "src/base/random.h"
 #include "src/base/top_k.h"
@@ -93,6 +94,59 @@ TEST(CpuMaxSimTest, IsTheScoreOfMultiQuery) {
                 -query.Score({reinterpret_cast<const std::byte*>(
                                   tokens.data() + first * spec.dim),
                               offsets[neighbor.row + 1] - first}));
+    }
+  }
+}
+
+// What sealed segments compute where they ask no backend.
+TEST(CpuMaxSimTest, OfCodesIsTheScoreOfTokenCodec) {
+  const uint64_t seed = std::random_device()();
+  SCOPED_TRACE(seed);
+  Random random(seed);
+  constexpr size_t kDim = 70;
+  constexpr size_t kQueryTokens = 19;
+  const std::vector<uint64_t> offsets = {0, 5, 6, 40, 373};
+  const size_t n = offsets.back();
+  std::vector<float> tokens(n * kDim);
+  for (float& value : tokens) value = backend_tests::Noise(random);
+  std::vector<float> asked(kQueryTokens * kDim);
+  for (float& value : asked) value = backend_tests::Noise(random);
+  std::vector<float> weights(kQueryTokens);
+  for (float& weight : weights)
+    weight = static_cast<float>(random.UniformDouble());
+  for (const TokenCodecKind kind :
+       {TokenCodecKind::kInt8, TokenCodecKind::kInt4, TokenCodecKind::kInt2,
+        TokenCodecKind::kBinary}) {
+    const auto codec = TokenCodec::Train(
+        kind, kDim, {tokens.data(), n, kDim, kDim}, seed, 1, nullptr);
+    ASSERT_TRUE(codec.ok());
+    std::vector<uint8_t> records(n * (*codec)->record_bytes());
+    (*codec)->Encode({tokens.data(), n, kDim, kDim}, records.data());
+    const TokenCodeQuery query =
+        (*codec)->Prepare({asked.data(), kQueryTokens, kDim, kDim}, weights);
+
+    const std::unique_ptr<DistanceBackend> cpu = MakeCpuBackend(3);
+    std::shared_ptr<const LoadedSegment> documents;
+    ASSERT_EQ(
+        cpu->LoadTokenCodes(
+            {(*codec)->form(), records.data(), offsets.data(), 4}, &documents),
+        BackendStatus::kOk);
+    const CodedTokenQuery view = {
+        query.num_tokens,    query.panels.data(),
+        query.sums.data(),   query.table.empty() ? nullptr : query.table.data(),
+        query.scales.data(), query.constant};
+    std::vector<Neighbor> found(4);
+    ASSERT_EQ(
+        cpu->MaxSimCodes(*documents, &view, 1, {}, 4, found.data(), nullptr),
+        BackendStatus::kOk);
+    std::vector<float> scratch(16 * query.num_panels);
+    for (const Neighbor& neighbor : found) {
+      ASSERT_LT(neighbor.row, 4u);
+      const size_t first = offsets[neighbor.row];
+      EXPECT_EQ(
+          neighbor.distance,
+          -(*codec)->Score(query, &records[first * (*codec)->record_bytes()],
+                           offsets[neighbor.row + 1] - first, scratch.data()));
     }
   }
 }

@@ -244,8 +244,8 @@ std::string CodesInLists(DistanceBackend& tested, DistanceBackend& reference,
 std::string CodesThenVectors(DistanceBackend& tested,
                              DistanceBackend& reference, uint64_t seed) {
   Random random(seed);
-  for (const ElementType type :
-       {ElementType::kFloat32, ElementType::kFloat16}) {
+  for (const ElementType type : {ElementType::kFloat32, ElementType::kFloat16,
+                                 ElementType::kInt8, ElementType::kUint8}) {
     for (const Metric metric :
          {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
       const TestCodes codes({{.bits = 1, .num_dims = 64}}, true, 5000, random);
@@ -274,19 +274,109 @@ std::string CodesThenVectors(DistanceBackend& tested,
   return "";
 }
 
+// So many rows that not all of their estimates are kept, and from one to a few
+// queries; with vectors of a size that is no multiple of anything.
+std::string CodesOfFewQueries(DistanceBackend& tested,
+                              DistanceBackend& reference, uint64_t seed) {
+  Random random(seed);
+  constexpr size_t kRows = 20'001;
+  const std::vector<NamedLayout> layouts = {
+      {"1 bit x 64", {{.bits = 1, .num_dims = 64}}},
+      {"1 bit x 768", {{.bits = 1, .num_dims = 768}}, false},
+      {"1 bit x 1024", {{.bits = 1, .num_dims = 1024}}},
+      {"1 bit and a factor", {{.bits = 1, .num_dims = 384}, {.bits = 0}}},
+      {"4 bits x 96", {{.bits = 4, .num_dims = 96, .has_levels = true}}},
+      {"8 bits x 64", {{.bits = 8, .num_dims = 64, .has_low = true}}},
+  };
+  for (const NamedLayout& layout : layouts) {
+    const TestCodes codes(layout.shapes, layout.rescale_is_f16, kRows, random);
+    Pair pair(tested, reference);
+    VICINAL_CHECK_CASE(pair.Load(codes));
+    const RowSet some = RowSet::Sample(random, kRows, 0.3);
+    const RowSet few = RowSet::Sample(random, kRows, 0.001);
+    const RowSet none(kRows);
+    const auto search = [&](size_t num_queries, size_t k, size_t depth,
+                            const uint64_t* accepted) {
+      const std::string wrong =
+          SearchFlat(pair, codes, num_queries, k, depth, accepted, random);
+      return wrong.empty() ? wrong : std::string(layout.name) + ", " + wrong;
+    };
+    for (const size_t num_queries : {1, 4, 5, 8}) {
+      VICINAL_CHECK_CASE(search(num_queries, 1, 1, nullptr));
+      VICINAL_CHECK_CASE(search(num_queries, 100, 150, some.words()));
+      VICINAL_CHECK_CASE(search(num_queries, 50, 60, few.words()));
+    }
+    // As many as there are groups of rows.
+    VICINAL_CHECK_CASE(search(2, 313, 313, nullptr));
+    VICINAL_CHECK_CASE(search(1, 1024, 1024, nullptr));
+    VICINAL_CHECK_CASE(search(2, 10, 10, none.words()));
+  }
+  const TestCodes codes({{.bits = 1, .num_dims = 64}}, true, kRows, random);
+  const Vectors rows(kRows, 15, ElementType::kFloat16, NoiseFill(random));
+  const Vectors vectors(3, 15, ElementType::kFloat16, NoiseFill(random));
+  Pair pair(tested, reference);
+  VICINAL_CHECK_CASE(pair.Load(codes));
+  VICINAL_CHECK_CASE(pair.LoadRows(rows, Metric::kL2));
+  TestCodeQueries queries(codes, vectors.num(), random);
+  for (size_t q = 0; q < vectors.num(); ++q) queries.AddProbe(q, 0, random);
+  const uint32_t offsets[2] = {0, kRows};
+  CodeQuestion question;
+  queries.Fill(&question);
+  question.list_offsets = offsets;
+  question.num_lists = 1;
+  question.queries = vectors.data();
+  question.query_bytes = 15 * ElementSize(ElementType::kFloat16);
+  question.k = 10;
+  question.depth = 120;
+  return pair.Search(question, "few queries, then vectors");
+}
+
+// More rows than there are groups of tiles, and items of as many tiles as can
+// be, for one query and for sets of them.
+std::string LargeCodes(DistanceBackend& tested, DistanceBackend& reference,
+                       uint64_t seed) {
+  Random random(seed);
+  for (const uint32_t bits : {1, 4}) {
+    const TestCodes codes({{.bits = bits, .num_dims = 64}}, true, 1'100'000,
+                          random);
+    Pair pair(tested, reference);
+    VICINAL_CHECK_CASE(pair.Load(codes));
+    const RowSet some = RowSet::Sample(random, codes.num_rows(), 0.5);
+    for (const size_t num_queries : {1, 6}) {
+      VICINAL_CHECK_CASE(
+          SearchFlat(pair, codes, num_queries, 10, 256, nullptr, random));
+      VICINAL_CHECK_CASE(
+          SearchFlat(pair, codes, num_queries, 100, 100, some.words(), random));
+      VICINAL_CHECK_CASE(SearchFlat(pair, codes, num_queries, kMaxBackendK,
+                                    kMaxBackendK, nullptr, random));
+    }
+    VICINAL_CHECK_CASE(
+        SearchFlat(pair, codes, 700, 10, 20, some.words(), random));
+    VICINAL_CHECK_CASE(SearchFlat(pair, codes, 130, kMaxBackendK, kMaxBackendK,
+                                  nullptr, random));
+  }
+  return "";
+}
+
 // Few different records: more rows than are wanted have one estimate.
 std::string CodesThatRepeat(DistanceBackend& tested, DistanceBackend& reference,
                             uint64_t seed) {
   Random random(seed);
-  TestCodes codes({{.bits = 1, .num_dims = 128}}, true, 20'000, random);
-  for (size_t row = 500; row < codes.num_rows(); ++row) {
-    codes.Copy(row % 500, row);
-  }
-  Pair pair(tested, reference);
-  VICINAL_CHECK_CASE(pair.Load(codes));
-  for (const size_t num_queries : {1, 50}) {
-    VICINAL_CHECK_CASE(
-        SearchFlat(pair, codes, num_queries, 10, 30, nullptr, random));
+  for (const uint32_t bits : {1, 4}) {
+    // Of 500 each lies in 40 tiles, which a few queries can look at again; of
+    // 100 in more.
+    for (const size_t num_different : {500, 100}) {
+      TestCodes codes({{.bits = bits, .num_dims = 128}}, true, 20'000, random);
+      for (size_t row = num_different; row < codes.num_rows(); ++row) {
+        codes.Copy(row % num_different, row);
+      }
+      Pair pair(tested, reference);
+      VICINAL_CHECK_CASE(pair.Load(codes));
+      for (const size_t num_queries : {1, 7, 50}) {
+        VICINAL_CHECK_CASE(
+            SearchFlat(pair, codes, num_queries, 10, 30, nullptr, random));
+      }
+    }
   }
   return "";
 }
@@ -311,6 +401,8 @@ std::string CodesOfNothing(DistanceBackend& tested, DistanceBackend& reference,
 constexpr ConformanceCase kCases[] = {
     {"codes_of_any_layout", CodesOfAnyLayout},
     {"codes_of_many_rows", CodesOfManyRows, true},
+    {"codes_of_few_queries", CodesOfFewQueries},
+    {"large_codes", LargeCodes, true},
     {"codes_in_lists", CodesInLists},
     {"codes_then_vectors", CodesThenVectors},
     {"codes_that_repeat", CodesThatRepeat},

@@ -153,11 +153,6 @@ std::string Comparison::Load(const Vectors& rows, Metric metric) {
   const SegmentRows segment = {rows.view(), metric};
   const BackendStatus reference = reference_.Load(segment, &in_reference_);
   const BackendStatus tested = tested_.Load(segment, &in_tested_);
-  const bool may_decline = rows.type() != ElementType::kFloat32 &&
-                           rows.type() != ElementType::kFloat16;
-  if (tested == BackendStatus::kUnsupported && may_decline) {
-    return "skipped: does not hold " + TypeName(rows.type());
-  }
   std::string problem = StatusProblem(tested, reference);
   if (problem.empty() && in_tested_->num_rows() != rows.num()) {
     problem = "num_rows is " + std::to_string(in_tested_->num_rows());
@@ -181,6 +176,33 @@ std::string Comparison::Search(const Vectors& queries, size_t k,
                      with_report ? &report : nullptr),
       reference_.Search(*in_reference_, BatchOf(queries), k, words,
                         reference.data(), nullptr));
+  if (problem.empty()) problem = Difference(tested, reference, k);
+  if (problem.empty() && with_report) {
+    problem = ReportProblem(report, queries.num(), tested);
+  }
+  return At(context, problem);
+}
+
+std::string Comparison::SearchRanges(const Vectors& queries,
+                                     std::span<const uint32_t> offsets,
+                                     std::span<const RowRange> ranges, size_t k,
+                                     const RowSet* accepted) const {
+  const std::string context =
+      Context("search of " + std::to_string(queries.num()) + " queries in " +
+              std::to_string(ranges.size()) + " ranges, k " +
+              std::to_string(k) + (accepted != nullptr ? ", filtered" : ""));
+  const uint64_t* const words =
+      accepted == nullptr ? nullptr : accepted->words();
+  const RangeLists lists = {offsets.data(), ranges.data()};
+  Output<Neighbor> tested(queries.num() * k);
+  Output<Neighbor> reference(queries.num() * k);
+  BackendReport report = kPoisonedReport;
+  const bool with_report = k % 2 == 0;
+  std::string problem = StatusProblem(
+      tested_.SearchRanges(*in_tested_, BatchOf(queries), lists, k, words,
+                           tested.data(), with_report ? &report : nullptr),
+      reference_.SearchRanges(*in_reference_, BatchOf(queries), lists, k, words,
+                              reference.data(), nullptr));
   if (problem.empty()) problem = Difference(tested, reference, k);
   if (problem.empty() && with_report) {
     problem = ReportProblem(report, queries.num(), tested);

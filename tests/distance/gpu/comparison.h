@@ -21,12 +21,16 @@ class Comparison {
   Comparison(DistanceBackend& tested, DistanceBackend& reference)
       : tested_(tested), reference_(reference) {}
 
-  // Borrows rows. "skipped: ..." where a backend may decline the type.
+  // Borrows rows.
   std::string Load(const Vectors& rows, Metric metric);
 
   // accepted null: all rows.
   std::string Search(const Vectors& queries, size_t k,
                      const RowSet* accepted = nullptr) const;
+  std::string SearchRanges(const Vectors& queries,
+                           std::span<const uint32_t> offsets,
+                           std::span<const RowRange> ranges, size_t k,
+                           const RowSet* accepted = nullptr) const;
   std::string Score(const Vectors& queries, std::span<const uint32_t> offsets,
                     std::span<const RowId> rows) const;
   std::string KnnGraph(size_t k) const;

@@ -10,8 +10,9 @@ namespace vicinal::backend_tests {
 std::span<const ConformanceCase> ConformanceCases() {
   static const auto* const kCases = [] {
     auto* all = new std::vector<ConformanceCase>;
-    for (const auto& part : {ShapeCases(), SearchCases(), OtherCases(),
-                             TrainCases(), CodeCases(), MaxSimCases()}) {
+    for (const auto& part :
+         {ShapeCases(), SearchCases(), RangeCases(), ByteCases(), OtherCases(),
+          TrainCases(), CodeCases(), MaxSimCases(), CodedTokenCases()}) {
       all->insert(all->end(), part.begin(), part.end());
     }
     return all;

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "src/distance/gpu/backend.h"
+#include "tests/distance/gpu/cases.h"
 #include "tests/distance/gpu/comparison.h"
 #include "tests/distance/gpu/conformance.h"
 
@@ -123,9 +124,11 @@ int Main(int argc, char** argv) {
   }
   tested.reset();  // the cases below take the device's memory themselves
   if (!options.cpu) {
-    for (const GpuCase& test : GpuCases()) {
-      runner.RunCase(test.name,
-                     [&] { return test.run(options.device, options.seed); });
+    for (const auto& cases : {GpuCases(), EncodeCases()}) {
+      for (const GpuCase& test : cases) {
+        runner.RunCase(test.name,
+                       [&] { return test.run(options.device, options.seed); });
+      }
     }
   }
   return runner.Finish();

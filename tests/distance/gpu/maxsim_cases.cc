@@ -271,15 +271,26 @@ std::string LongQueries(DistanceBackend& tested, DistanceBackend& reference,
   return "";
 }
 
-// Passes of fewer columns, as they take more room.
+// Passes of fewer columns, as they take more room; on some GPUs by another
+// kernel.
 std::string LongTokens(DistanceBackend& tested, DistanceBackend& reference,
                        uint64_t seed) {
   Random random(seed);
-  for (const size_t dim : {768, 1500, 4096}) {
-    const Documents documents(Lengths(random, 30, 20), dim, kF16, false,
-                              Noises(random));
-    const Queries queries(documents, {20, 33}, Noises(random));
-    VICINAL_CHECK_CASE(AskAll(tested, reference, documents, queries, {5}));
+  for (const size_t dim : {260, 768, 1500, 4096}) {
+    for (const bool cosine : {false, true}) {
+      std::vector<size_t> lengths = Lengths(random, 30, 20);
+      lengths[3] = 150;
+      lengths[4] = 0;
+      const Documents documents(lengths, dim, kF16, cosine, Noises(random));
+      const Queries queries(documents, {20, 33, 70}, Noises(random));
+      VICINAL_CHECK_CASE(AskAll(tested, reference, documents, queries, {5}));
+      Lists lists;
+      lists.Add({3, 4, 29, 3});
+      lists.Add({});
+      lists.Add({1, 2, 0, 5, 9});
+      VICINAL_CHECK_CASE(
+          AskAll(tested, reference, documents, queries, {4}, &lists));
+    }
   }
   return "";
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <numeric>
@@ -126,6 +127,78 @@ class ReferenceTokens final : public LoadedSegment {
   TokenDocuments documents_;
 };
 
+class ReferenceTokenCodes final : public LoadedSegment {
+ public:
+  explicit ReferenceTokenCodes(const CodedTokenDocuments& documents)
+      : documents_(documents) {}
+
+  size_t num_rows() const override { return documents_.num_docs; }
+  size_t device_bytes() const override { return 0; }
+  bool HasTokens(RowId doc) const {
+    return documents_.offsets[doc] < documents_.offsets[doc + 1];
+  }
+
+  float Score(RowId doc, const CodedTokenQuery& query) const {
+    std::vector<float> best(query.num_tokens,
+                            -std::numeric_limits<float>::infinity());
+    for (size_t p = documents_.offsets[doc]; p < documents_.offsets[doc + 1];
+         ++p) {
+      const std::vector<int> levels = Levels(p);
+      for (size_t i = 0; i < query.num_tokens; ++i) {
+        const float product = Product(p, levels, query, i);
+        if (product > best[i]) best[i] = product;
+      }
+    }
+    double score = query.constant;
+    for (size_t i = 0; i < query.num_tokens; ++i) {
+      score += double{query.scales[i]} * best[i];
+    }
+    constexpr float kMost = std::numeric_limits<float>::max();
+    if (!(score >= -kMost)) return -kMost;
+    return score > kMost ? kMost : static_cast<float>(score);
+  }
+
+ private:
+  const uint8_t* Record(size_t token) const {
+    return documents_.records + token * documents_.form.record_bytes;
+  }
+
+  // What the codes of a token stand for, in units of its scale.
+  std::vector<int> Levels(size_t token) const {
+    const TokenCodeForm& form = documents_.form;
+    const uint8_t* code = Record(token) + 4 + (form.has_centroids ? 1 : 0);
+    std::vector<int> levels(form.padded_dim);
+    for (size_t t = 0; t < form.padded_dim; ++t) {
+      int u = 0;
+      for (int bit = 0; bit < form.bits; ++bit) {
+        const size_t at = t * static_cast<size_t>(form.bits) + bit;
+        u |= (code[at / 8] >> at % 8 & 1) << bit;
+      }
+      levels[t] = form.bits == 8 ? u - 128 : 2 * u - ((1 << form.bits) - 1);
+    }
+    return levels;
+  }
+
+  float Product(size_t token, const std::vector<int>& levels,
+                const CodedTokenQuery& query, size_t i) const {
+    const int8_t* panel =
+        query.panels + (i / 16 * (levels.size() / 4) * 16 + i % 16) * 4;
+    int sum = 0;
+    for (size_t t = 0; t < levels.size(); ++t) {
+      sum += levels[t] * panel[t / 4 * 64 + t % 4];
+    }
+    const uint8_t* record = Record(token);
+    float scale;
+    std::memcpy(&scale, record, sizeof(scale));
+    const auto x = static_cast<float>(sum);
+    if (!documents_.form.has_centroids) return scale * x;
+    const size_t width = (query.num_tokens + 15) / 16 * 16;
+    return std::fma(scale, x, query.table[record[4] * width + i]);
+  }
+
+  CodedTokenDocuments documents_;
+};
+
 class ReferenceBackend final : public DistanceBackend {
  public:
   const char* name() const override { return "reference"; }
@@ -156,6 +229,31 @@ class ReferenceBackend final : public DistanceBackend {
             {Distance(metric, rows, query, row), static_cast<RowId>(row)});
       }
       WriteSorted(std::move(all), k, out + q * k);
+    }
+    return BackendStatus::kOk;
+  }
+
+  BackendStatus SearchRanges(const LoadedSegment& segment,
+                             const QueryBatch& queries, const RangeLists& lists,
+                             size_t k, const uint64_t* accepted, Neighbor* out,
+                             BackendReport*) const override {
+    const auto& [rows, metric] = Get(segment);
+    const size_t query_bytes = rows.dim * ElementSize(rows.type);
+    for (size_t q = 0; q < queries.num_queries; ++q) {
+      std::vector<uint64_t> bits((rows.num_rows + 63) / 64);
+      for (size_t row = 0; row < rows.num_rows; ++row) {
+        const bool is_asked_for = std::any_of(
+            lists.ranges + lists.offsets[q],
+            lists.ranges + lists.offsets[q + 1],
+            [&](const RowRange& r) { return r.begin <= row && row < r.end; });
+        if (is_asked_for) bits[row / 64] |= uint64_t{1} << (row % 64);
+      }
+      for (size_t i = 0; accepted != nullptr && i < bits.size(); ++i) {
+        bits[i] &= accepted[i];
+      }
+      const auto* query =
+          static_cast<const std::byte*>(queries.data) + q * query_bytes;
+      Search(segment, {query, 1}, k, bits.data(), out + q * k, nullptr);
     }
     return BackendStatus::kOk;
   }
@@ -345,21 +443,48 @@ class ReferenceBackend final : public DistanceBackend {
                        size_t k, Neighbor* out, BackendReport*) const override {
     const auto& documents = static_cast<const ReferenceTokens&>(segment);
     for (size_t q = 0; q < queries.num_queries; ++q) {
-      std::vector<RowId> docs(segment.num_rows());
-      std::iota(docs.begin(), docs.end(), 0);
-      if (lists.offsets != nullptr) {
-        docs.assign(lists.docs + lists.offsets[q],
-                    lists.docs + lists.offsets[q + 1]);
-      }
-      std::vector<Neighbor> all;
-      for (const RowId doc : docs) {
-        if (documents.HasTokens(doc)) {
-          all.push_back({-documents.Score(doc, queries, q), doc});
-        }
-      }
-      WriteSorted(std::move(all), k, out + q * k);
+      WriteNearest(documents, lists, q, k, out,
+                   [&](RowId doc) { return documents.Score(doc, queries, q); });
     }
     return BackendStatus::kOk;
+  }
+
+  BackendStatus LoadTokenCodes(
+      const CodedTokenDocuments& documents,
+      std::shared_ptr<const LoadedSegment>* out) override {
+    *out = std::make_shared<ReferenceTokenCodes>(documents);
+    return BackendStatus::kOk;
+  }
+
+  BackendStatus MaxSimCodes(const LoadedSegment& segment,
+                            const CodedTokenQuery* queries, size_t num_queries,
+                            const DocumentLists& lists, size_t k, Neighbor* out,
+                            BackendReport*) const override {
+    const auto& documents = static_cast<const ReferenceTokenCodes&>(segment);
+    for (size_t q = 0; q < num_queries; ++q) {
+      WriteNearest(documents, lists, q, k, out,
+                   [&](RowId doc) { return documents.Score(doc, queries[q]); });
+    }
+    return BackendStatus::kOk;
+  }
+
+ private:
+  // Of query q of MaxSim.
+  template <typename Documents, typename ScoreOf>
+  static void WriteNearest(const Documents& documents,
+                           const DocumentLists& lists, size_t q, size_t k,
+                           Neighbor* out, const ScoreOf& score_of) {
+    std::vector<RowId> docs(documents.num_rows());
+    std::iota(docs.begin(), docs.end(), 0);
+    if (lists.offsets != nullptr) {
+      docs.assign(lists.docs + lists.offsets[q],
+                  lists.docs + lists.offsets[q + 1]);
+    }
+    std::vector<Neighbor> all;
+    for (const RowId doc : docs) {
+      if (documents.HasTokens(doc)) all.push_back({-score_of(doc), doc});
+    }
+    WriteSorted(std::move(all), k, out + q * k);
   }
 };
 

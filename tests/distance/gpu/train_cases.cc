@@ -229,9 +229,10 @@ std::string KMeansShapes(DistanceBackend& tested, DistanceBackend& reference,
       KMeansTest test(tested, reference, rows,
                       kMetrics[random.Uniform(std::size(kMetrics))], first);
       VICINAL_CHECK_CASE(test.Load());
-      // Few points lie so near to two centroids that this could move more; in
-      // one dimension (of unit vectors) all do.
-      VICINAL_CHECK_CASE(test.Compare(1, dim == 1 ? 0.5 : 0.01, dim == 1));
+      // The fewer dimensions, the more points lie so near to two centroids that
+      // 2^-8 of the lengths decides; in one (of unit vectors) all do.
+      const double over = dim == 1 ? 0.5 : dim < 64 ? 0.05 : 0.01;
+      VICINAL_CHECK_CASE(test.Compare(1, over, dim == 1));
     }
   }
   return "";
