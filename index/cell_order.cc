@@ -4,15 +4,18 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <limits>
+#include <memory>
 #include <numeric>
-#include <span>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "index/build_distance.h"
+#include "index/cell_device.h"
 #include "quant/kmeans.h"
 #include "src/base/status_macros.h"
+#include "src/base/top_k.h"
 #include "src/base/workers.h"
 #include "src/distance/distance.h"
 
@@ -22,6 +25,10 @@ namespace {
 constexpr size_t kMinCells = 1;
 constexpr size_t kMaxCells = 1024;
 constexpr size_t kRowBlock = 64;
+constexpr size_t kChainElements = size_t{1} << 18;
+// Of these one is left in all but 3 % of the steps of a chain (measured: 4,096
+// centroids of 8, 32 and 64 degrees of freedom).
+constexpr size_t kChainNeighbours = 64;
 
 // Cells of about sqrt(n) rows.
 size_t NumCells(size_t num_rows) {
@@ -56,28 +63,46 @@ uint64_t HashBytes(const std::byte* bytes, size_t size, uint64_t seed) {
 }
 
 // Rank of each centroid in a chain that goes from one to the nearest that is
-// left.
-std::vector<uint32_t> ChainRanks(MatrixView centroids) {
+// left. nearest: the num_nearest nearest others of each, which mostly have it;
+// or empty.
+std::vector<uint32_t> ChainRanks(MatrixView centroids,
+                                 const std::vector<Neighbor>& nearest,
+                                 size_t num_nearest, Workers* workers) {
   const DistanceOps& ops = OpsFor(Metric::kL2, ElementType::kFloat32);
   const size_t n = centroids.num_rows;
-  std::vector<uint32_t> rank(n);
-  std::vector<bool> used(n);
+  // Of one thread's part: more than what it takes to wake it.
+  const size_t chunk =
+      std::max<size_t>(kChainElements / std::max<size_t>(centroids.dim, 1), 1);
+  constexpr uint32_t kNoRank = UINT32_MAX;
+  std::vector<uint32_t> rank(n, kNoRank);
+  const auto is_placed = [&](RowId c) { return rank[c] != kNoRank; };
+  std::vector<RowId> left(n);
+  std::iota(left.begin(), left.end(), 0);
   std::vector<float> distances(n);
-  size_t at = 0;
-  for (size_t i = 0; i < n; ++i) {
+  RowId at = 0;
+  for (uint32_t i = 0; i < n; ++i) {
     rank[at] = i;
-    used[at] = true;
-    ops.scan(centroids.row(at).data(), centroids.data,
-             centroids.stride * sizeof(float), n, centroids.dim,
-             distances.data());
-    float best = std::numeric_limits<float>::infinity();
-    size_t next = at;
-    for (size_t j = 0; j < n; ++j) {
-      if (used[j] || (next != at && distances[j] >= best)) continue;
-      best = distances[j];
-      next = j;
+    if (i + 1 == n) break;
+    if (!nearest.empty()) {
+      const auto begin =
+          nearest.begin() + static_cast<ptrdiff_t>(at * num_nearest);
+      const auto end = begin + static_cast<ptrdiff_t>(num_nearest);
+      const auto next = std::find_if(begin, end, [&](const Neighbor& other) {
+        return other.row < n && !is_placed(other.row);
+      });
+      if (next != end) {
+        at = next->row;
+        continue;
+      }
     }
-    at = next;
+    std::erase_if(left, is_placed);
+    workers->For(left.size(), chunk, [&](size_t begin, size_t end, size_t) {
+      ops.gather(centroids.row(at).data(), centroids.data,
+                 centroids.stride * sizeof(float), left.data() + begin,
+                 end - begin, centroids.dim, distances.data() + begin);
+    });
+    const auto end = distances.begin() + static_cast<ptrdiff_t>(left.size());
+    at = left[std::min_element(distances.begin(), end) - distances.begin()];
   }
   return rank;
 }
@@ -97,11 +122,158 @@ std::vector<std::pair<uint64_t, RowId>> HashOrder(VectorSetView vectors,
   return order;
 }
 
+// The first num_samples rows of `order` as floats.
+std::vector<float> SampleOf(
+    VectorSetView vectors, Metric metric,
+    const std::vector<std::pair<uint64_t, RowId>>& order, size_t num_samples,
+    Workers* workers) {
+  const size_t dim = vectors.dim;
+  std::vector<float> sample(num_samples * dim);
+  workers->For(num_samples, kRowBlock, [&](size_t begin, size_t end, size_t) {
+    for (size_t i = begin; i < end; ++i) {
+      RowToFloats(vectors, metric, order[i].second, &sample[i * dim]);
+    }
+  });
+  return sample;
+}
+
+// The nearest centroids of each row, nearest first.
+struct NearestCells {
+  size_t num = 0;  // of each row
+  std::vector<uint32_t> cells;
+  std::vector<float> distances;
+};
+
+// The rows begin .. end as floats without gaps: where they lie, or in `buffer`.
+const float* FloatsOf(VectorSetView vectors, Metric metric, size_t begin,
+                      size_t end, Workers* workers,
+                      std::unique_ptr<float[]>* buffer, size_t room) {
+  const size_t dim = vectors.dim;
+  if (vectors.type == ElementType::kFloat32 && metric != Metric::kCosine &&
+      vectors.stride_bytes == dim * sizeof(float)) {
+    return reinterpret_cast<const float*>(vectors.row(begin));
+  }
+  // Not filled with zeros first, which would be one thread's work.
+  if (*buffer == nullptr) buffer->reset(new float[room * dim]);
+  workers->For(end - begin, kRowBlock, [&](size_t from, size_t to, size_t) {
+    for (size_t i = from; i < to; ++i) {
+      RowToFloats(vectors, metric, begin + i, &(*buffer)[i * dim]);
+    }
+  });
+  return buffer->get();
+}
+
+// How many rows the device found the nearest of before it failed, or was not
+// worth asking.
+size_t FindByDevice(VectorSetView vectors, Metric metric, MatrixView centroids,
+                    CellDevice* device, Workers* workers,
+                    const CancelToken* cancel, NearestCells* out) {
+  const size_t n = vectors.num_rows;
+  if (!device->UseCentroids(centroids, n, out->num)) return 0;
+  const size_t at_once = std::min(n, device->RowsAtOnce());
+  std::unique_ptr<float[]> buffer;
+  for (size_t begin = 0; begin < n; begin += at_once) {
+    const size_t end = std::min(n, begin + at_once);
+    if (cancel != nullptr && cancel->cancelled()) return begin;
+    const float* const rows =
+        FloatsOf(vectors, metric, begin, end, workers, &buffer, at_once);
+    if (!device->Nearest(rows, end - begin, &out->cells[begin * out->num],
+                         &out->distances[begin * out->num])) {
+      return begin;
+    }
+  }
+  return n;
+}
+
+absl::StatusOr<NearestCells> FindNearest(VectorSetView vectors, Metric metric,
+                                         MatrixView centroids,
+                                         CellDevice* device, Workers* workers,
+                                         const CancelToken* cancel) {
+  const size_t n = vectors.num_rows;
+  const size_t dim = vectors.dim;
+  const size_t num = std::min<size_t>(2, centroids.num_rows);
+  NearestCells out{num, std::vector<uint32_t>(n * num),
+                   std::vector<float>(n * num)};
+  const size_t first =
+      FindByDevice(vectors, metric, centroids, device, workers, cancel, &out);
+  if (first < n) {
+    const CentroidPanels panels(centroids);
+    std::vector<std::vector<float>> buffers(workers->size());
+    workers->For(n - first, kRowBlock, [&](size_t from, size_t to, size_t w) {
+      if (cancel != nullptr && cancel->cancelled()) return;
+      const size_t begin = first + from;
+      std::vector<float>& rows = buffers[w];
+      rows.resize(kRowBlock * dim);
+      for (size_t i = from; i < to; ++i) {
+        RowToFloats(vectors, metric, first + i, &rows[(i - from) * dim]);
+      }
+      panels.Nearest(rows.data(), to - from, num, &out.cells[begin * num],
+                     &out.distances[begin * num]);
+    });
+  }
+  if (cancel != nullptr && cancel->cancelled()) {
+    return absl::CancelledError("cell order cancelled");
+  }
+  return out;
+}
+
+// Within a cell, rows that lean to the same neighbour cell lie together.
+Cells Arrange(const std::vector<std::pair<uint64_t, RowId>>& order,
+              const NearestCells& nearest, MatrixView centroids,
+              CellDevice* device, Workers* workers) {
+  struct Place {
+    uint32_t neighbour;
+    float distance;
+    uint32_t position;  // in `order`
+    RowId row;
+  };
+  const size_t n = order.size();
+  const size_t dim = centroids.dim;
+  const size_t num_cells = centroids.num_rows;
+  const size_t num_others = std::min(kChainNeighbours, num_cells - 1);
+  std::vector<Neighbor> others;
+  if (!device->NearestOthers(num_others, &others)) others.clear();
+  const std::vector<uint32_t> rank =
+      ChainRanks(centroids, others, num_others, workers);
+  Cells out;
+  out.offsets.assign(num_cells + 1, 0);
+  for (size_t i = 0; i < n; ++i) {
+    ++out.offsets[rank[nearest.cells[i * nearest.num]] + 1];
+  }
+  std::partial_sum(out.offsets.begin(), out.offsets.end(), out.offsets.begin());
+  std::vector<uint32_t> next(out.offsets.begin(), out.offsets.end() - 1);
+  std::vector<Place> places(n);
+  for (size_t i = 0; i < n; ++i) {
+    const RowId row = order[i].second;
+    const uint32_t* const cells = &nearest.cells[row * nearest.num];
+    places[next[rank[cells[0]]]++] = {rank[cells[nearest.num - 1]],
+                                      nearest.distances[row * nearest.num],
+                                      static_cast<uint32_t>(i), row};
+  }
+  out.order.resize(n);
+  workers->For(num_cells, 1, [&](size_t cell, size_t, size_t) {
+    const auto begin = places.begin() + out.offsets[cell];
+    const auto end = places.begin() + out.offsets[cell + 1];
+    std::sort(begin, end, [](const Place& a, const Place& b) {
+      return std::tie(a.neighbour, a.distance, a.position) <
+             std::tie(b.neighbour, b.distance, b.position);
+    });
+    std::transform(begin, end, out.order.begin() + out.offsets[cell],
+                   [](const Place& place) { return place.row; });
+  });
+  out.centroids.resize(num_cells * dim);
+  for (size_t c = 0; c < num_cells; ++c) {
+    std::copy_n(centroids.row(c).data(), dim, &out.centroids[rank[c] * dim]);
+  }
+  return out;
+}
+
 }  // namespace
 
 absl::StatusOr<Cells> FindCells(VectorSetView vectors, Metric metric,
                                 const CellOptions& options, size_t num_threads,
-                                const CancelToken* cancel) {
+                                const CancelToken* cancel,
+                                DistanceBackend* backend) {
   const size_t n = vectors.num_rows;
   const size_t dim = vectors.dim;
   if (n == 0) return Cells{.offsets = {0}};
@@ -111,72 +283,31 @@ absl::StatusOr<Cells> FindCells(VectorSetView vectors, Metric metric,
   const size_t num_cells =
       std::min(n, options.num_cells > 0 ? options.num_cells : NumCells(n));
   const size_t num_samples = std::min(n, num_cells * options.sample_per_cell);
-  std::vector<float> sample(num_samples * dim);
-  for (size_t i = 0; i < num_samples; ++i) {
-    RowToFloats(vectors, metric, order[i].second, &sample[i * dim]);
-  }
-  VICINAL_ASSIGN_OR_RETURN(
-      const std::vector<float> centroid_values,
-      TrainKMeans({sample.data(), num_samples, dim, dim}, num_cells,
-                  options.iterations, &workers, cancel));
+  std::vector<float> sample =
+      SampleOf(vectors, metric, order, num_samples, &workers);
+  const MatrixView points{sample.data(), num_samples, dim, dim};
+  CellDevice device(backend, workers.size(), cancel);
+  device.UseSample(points, num_cells, options.iterations);
+  VICINAL_ASSIGN_OR_RETURN(const std::vector<float> centroid_values,
+                           TrainKMeans(points, num_cells, options.iterations,
+                                       &workers, cancel, &device));
+  device.Forget();
+  sample = {};
   const MatrixView centroids{centroid_values.data(), num_cells, dim, dim};
-
-  const CentroidPanels panels(centroids);
-  const size_t num_nearest = std::min<size_t>(2, num_cells);
-  std::vector<uint32_t> cells(n * num_nearest);
-  std::vector<float> distances(n * num_nearest);
-  std::vector<std::vector<float>> buffers(workers.size());
-  workers.For(n, kRowBlock, [&](size_t begin, size_t end, size_t worker) {
-    if (cancel != nullptr && cancel->cancelled()) return;
-    std::vector<float>& rows = buffers[worker];
-    rows.resize(kRowBlock * dim);
-    for (size_t i = begin; i < end; ++i) {
-      RowToFloats(vectors, metric, i, &rows[(i - begin) * dim]);
-    }
-    panels.Nearest(rows.data(), end - begin, num_nearest,
-                   &cells[begin * num_nearest],
-                   &distances[begin * num_nearest]);
-  });
-  if (cancel != nullptr && cancel->cancelled()) {
-    return absl::CancelledError("cell order cancelled");
-  }
-
-  // Within a cell, rows that lean to the same neighbour cell lie together.
-  const std::vector<uint32_t> rank = ChainRanks(centroids);
-  Cells out;
-  std::vector<RowId>& rows = out.order;
-  rows.resize(n);
-  std::vector<uint32_t> position(n);
-  for (size_t i = 0; i < n; ++i) {
-    rows[i] = order[i].second;
-    position[order[i].second] = i;
-  }
-  const auto key = [&](RowId row) {
-    const uint32_t* nearest = &cells[row * num_nearest];
-    return std::make_tuple(rank[nearest[0]], rank[nearest[num_nearest - 1]],
-                           distances[row * num_nearest], position[row]);
-  };
-  std::sort(rows.begin(), rows.end(),
-            [&](RowId a, RowId b) { return key(a) < key(b); });
-  out.offsets.assign(num_cells + 1, 0);
-  for (size_t i = 0; i < n; ++i) {
-    ++out.offsets[rank[cells[i * num_nearest]] + 1];
-  }
-  std::partial_sum(out.offsets.begin(), out.offsets.end(), out.offsets.begin());
-  out.centroids.resize(num_cells * dim);
-  for (size_t c = 0; c < num_cells; ++c) {
-    std::copy_n(centroids.row(c).data(), dim, &out.centroids[rank[c] * dim]);
-  }
-  return out;
+  VICINAL_ASSIGN_OR_RETURN(
+      const NearestCells nearest,
+      FindNearest(vectors, metric, centroids, &device, &workers, cancel));
+  return Arrange(order, nearest, centroids, &device, &workers);
 }
 
 absl::StatusOr<std::vector<RowId>> CellOrder(VectorSetView vectors,
                                              Metric metric, uint64_t seed,
                                              size_t num_threads,
-                                             const CancelToken* cancel) {
+                                             const CancelToken* cancel,
+                                             DistanceBackend* backend) {
   VICINAL_ASSIGN_OR_RETURN(
       Cells cells,
-      FindCells(vectors, metric, {.seed = seed}, num_threads, cancel));
+      FindCells(vectors, metric, {.seed = seed}, num_threads, cancel, backend));
   return std::move(cells.order);
 }
 

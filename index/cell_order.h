@@ -15,6 +15,8 @@
 
 namespace vicinal {
 
+class DistanceBackend;
+
 struct CellOptions {
   size_t num_cells = 0;         // 0: about the square root of the rows
   size_t sample_per_cell = 32;  // rows that centroids are learned from
@@ -33,15 +35,24 @@ struct Cells {
 // Depends on the set of vectors and the options only, not on their order
 // beyond ties, and not on num_threads. cancel may be null. Cancelled: the token
 // was set.
+//
+// backend: a device that does the k-means and compares all rows with the
+// centroids where that takes less time than num_threads take, which then have a
+// say in the result; null or a device that fails: the CPU does. The sample and
+// its first centroids are the same. The device compares k-means' rows rounded,
+// so that its centroids are others, which serve as well. Of given centroids it
+// finds the two nearest to each row by canonical distances, and the CPU by sums
+// in the order of the dimensions, which may differ in their last bits: so may
+// cells where two are as near. Device memory is given back.
 absl::StatusOr<Cells> FindCells(VectorSetView vectors, Metric metric,
                                 const CellOptions& options, size_t num_threads,
-                                const CancelToken* cancel);
+                                const CancelToken* cancel,
+                                DistanceBackend* backend = nullptr);
 
 // The same with the defaults. A permutation: element i is the old row
 // that becomes row i.
-absl::StatusOr<std::vector<RowId>> CellOrder(VectorSetView vectors,
-                                             Metric metric, uint64_t seed,
-                                             size_t num_threads,
-                                             const CancelToken* cancel);
+absl::StatusOr<std::vector<RowId>> CellOrder(
+    VectorSetView vectors, Metric metric, uint64_t seed, size_t num_threads,
+    const CancelToken* cancel, DistanceBackend* backend = nullptr);
 
 }  // namespace vicinal

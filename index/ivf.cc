@@ -131,12 +131,18 @@ size_t CodeBlocksBytes(const CodeLayout& layout, size_t num_rows) {
 }
 
 void PackCodeBlocks(const CodeLayout& layout, const uint8_t* records,
-                    size_t num_rows, uint8_t* out) {
-  for (size_t row = 0; row < num_rows; row += kCodeBlockRows) {
-    PackCodeBlock(layout, records + row * layout.record_bytes,
-                  std::min(kCodeBlockRows, num_rows - row), out);
-    out += CodeBlockBytes(layout);
-  }
+                    size_t num_rows, uint8_t* out, size_t num_threads) {
+  constexpr size_t kBlocksAtOnce = 256;
+  const size_t num_blocks = (num_rows + kCodeBlockRows - 1) / kCodeBlockRows;
+  Workers workers(num_threads);
+  workers.For(num_blocks, kBlocksAtOnce, [&](size_t begin, size_t end, size_t) {
+    for (size_t block = begin; block < end; ++block) {
+      const size_t row = block * kCodeBlockRows;
+      PackCodeBlock(layout, records + row * layout.record_bytes,
+                    std::min(kCodeBlockRows, num_rows - row),
+                    out + block * CodeBlockBytes(layout));
+    }
+  });
 }
 
 // What a filtered search pays, in nanoseconds.

@@ -23,6 +23,8 @@
 
 namespace vicinal {
 
+class DistanceBackend;
+
 inline constexpr uint32_t kMaxIvfLists = 65'536;
 
 struct IvfParams {
@@ -43,17 +45,19 @@ struct IvfLists {
 
 // Depends on the set of rows and the params only, not on their order beyond
 // ties, nor on num_threads. InvalidArgument: params out of range. Cancelled:
-// the token was set; it may be null.
+// the token was set; it may be null. backend: as of FindCells.
 absl::StatusOr<IvfLists> BuildIvfLists(VectorSetView vectors, Metric metric,
                                        const IvfParams& params,
                                        size_t num_threads,
-                                       const CancelToken* cancel);
+                                       const CancelToken* cancel,
+                                       DistanceBackend* backend = nullptr);
 
 // Lists by the cells of CellOrder, which are found with less care, and its
 // order.
 absl::StatusOr<IvfLists> BuildCellLists(VectorSetView vectors, Metric metric,
                                         uint64_t seed, size_t num_threads,
-                                        const CancelToken* cancel);
+                                        const CancelToken* cancel,
+                                        DistanceBackend* backend = nullptr);
 
 // The largest partition that is one list: read in some 10 us. (Of more than 33
 // million rows: one of an 8,192nd of them.)
@@ -64,19 +68,17 @@ inline constexpr size_t kOneListRows = 4'096;
 // list, in the order given, maybe with others; a larger one has lists of its
 // own, as of BuildIvfLists. params.num_lists: 0; or 1: all rows are one list.
 // ends: of each partition, ascending, the last being num_rows.
-absl::StatusOr<IvfLists> BuildPartitionedLists(VectorSetView vectors,
-                                               Metric metric,
-                                               const IvfParams& params,
-                                               std::span<const uint32_t> ends,
-                                               size_t num_threads,
-                                               const CancelToken* cancel);
+absl::StatusOr<IvfLists> BuildPartitionedLists(
+    VectorSetView vectors, Metric metric, const IvfParams& params,
+    std::span<const uint32_t> ends, size_t num_threads,
+    const CancelToken* cancel, DistanceBackend* backend = nullptr);
 
 // Records as an IVF scans them: blocks of sixteen (see kernels_codes.h), the
 // last one filled with zeros.
 size_t CodeBlocksBytes(const CodeLayout& layout, size_t num_rows);
 // out has room for CodeBlocksBytes.
 void PackCodeBlocks(const CodeLayout& layout, const uint8_t* records,
-                    size_t num_rows, uint8_t* out);
+                    size_t num_rows, uint8_t* out, size_t num_threads = 1);
 
 class IvfCollector;
 struct IvfScratch;

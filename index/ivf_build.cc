@@ -46,7 +46,8 @@ constexpr size_t kMaxLargePartitions = kMaxIvfLists / 8;
 
 absl::StatusOr<Cells> FindLists(VectorSetView vectors, Metric metric,
                                 const IvfParams& params, size_t num_threads,
-                                const CancelToken* cancel) {
+                                const CancelToken* cancel,
+                                DistanceBackend* backend) {
   const size_t sample_per_list =
       params.num_lists == 0
           ? kSamplePerList
@@ -56,7 +57,7 @@ absl::StatusOr<Cells> FindLists(VectorSetView vectors, Metric metric,
                     .sample_per_cell = sample_per_list,
                     .iterations = kIterations,
                     .seed = params.seed},
-                   num_threads, cancel);
+                   num_threads, cancel, backend);
 }
 
 IvfLists ListsOf(Cells cells, size_t dim) {
@@ -75,10 +76,12 @@ IvfLists ListsOf(Cells cells, size_t dim) {
 // Takes partitions in their order.
 class PartitionedLists {
  public:
-  PartitionedLists(VectorSetView vectors, Metric metric, uint64_t seed)
+  PartitionedLists(VectorSetView vectors, Metric metric, uint64_t seed,
+                   DistanceBackend* backend)
       : vectors_(vectors),
         metric_(metric),
         seed_(seed),
+        backend_(backend),
         shared_rows_(std::max(kSharedListRows,
                               vectors.num_rows / kMaxPartitionedLists)) {}
 
@@ -102,6 +105,7 @@ class PartitionedLists {
   const VectorSetView vectors_;
   const Metric metric_;
   const uint64_t seed_;
+  DistanceBackend* const backend_;
   const size_t shared_rows_;
   Cells cells_{.offsets = {0}};
 };
@@ -134,11 +138,12 @@ absl::Status PartitionedLists::AddCells(size_t begin, size_t end,
       1, kMaxPartitionedLists * rows.num_rows / vectors_.num_rows);
   IvfParams params{.seed = seed_};
   VICINAL_ASSIGN_OR_RETURN(
-      Cells cells, FindLists(rows, metric_, params, num_threads, cancel));
+      Cells cells,
+      FindLists(rows, metric_, params, num_threads, cancel, backend_));
   if (cells.offsets.size() - 1 > most) {
     params.num_lists = static_cast<uint32_t>(most);
     VICINAL_ASSIGN_OR_RETURN(
-        cells, FindLists(rows, metric_, params, num_threads, cancel));
+        cells, FindLists(rows, metric_, params, num_threads, cancel, backend_));
   }
   for (const RowId row : cells.order) {
     cells_.order.push_back(static_cast<RowId>(begin + row));
@@ -156,33 +161,34 @@ absl::Status PartitionedLists::AddCells(size_t begin, size_t end,
 absl::StatusOr<IvfLists> BuildIvfLists(VectorSetView vectors, Metric metric,
                                        const IvfParams& params,
                                        size_t num_threads,
-                                       const CancelToken* cancel) {
+                                       const CancelToken* cancel,
+                                       DistanceBackend* backend) {
   if (params.num_lists > kMaxIvfLists) {
     return absl::InvalidArgumentError(
         absl::StrCat("num_lists is ", params.num_lists, "; at most ",
                      kMaxIvfLists, " are possible"));
   }
   VICINAL_ASSIGN_OR_RETURN(
-      Cells cells, FindLists(vectors, metric, params, num_threads, cancel));
+      Cells cells,
+      FindLists(vectors, metric, params, num_threads, cancel, backend));
   return ListsOf(std::move(cells), vectors.dim);
 }
 
 absl::StatusOr<IvfLists> BuildCellLists(VectorSetView vectors, Metric metric,
                                         uint64_t seed, size_t num_threads,
-                                        const CancelToken* cancel) {
+                                        const CancelToken* cancel,
+                                        DistanceBackend* backend) {
   VICINAL_ASSIGN_OR_RETURN(
       Cells cells,
-      FindCells(vectors, metric, {.seed = seed}, num_threads, cancel));
+      FindCells(vectors, metric, {.seed = seed}, num_threads, cancel, backend));
   return ListsOf(std::move(cells), vectors.dim);
 }
 
-absl::StatusOr<IvfLists> BuildPartitionedLists(VectorSetView vectors,
-                                               Metric metric,
-                                               const IvfParams& params,
-                                               std::span<const uint32_t> ends,
-                                               size_t num_threads,
-                                               const CancelToken* cancel) {
-  PartitionedLists lists(vectors, metric, params.seed);
+absl::StatusOr<IvfLists> BuildPartitionedLists(
+    VectorSetView vectors, Metric metric, const IvfParams& params,
+    std::span<const uint32_t> ends, size_t num_threads,
+    const CancelToken* cancel, DistanceBackend* backend) {
+  PartitionedLists lists(vectors, metric, params.seed, backend);
   if (params.num_lists == 1) {
     lists.AddWhole(0, vectors.num_rows);
     return ListsOf(lists.Finish(), vectors.dim);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <numeric>
 
 #include "absl/status/status.h"
 #include "src/distance/distance.h"
@@ -13,6 +14,47 @@ namespace {
 // Points compared at a time: their rows stay in the second-level cache while
 // the centroids pass.
 constexpr size_t kPointBlock = 64;
+// Centroids that one thread takes at a time.
+constexpr size_t kCentroidBlock = 8;
+
+// Centroids become the means of their points, which are summed in their order.
+// distances: to the nearest centroid; spoilt.
+void MoveCentroids(MatrixView points, const std::vector<uint32_t>& cells,
+                   std::vector<float>* distances, Workers* workers,
+                   std::vector<float>* centroids) {
+  const size_t dim = points.dim;
+  const size_t num_centroids = centroids->size() / dim;
+  std::vector<uint32_t> ends(num_centroids + 1);
+  for (const uint32_t cell : cells) ++ends[cell + 1];
+  std::partial_sum(ends.begin(), ends.end(), ends.begin());
+  std::vector<uint32_t> order(cells.size());
+  // Afterwards `ends` says where each ends instead of begins.
+  for (size_t i = 0; i < cells.size(); ++i) {
+    order[ends[cells[i]]++] = static_cast<uint32_t>(i);
+  }
+  const auto begin_of = [&](size_t c) { return c == 0 ? 0 : ends[c - 1]; };
+  workers->For(
+      num_centroids, kCentroidBlock, [&](size_t first, size_t last, size_t) {
+        for (size_t c = first; c < last; ++c) {
+          float* const mean = centroids->data() + c * dim;
+          std::fill_n(mean, dim, 0.0f);
+          for (size_t i = begin_of(c); i < ends[c]; ++i) {
+            const float* const point = points.row(order[i]).data();
+            for (size_t j = 0; j < dim; ++j) mean[j] += point[j];
+          }
+          const float scale = 1.0f / static_cast<float>(ends[c] - begin_of(c));
+          for (size_t j = 0; j < dim; ++j) mean[j] *= scale;
+        }
+      });
+  for (size_t c = 0; c < num_centroids; ++c) {
+    if (ends[c] != begin_of(c)) continue;
+    const auto farthest =
+        std::max_element(distances->begin(), distances->end());
+    *farthest = -1;  // each empty cell takes another
+    std::copy_n(points.row(farthest - distances->begin()).data(), dim,
+                centroids->data() + c * dim);
+  }
+}
 
 }  // namespace
 
@@ -60,52 +102,37 @@ void CentroidPanels::Nearest(const float* points, size_t count,
   }
 }
 
-absl::StatusOr<std::vector<float>> TrainKMeans(MatrixView points,
-                                               size_t num_centroids,
-                                               size_t num_iterations,
-                                               Workers* workers,
-                                               const CancelToken* cancel) {
+absl::StatusOr<std::vector<float>> TrainKMeans(
+    MatrixView points, size_t num_centroids, size_t num_iterations,
+    Workers* workers, const CancelToken* cancel, KMeansHelper* helper) {
   const size_t dim = points.dim;
   const size_t n = points.num_rows;
   std::vector<float> centroids(num_centroids * dim);
   for (size_t c = 0; c < num_centroids; ++c) {
     std::copy_n(points.row(c).data(), dim, &centroids[c * dim]);
   }
-  const MatrixView view{centroids.data(), num_centroids, dim, dim};
+  const auto cancelled = [&] {
+    return cancel != nullptr && cancel->cancelled();
+  };
   std::vector<uint32_t> cells(n);
   std::vector<float> distances(n);
-  std::vector<uint32_t> counts(num_centroids);
-  for (size_t iteration = 0; iteration < num_iterations; ++iteration) {
-    const CentroidPanels panels(view);
-    workers->For(n, kPointBlock, [&](size_t begin, size_t end, size_t) {
-      if (cancel != nullptr && cancel->cancelled()) return;
-      panels.Nearest(points.row(begin).data(), end - begin, 1, &cells[begin],
-                     &distances[begin]);
-    });
-    if (cancel != nullptr && cancel->cancelled()) {
-      return absl::CancelledError("k-means cancelled");
+  for (size_t iteration = 0; iteration < num_iterations && !cancelled();
+       ++iteration) {
+    if (helper != nullptr && helper->Iterate(&centroids)) continue;
+    if (cancelled()) break;
+    if (helper == nullptr ||
+        !helper->Assign(centroids, cells.data(), distances.data())) {
+      const CentroidPanels panels({centroids.data(), num_centroids, dim, dim});
+      workers->For(n, kPointBlock, [&](size_t begin, size_t end, size_t) {
+        if (cancelled()) return;
+        panels.Nearest(points.row(begin).data(), end - begin, 1, &cells[begin],
+                       &distances[begin]);
+      });
     }
-    std::fill(centroids.begin(), centroids.end(), 0.0f);
-    std::fill(counts.begin(), counts.end(), 0);
-    for (size_t i = 0; i < n; ++i) {
-      float* sum = &centroids[cells[i] * dim];
-      const float* point = points.row(i).data();
-      for (size_t j = 0; j < dim; ++j) sum[j] += point[j];
-      ++counts[cells[i]];
-    }
-    for (size_t c = 0; c < num_centroids; ++c) {
-      if (counts[c] == 0) {
-        const auto farthest =
-            std::max_element(distances.begin(), distances.end());
-        *farthest = -1;  // each empty cell takes another
-        std::copy_n(points.row(farthest - distances.begin()).data(), dim,
-                    &centroids[c * dim]);
-        continue;
-      }
-      const float scale = 1.0f / static_cast<float>(counts[c]);
-      for (size_t j = 0; j < dim; ++j) centroids[c * dim + j] *= scale;
-    }
+    if (cancelled()) break;
+    MoveCentroids(points, cells, &distances, workers, &centroids);
   }
+  if (cancelled()) return absl::CancelledError("k-means cancelled");
   return centroids;
 }
 

@@ -13,15 +13,30 @@
 
 namespace vicinal {
 
+// Does steps of a k-means over points that it knows, in the CPU's place. What
+// answers false did nothing, and the CPU does that step.
+class KMeansHelper {
+ public:
+  virtual ~KMeansHelper() = default;
+  // An iteration: the centroids become the means of the points that are nearest
+  // to them, and those without points move as TrainKMeans says.
+  virtual bool Iterate(std::vector<float>* centroids) = 0;
+  // Of each point the nearest centroid and its squared distance.
+  virtual bool Assign(const std::vector<float>& centroids, uint32_t* nearest,
+                      float* distances) = 0;
+};
+
 // num_centroids x points.dim floats. The first num_centroids points are the
 // first centroids, so the caller shuffles; a centroid that loses all points
 // moves to the point farthest from its own. 1 <= num_centroids <=
-// points.num_rows. cancel may be null. Cancelled: the token was set.
+// points.num_rows. cancel may be null. Cancelled: the token was set. helper:
+// asked first at each step; null: the CPU does all.
 absl::StatusOr<std::vector<float>> TrainKMeans(MatrixView points,
                                                size_t num_centroids,
                                                size_t num_iterations,
                                                Workers* workers,
-                                               const CancelToken* cancel);
+                                               const CancelToken* cancel,
+                                               KMeansHelper* helper = nullptr);
 
 // Centroids laid out for the search of the nearest ones by blocks of points.
 // Const and thread-safe.

@@ -279,17 +279,18 @@ absl::Status SegmentBuild::OrderCells(size_t f) {
         IvfLists lists,
         field.partition_ends.empty()
             ? BuildIvfLists(vectors, layout.search_metric, params,
-                            options_.num_threads, options_.cancel)
+                            options_.num_threads, options_.cancel,
+                            options_.device)
             : BuildPartitionedLists(vectors, layout.search_metric, params,
                                     field.partition_ends, options_.num_threads,
-                                    options_.cancel));
+                                    options_.cancel, options_.device));
     order = std::move(lists.order);
     field.lists = std::move(lists.bytes);
   } else {
     VICINAL_ASSIGN_OR_RETURN(
         IvfLists cells,
         BuildCellLists(vectors, layout.search_metric, schema.hnsw.seed,
-                       options_.num_threads, options_.cancel));
+                       options_.num_threads, options_.cancel, options_.device));
     order = std::move(cells.order);
     field.lists = std::move(cells.bytes);
   }
@@ -607,7 +608,8 @@ absl::StatusOr<SegmentBuild::BuiltIndex> SegmentBuild::BuildLists(
   if (out.codec != nullptr) {
     const CodeLayout& code = out.codec->layout();
     std::vector<uint8_t> blocks(CodeBlocksBytes(code, vectors.num_rows));
-    PackCodeBlocks(code, out.codes.data(), vectors.num_rows, blocks.data());
+    PackCodeBlocks(code, out.codes.data(), vectors.num_rows, blocks.data(),
+                   options_.num_threads);
     out.codes = std::move(blocks);
   }
   index->UseCodes(out.codec.get(), out.codes.data());

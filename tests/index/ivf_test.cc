@@ -400,6 +400,15 @@ TEST(IvfBuildTest, DegenerateRowsStillGiveAnIndex) {
   EXPECT_EQ(SearchIndex(*coded.index, zeros.row(0), 5, 1).size(), 5u);
 }
 
+TEST(IvfBuildTest, BlocksOfCodesDoNotDependOnThreads) {
+  // Many parts, and a last block that is not full.
+  const Built built = Build(Clustered(13'001, 16, 10, 2), Metric::kL2, 4);
+  std::vector<uint8_t> blocks(built.blocks.size(), 1);
+  PackCodeBlocks(built.codec->layout(), built.records.data(), 13'001,
+                 blocks.data(), 3);
+  EXPECT_EQ(blocks, built.blocks);
+}
+
 TEST(IvfBuildTest, RefusesTooManyListsAndCanBeCancelled) {
   const OwnedVectors base = Clustered(1'000, 16, 10, 2);
   EXPECT_TRUE(absl::IsInvalidArgument(

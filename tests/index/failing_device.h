@@ -1,0 +1,170 @@
+// A device for tests of builds: the CPU's backend, which fails as it is told
+// to.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <utility>
+
+#include "src/base/top_k.h"
+#include "src/base/types.h"
+#include "src/distance/gpu/backend.h"
+
+namespace vicinal {
+
+// Calls from the `first_failing`-th on fail with `status`, and leave nonsense
+// behind. Used by one thread.
+class FailingDevice final : public DistanceBackend {
+ public:
+  explicit FailingDevice(int first_failing = 1'000'000,
+                         BackendStatus status = BackendStatus::kDeviceLost)
+      : first_failing_(first_failing),
+        status_(status),
+        cpu_(MakeCpuBackend(2)) {}
+
+  // Of those that fail, the first alone does.
+  void FailOnce() { num_failing_ = 1; }
+  // There is no memory for segments of more rows.
+  void HoldAtMost(size_t num_rows) { most_rows_ = num_rows; }
+  void StopBuildingGraphs() { builds_graphs_ = false; }
+  // Called at the beginning of each call with its number, from 0 on.
+  void OnCall(std::function<void(int call)> on_call) {
+    on_call_ = std::move(on_call);
+  }
+
+  int num_calls() const { return num_calls_; }
+  int num_kmeans() const { return num_kmeans_; }
+  int num_searches() const { return num_searches_; }
+  int num_graphs() const { return num_graphs_; }
+  size_t most_queries() const { return most_queries_; }
+  // Segments that are there, the most that ever were, and the most rows of one.
+  int num_segments() const { return num_segments_; }
+  int most_segments() const { return most_segments_; }
+  size_t largest_segment() const { return largest_segment_; }
+
+  const char* name() const override { return "test"; }
+  size_t device_bytes() const override { return 0; }
+  bool builds_graphs() const override { return builds_graphs_; }
+  BackendStatus Load(const SegmentRows& segment,
+                     std::shared_ptr<const LoadedSegment>* out) override {
+    if (Fails()) return status_;
+    if (segment.rows.num_rows > most_rows_) return BackendStatus::kNoMemory;
+    std::shared_ptr<const LoadedSegment> cpu;
+    const BackendStatus status = cpu_->Load(segment, &cpu);
+    if (status != BackendStatus::kOk) return status;
+    largest_segment_ = std::max(largest_segment_, segment.rows.num_rows);
+    *out = std::make_shared<Segment>(std::move(cpu), &num_segments_);
+    most_segments_ = std::max(most_segments_, num_segments_);
+    return status;
+  }
+  BackendStatus Search(const LoadedSegment& segment, const QueryBatch& queries,
+                       size_t k, const uint64_t* accepted, Neighbor* out,
+                       BackendReport* report) const override {
+    ++num_searches_;
+    most_queries_ = std::max(most_queries_, queries.num_queries);
+    if (Fails()) {
+      std::fill_n(out, queries.num_queries * k, Neighbor{-1, 1});
+      return status_;
+    }
+    const BackendStatus status =
+        cpu_->Search(CpuOf(segment), queries, k, accepted, out, report);
+    // As if nothing were there that is infinitely far away.
+    for (size_t i = 0; i < queries.num_queries * k; ++i) {
+      if (std::isinf(out[i].distance)) out[i].row = kInvalidRow;
+    }
+    return status;
+  }
+  BackendStatus Score(const LoadedSegment&, const QueryBatch&, const uint32_t*,
+                      const RowId*, float*) const override {
+    return BackendStatus::kUnsupported;
+  }
+  BackendStatus KnnGraph(const LoadedSegment& segment, size_t k, Neighbor* out,
+                         BackendReport* report) const override {
+    ++num_graphs_;
+    if (Fails()) {
+      std::fill_n(out, segment.num_rows() * k, Neighbor{-1, 1});
+      return status_;
+    }
+    return cpu_->KnnGraph(CpuOf(segment), k, out, report);
+  }
+  BackendStatus LinkGraph(const LoadedSegment& segment, RowId begin, RowId end,
+                          size_t k, const LinkRule& rule, Neighbor* out,
+                          uint32_t* num_duplicates,
+                          BackendReport* report) const override {
+    return Fails() ? status_
+                   : cpu_->LinkGraph(CpuOf(segment), begin, end, k, rule, out,
+                                     num_duplicates, report);
+  }
+  BackendStatus SelectLinks(const LoadedSegment& segment, size_t num_lists,
+                            const uint32_t* offsets, const Neighbor* lists,
+                            const LinkRule& rule,
+                            Neighbor* out) const override {
+    return Fails() ? status_
+                   : cpu_->SelectLinks(CpuOf(segment), num_lists, offsets,
+                                       lists, rule, out);
+  }
+  BackendStatus Assign(const LoadedSegment&, const float*, size_t, uint32_t*,
+                       float*) const override {
+    return BackendStatus::kUnsupported;
+  }
+  BackendStatus KMeans(const LoadedSegment& segment, size_t num_centroids,
+                       size_t rounds, float* centroids, uint32_t* nearest,
+                       double* inertia) const override {
+    ++num_kmeans_;
+    if (Fails()) {
+      centroids[0] = std::numeric_limits<float>::quiet_NaN();
+      return status_;
+    }
+    return cpu_->KMeans(CpuOf(segment), num_centroids, rounds, centroids,
+                        nearest, inertia);
+  }
+
+ private:
+  class Segment final : public LoadedSegment {
+   public:
+    Segment(std::shared_ptr<const LoadedSegment> cpu, int* count)
+        : cpu_(std::move(cpu)), count_(count) {
+      ++*count_;
+    }
+    ~Segment() override { --*count_; }
+    size_t num_rows() const override { return cpu_->num_rows(); }
+    size_t device_bytes() const override { return 0; }
+    const LoadedSegment& cpu() const { return *cpu_; }
+
+   private:
+    const std::shared_ptr<const LoadedSegment> cpu_;
+    int* const count_;
+  };
+
+  static const LoadedSegment& CpuOf(const LoadedSegment& segment) {
+    return static_cast<const Segment&>(segment).cpu();
+  }
+  bool Fails() const {
+    const int call = num_calls_++;
+    if (on_call_) on_call_(call);
+    return call >= first_failing_ && call - first_failing_ < num_failing_;
+  }
+
+  const int first_failing_;
+  const BackendStatus status_;
+  const std::unique_ptr<DistanceBackend> cpu_;
+  int num_failing_ = std::numeric_limits<int>::max();
+  size_t most_rows_ = std::numeric_limits<size_t>::max();
+  bool builds_graphs_ = true;
+  std::function<void(int call)> on_call_;
+  int num_segments_ = 0;
+  int most_segments_ = 0;
+  size_t largest_segment_ = 0;
+  mutable int num_calls_ = 0;
+  mutable int num_kmeans_ = 0;
+  mutable int num_searches_ = 0;
+  mutable int num_graphs_ = 0;
+  mutable size_t most_queries_ = 0;
+};
+
+}  // namespace vicinal
