@@ -23,7 +23,7 @@ namespace vicinal {
 namespace {
 
 constexpr size_t kDocuments = 14'000;  // of 20,000: builds take their time
-constexpr size_t kQueries = 100;       // of 200, asked exactly, too
+constexpr size_t kQueries = 60;        // of 200, asked exactly, too
 constexpr size_t kTop = 10;
 constexpr double kFloor = 0.945;
 
