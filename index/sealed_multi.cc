@@ -54,10 +54,11 @@ void Prefetch(const void* data, size_t num_bytes) {
   }
 }
 
-// Of one coded token against a query.
-double TokenNs(const MultiQuery& query, size_t dim) {
+// Of one token, coded or not, against a query.
+double TokenNs(const MultiQuery& query, size_t dim,
+               double products_per_ns = kByteProductsPerNs) {
   const size_t padded = (query.num_tokens() + 15) / 16 * 16;
-  return kPerToken + static_cast<double>(padded * dim) / kByteProductsPerNs;
+  return kPerToken + static_cast<double>(padded * dim) / products_per_ns;
 }
 
 // The depth for k, between those that were measured.
@@ -317,6 +318,50 @@ void SealedMultiField::Kill(RowId row) {
   if (field_row != kInvalidRow) state_->hidden->Set(field_row);
 }
 
+TokenDocuments SealedMultiField::documents() const {
+  const State& s = *state_;
+  return {.tokens = s.tokens,
+          .offsets = s.offsets.data(),
+          .num_docs = s.n,
+          .dim = s.spec.dim,
+          .type = s.spec.type,
+          .cosine = s.spec.cosine};
+}
+RowId SealedMultiField::DocumentOf(RowId row) const {
+  return state_->to_field[row];
+}
+RowId SealedMultiField::RowOf(RowId document) const {
+  return state_->to_row[document];
+}
+size_t SealedMultiField::num_dead_documents() const {
+  return state_->hidden->Count();
+}
+
+Filter SealedMultiField::DocumentFilter(const Filter& rows,
+                                        std::optional<Bitmap>* bits) const {
+  return state_->FilterOf(rows, 0, static_cast<RowId>(state_->num_rows), bits);
+}
+
+double SealedMultiField::ScoreNs(const MultiQuery& query,
+                                 size_t num_tokens) const {
+  return static_cast<double>(num_tokens) *
+         TokenNs(query, state_->spec.dim, kFloatProductsPerNs);
+}
+
+double SealedMultiField::SearchNs(const MultiQuery& query,
+                                  const MultiSearchParams& params,
+                                  size_t num_accepted) const {
+  const State& s = *state_;
+  if (s.n == 0) return 0;
+  const auto exactly = [&](size_t rows) {
+    return ScoreNs(query, s.num_tokens() * rows / s.n);
+  };
+  if (params.exact) return exactly(num_accepted);
+  const State::Effort effort = s.EffortFor(query, params, num_accepted);
+  return effort.codes_ns +
+         exactly(std::min(effort.exact_candidates, num_accepted));
+}
+
 bool SealedMultiField::IsExact(const MultiSearchParams& params) const {
   return params.exact || state_->n == 0;
 }
@@ -358,7 +403,7 @@ size_t SealedMultiField::State::RescoreFor(size_t candidates) const {
 
 SealedMultiField::State::Effort SealedMultiField::State::EffortFor(
     const MultiQuery& query, const MultiSearchParams& asked,
-    const Filter& filter) const {
+    size_t num_accepted) const {
   // Of the candidates that the encodings do not find some are not found again
   // by the codes.
   constexpr double kOfMisses = 0.8;
@@ -366,7 +411,10 @@ SealedMultiField::State::Effort SealedMultiField::State::EffortFor(
   effort.exact_candidates = std::max(asked.k, asked.exact_candidates != 0
                                                   ? asked.exact_candidates
                                                   : DepthFor(depths, asked.k));
-  const size_t accepted = filter.NumAccepted(n);
+  const double document_ns = static_cast<double>(num_tokens()) /
+                             static_cast<double>(n) * TokenNs(query, spec.dim);
+  const double scan_ns = static_cast<double>(num_accepted) * document_ns;
+  effort.codes_ns = scan_ns;
   if (index == nullptr || asked.force == ForcedPlan::kScan) return effort;
   const double target = 1 - kOfMisses * (1 - asked.recall_target);
   effort.candidates =
@@ -381,14 +429,11 @@ SealedMultiField::State::Effort SealedMultiField::State::EffortFor(
                        : RescoreFor(effort.candidates);
   if (asked.force == ForcedPlan::kIndex || asked.candidates != 0 ||
       asked.rescore != 0) {
-    effort.scans = effort.candidates >= accepted;
+    effort.scans = effort.candidates >= num_accepted;
     return effort;
   }
   if (MostRecall(table, asked.k) < asked.recall_target) return effort;
   // The cheaper of both.
-  const double document_ns = static_cast<double>(num_tokens()) /
-                             static_cast<double>(n) * TokenNs(query, spec.dim);
-  const double scan_ns = static_cast<double>(accepted) * document_ns;
   const double encodings_ns =
       index->cost().Of(1, static_cast<double>(effort.rescore)) +
       static_cast<double>((query.num_tokens() * spec.dim + encodings.dim) * 2 *
@@ -396,6 +441,7 @@ SealedMultiField::State::Effort SealedMultiField::State::EffortFor(
           kFloatProductsPerNs +
       static_cast<double>(effort.candidates) * (document_ns + kPerCandidate);
   effort.scans = scan_ns <= encodings_ns;
+  effort.codes_ns = std::min(scan_ns, encodings_ns);
   return effort;
 }
 
@@ -511,7 +557,8 @@ absl::Status SealedMultiField::Search(const MultiQuery& query,
     AddWork(done, work, stats, multi);
     return status;
   }
-  const State::Effort effort = s.EffortFor(query, params, accepted);
+  const State::Effort effort =
+      s.EffortFor(query, params, accepted.NumAccepted(s.n));
   TopK nearest(std::min(effort.exact_candidates, s.n));
   if (effort.scans) {
     done.plan = SearchPlan::kCodes;

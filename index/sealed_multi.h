@@ -33,6 +33,8 @@
 #include "index/multi_field.h"
 #include "src/base/cancel.h"
 #include "src/base/section_file.h"
+#include "src/base/types.h"
+#include "src/distance/gpu/backend.h"
 
 namespace vicinal {
 
@@ -91,6 +93,22 @@ class SealedMultiField final : public MultiField {
   size_t token_bytes() const override;
   size_t index_bytes() const override;
   void Kill(RowId row) override;
+
+  // What a device compares: the rows that have tokens, dead ones too, in the
+  // order of the rows.
+  TokenDocuments documents() const;
+  // Of a row that has tokens.
+  RowId DocumentOf(RowId row) const;
+  RowId RowOf(RowId document) const;
+  size_t num_dead_documents() const;
+  // What a filter of rows accepts, alive, as documents; *bits holds what the
+  // result borrows.
+  Filter DocumentFilter(const Filter& rows, std::optional<Bitmap>* bits) const;
+  // What Search is reckoned to take on a core, in nanoseconds, where it accepts
+  // so many rows; and MultiQuery::Score of rows of so many tokens.
+  double SearchNs(const MultiQuery& query, const MultiSearchParams& params,
+                  size_t num_accepted) const;
+  double ScoreNs(const MultiQuery& query, size_t num_tokens) const;
 
   // Whether there is an encoder; else coded tokens are scanned.
   bool has_encodings() const;

@@ -78,6 +78,7 @@ struct SealedMultiField::State {
     size_t candidates = 0;  // else
     size_t rescore = 0;
     size_t exact_candidates = 0;
+    double codes_ns = 0;  // of all but their comparison
   };
 
   MultiSpec spec;
@@ -112,7 +113,7 @@ struct SealedMultiField::State {
   Filter FilterOf(const Filter& filter, RowId begin, RowId end,
                   std::optional<Bitmap>* bits) const;
   Effort EffortFor(const MultiQuery& query, const MultiSearchParams& params,
-                   const Filter& filter) const;
+                   size_t num_accepted) const;
   // Candidates by their encodings: field rows, best first.
   absl::StatusOr<std::vector<Neighbor>> FindCandidates(
       const MultiQuery& query, const Effort& effort, const Filter& filter,

@@ -106,7 +106,9 @@ grpc::Status AdminServiceImpl::GetServerStats(
   reply->set_num_commits(stats.store.commits);
   reply->set_read_only(!stats.write_health.ok());
   reply->set_read_only_reason(std::string(stats.write_health.message()));
-  if (!stats.device.name.empty()) ToProto(stats.device, reply->mutable_gpu());
+  for (const DeviceStats& device : stats.devices) {
+    ToProto(device, reply->add_gpus());
+  }
   return grpc::Status::OK;
 }
 

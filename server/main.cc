@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/match.h"
@@ -70,9 +71,9 @@ int Fail(ExitCode code, absl::string_view message) {
   return code;
 }
 
-// The first GPU, or null where there is none or it is not wanted. false: it is
-// required.
-bool FindGpu(const Flags& flags, std::unique_ptr<DistanceBackend>* out) {
+// All GPUs that can be used, unless none is wanted. false: one is required.
+bool FindGpus(const Flags& flags,
+              std::vector<std::unique_ptr<DistanceBackend>>* out) {
   if (flags.gpu == "never") return true;
   GpuOptions options;
   if (flags.gpu_memory_gib > 0) {
@@ -80,20 +81,24 @@ bool FindGpu(const Flags& flags, std::unique_ptr<DistanceBackend>* out) {
     options.workspace_bytes =
         std::min(options.workspace_bytes, options.memory_budget / 4);
   }
-  BackendStatus status = MakeGpuBackend(options, out);
-  if (status == BackendStatus::kOk && !(*out)->builds_graphs()) {
-    out->reset();
-    status = BackendStatus::kUnsupported;
-  }
-  if (status == BackendStatus::kOk) {
+  BackendStatus status = BackendStatus::kUnsupported;
+  const int num_gpus = CountGpus();
+  for (options.device = 0; options.device < num_gpus; ++options.device) {
+    std::unique_ptr<DistanceBackend> gpu;
+    status = MakeGpuBackend(options, &gpu);
+    if (status == BackendStatus::kOk && !gpu->builds_graphs()) {
+      status = BackendStatus::kUnsupported;
+    }
+    if (status != BackendStatus::kOk) {
+      spdlog::warn("gpu=cuda:{} not used, status=\"{}\"", options.device,
+                   BackendStatusName(status));
+      continue;
+    }
     spdlog::info("gpu={} used for builds of graphs and exact searches",
-                 (*out)->name());
-    return true;
+                 gpu->name());
+    out->push_back(std::move(gpu));
   }
-  if (CountGpus() > 0) {
-    spdlog::warn("gpu=none status=\"{}\"", BackendStatusName(status));
-  }
-  if (flags.gpu == "require") {
+  if (out->empty() && flags.gpu == "require") {
     Fail(kFailed,
          absl::StrCat("--gpu require: no GPU can be used (",
                       BackendStatusName(status),
@@ -119,10 +124,10 @@ int Serve(const Flags& flags, const sigset_t& signals) {
   options.warn = [](absl::string_view message) {
     spdlog::warn("{}", std::string(message));
   };
-  // Outlives the database, which borrows it.
-  std::unique_ptr<DistanceBackend> gpu;
-  if (!FindGpu(flags, &gpu)) return kFailed;
-  options.device = gpu.get();
+  // Outlive the database, which borrows them.
+  std::vector<std::unique_ptr<DistanceBackend>> gpus;
+  if (!FindGpus(flags, &gpus)) return kFailed;
+  for (const auto& gpu : gpus) options.devices.push_back(gpu.get());
   const auto start = std::chrono::steady_clock::now();
   auto database = Database::Open(flags.data, options);
   if (!database.ok()) return Fail(kDataFolder, database.status().message());
@@ -184,12 +189,13 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option(
          "--gpu", flags.gpu,
-         "auto: build graphs and search exactly on a GPU where there is "
-         "one; never; or require: do not start without")
+         "auto: build graphs and search exactly on the GPUs that there are "
+         "(of CUDA_VISIBLE_DEVICES); never; or require: do not start without "
+         "one")
       ->check(CLI::IsMember({"auto", "never", "require"}))
       ->capture_default_str();
   app.add_option("--gpu-memory", flags.gpu_memory_gib,
-                 "Most GiB of its memory to use; 0: what is free")
+                 "Most GiB of each GPU's memory to use; 0: what is free")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_flag("--reflection", flags.reflection,

@@ -64,7 +64,7 @@ ServerState::ServerState(Database* db)
       streams("streams", kMaxStreams),
       ingest(std::max<size_t>(2, std::thread::hardware_concurrency())),
       long_searches(std::max<size_t>(
-          db->options().device == nullptr ? 2 : kLongSearchesWithDevice,
+          db->options().devices.empty() ? 2 : kLongSearchesWithDevice,
           std::thread::hardware_concurrency())) {}
 
 absl::StatusOr<std::shared_ptr<Collection>> ServerState::FindCollection(

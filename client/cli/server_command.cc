@@ -97,7 +97,9 @@ int ShowInfo(const Globals& globals, bool json) {
         {"num_commits", stats->num_commits()},
         {"read_only", stats->read_only()},
         {"read_only_reason", stats->read_only_reason()}};
-    if (stats->has_gpu()) out["gpu"] = ToJson(stats->gpu());
+    for (const v1::GpuStats& gpu : stats->gpus()) {
+      out["gpus"].push_back(ToJson(gpu));
+    }
     for (const auto& [name, value] : LimitPairs(info.limits())) {
       out["limits"][name] = value;
     }
@@ -120,8 +122,8 @@ int ShowInfo(const Globals& globals, bool json) {
       {"commits", WithCommas(stats->num_commits())},
       {"read-only",
        stats->read_only() ? "yes: " + stats->read_only_reason() : "no"}};
-  if (stats->has_gpu()) {
-    for (auto& pair : Pairs(stats->gpu())) pairs.push_back(std::move(pair));
+  for (const v1::GpuStats& gpu : stats->gpus()) {
+    for (auto& pair : Pairs(gpu)) pairs.push_back(std::move(pair));
   }
   for (const auto& [name, value] : LimitPairs(info.limits())) {
     pairs.emplace_back("limit " + name, WithCommas(value));

@@ -270,8 +270,7 @@ absl::StatusOr<std::vector<SearchResult>> CollectionImpl::Search(
                     &recall_watch_, store_, std::move(filters), encoders(),
                     context_->device);
   ThreadPool* pool = context_->query_pool;
-  VICINAL_RETURN_IF_ERROR(searcher.AskDevice(
-      queries, pool == nullptr ? 1 : pool->num_threads() + 1));
+  VICINAL_RETURN_IF_ERROR(searcher.AskDevices(queries, pool));
   std::vector<SearchResult> results;
   results.reserve(queries.size());
   if (queries.size() < 2 || pool == nullptr) {

@@ -608,7 +608,7 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
   options.num_threads = num_build_threads();
   if (context_->device != nullptr &&
       collection.schema().gpu != GpuUse::kNever) {
-    options.device = &context_->device->device();
+    options.device = context_->device->LeastBusy();
   }
   options.placement = collection.PlacementFor(job.sealed);
   options.num_points = collection.Count();

@@ -151,8 +151,8 @@ DatabaseImpl::DatabaseImpl(const DatabaseOptions& options,
                                        absl::string_view path) {
     return DropPayloadIndex(collection, path);
   };
-  if (options_.device != nullptr) {
-    device_ = std::make_unique<DeviceSearcher>(options_.device, options_.clock,
+  if (!options_.devices.empty()) {
+    device_ = std::make_unique<DeviceSearcher>(options_.devices, options_.clock,
                                                options_.warn);
     context_.device = device_.get();
   }
@@ -408,14 +408,14 @@ absl::Status DatabaseImpl::SetIndexedFiltersOnly(absl::string_view name,
 
 absl::Status DatabaseImpl::CheckGpu(const CollectionSchema& schema) const {
   if (schema.gpu != GpuUse::kRequire ||
-      (device_ != nullptr && !device_->device().is_lost())) {
+      (device_ != nullptr && !device_->is_lost())) {
     return absl::OkStatus();
   }
   absl::Status status = absl::FailedPreconditionError(absl::StrCat(
       "collection \"", schema.name, "\" is to require a GPU, and this server ",
       device_ == nullptr ? "uses none; start vicinald with --gpu require on a "
                            "machine with one"
-                         : "lost the one that it used; restart it",
+                         : "lost all that it used; restart it",
       ", or choose auto"));
   status.SetPayload(kGpuMissing, absl::Cord());
   return status;
@@ -459,7 +459,7 @@ DatabaseStats DatabaseImpl::stats() const {
   stats.resident_bytes = ResidentOfProcess();
   stats.page_faults = FaultsOfProcess();
   stats.write_health = store_->WriteHealth();
-  if (device_ != nullptr) stats.device = device_->stats();
+  if (device_ != nullptr) stats.devices = device_->stats();
   return stats;
 }
 

@@ -52,10 +52,10 @@ struct DatabaseOptions {
   // most a hundredth of a core.
   int64_t recall_check_ms = 2'000;
   RecordStoreOptions store;
-  // What compares rows with rows where graphs are built, and queries with rows
-  // where a search is exact; null: the CPU alone. Whatever it refuses or fails
-  // at, the CPU does. Borrowed.
-  DistanceBackend* device = nullptr;
+  // What compare rows with rows where graphs are built, and queries with rows
+  // where a search is exact; none: the CPU alone. Alike, and with the same
+  // budget. Whatever they refuse or fail at, the CPU does. Borrowed.
+  std::vector<DistanceBackend*> devices;
   // Told in a sentence what an operator should know: a damaged index file, a
   // failed build, the end of writes. From any thread, must not block. Empty:
   // nobody.
@@ -77,7 +77,7 @@ struct DatabaseStats {
   size_t num_collections = 0;
   uint64_t resident_bytes = 0;  // of the process
   PageFaults page_faults;       // of the process
-  DeviceStats device;
+  std::vector<DeviceStats> devices;
   absl::Status write_health;  // OK, or why no writes are taken
 };
 

@@ -2,47 +2,94 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cstring>
 #include <utility>
+
+#include "src/base/status_macros.h"
 
 namespace vicinal {
 namespace {
 
 // Between two looks at a StopCondition.
 constexpr std::chrono::milliseconds kPoll{5};
-// Smaller k cost the device the same.
-constexpr size_t kLeastKClass = 16;
-// Kinds whose last batch is remembered.
-constexpr size_t kMaxKinds = 256;
+// Smaller k cost the device the same, or nearly; of tokens.
+constexpr size_t kLeastKClass = 16, kLeastTokenKClass = 64;
+
+size_t ClassOf(const DeviceQueries& queries) {
+  const size_t least =
+      queries.tokens.num > 0 ? kLeastTokenKClass : kLeastKClass;
+  return std::bit_ceil(std::max(queries.k, least));
+}
 
 }  // namespace
 
+// Of the queries of a batch about tokens.
+struct DeviceBatcher::TokenParts {
+  void Add(const DeviceTokenQuery& tokens) {
+    ends.push_back(ends.back() + static_cast<uint32_t>(tokens.num));
+    weights.insert(weights.end(), tokens.weights, tokens.weights + tokens.num);
+    documents.push_back(tokens.documents);
+  }
+  BackendStatus Ask(const DistanceBackend& device, const LoadedSegment& segment,
+                    const void* data, size_t k, Neighbor* out) const {
+    std::vector<uint32_t> list_ends;
+    std::vector<RowId> listed;
+    if (documents.front() != nullptr) {
+      list_ends.push_back(0);
+      for (const auto& list : documents) {
+        listed.insert(listed.end(), list->begin(), list->end());
+        list_ends.push_back(static_cast<uint32_t>(listed.size()));
+      }
+    }
+    const TokenQueries queries = {.tokens = static_cast<const float*>(data),
+                                  .offsets = ends.data(),
+                                  .weights = weights.data(),
+                                  .num_queries = documents.size()};
+    DocumentLists lists;
+    if (!list_ends.empty()) lists = {list_ends.data(), listed.data()};
+    return device.MaxSim(segment, queries, lists, k, out, nullptr);
+  }
+
+  std::vector<uint32_t> ends = {0};  // of each query's tokens
+  std::vector<float> weights;
+  std::vector<std::shared_ptr<const std::vector<RowId>>> documents;
+};
+
 struct DeviceBatcher::Batch {
+  bool Takes(const DeviceQueries& queries) const {
+    return shared.segment == queries.segment &&
+           shared.accepted == queries.accepted &&
+           (shared.tokens.documents == nullptr) ==
+               (queries.tokens.documents == nullptr) &&
+           ClassOf(shared) == ClassOf(queries) &&
+           shared.num + queries.num <=
+               (queries.tokens.num > 0 ? kMaxTokenQueries : kMaxQueries);
+  }
+
+  // Guarded by the batcher's mutex while it is open; then of who makes the
+  // call, and when that is done, const.
   DeviceQueries shared;  // but for data; num: of all, k: the largest
-  Kind kind;
   std::vector<std::byte> data;
-  std::chrono::steady_clock::time_point opened;
-  size_t num_callers = 0;     // whose queries are in it
-  size_t wanted_callers = 1;  // for which it waits
-  size_t num_waiting = 0;     // callers that have not gone away
-  // kTold: one of its callers is to make the call.
-  enum class State : uint8_t { kOpen, kTold, kRuns, kDone };
-  State state = State::kOpen;
-  CondVar changed;
+  TokenParts tokens;
   BackendStatus status = BackendStatus::kOk;
   std::vector<Neighbor> neighbors;
+
+  // Of its own, so that those whose answer is there do not stand in the way of
+  // those that come.
+  Mutex mu;
+  CondVar changed;
+  // kTold: one of its callers is to make the call.
+  enum class State : uint8_t { kOpen, kTold, kRuns, kDone };
+  State state ABSL_GUARDED_BY(mu) = State::kOpen;
+  size_t num_callers ABSL_GUARDED_BY(mu) = 0;  // that have not gone away
 };
 
 std::shared_ptr<DeviceBatcher::Batch> DeviceBatcher::Join(
     const DeviceQueries& queries) {
-  const Kind kind = {queries.segment.get(),
-                     std::bit_ceil(std::max(queries.k, kLeastKClass)),
-                     queries.accepted.get()};
   const auto found =
-      std::find_if(open_.begin(), open_.end(), [&](const auto& batch) {
-        return batch->kind == kind &&
-               batch->shared.num + queries.num <= kMaxQueries;
-      });
+      std::find_if(open_.begin(), open_.end(),
+                   [&](const auto& batch) { return batch->Takes(queries); });
   std::shared_ptr<Batch> batch;
   if (found != open_.end()) {
     batch = *found;
@@ -51,53 +98,15 @@ std::shared_ptr<DeviceBatcher::Batch> DeviceBatcher::Join(
   } else {
     batch = std::make_shared<Batch>();
     batch->shared = queries;
-    batch->kind = kind;
-    batch->opened = clock_->Now();
-    const auto last = last_callers_.find(kind);
-    if (last != last_callers_.end()) batch->wanted_callers = last->second;
     open_.push_back(batch);
   }
   const auto* bytes = static_cast<const std::byte*>(queries.data);
   batch->data.insert(batch->data.end(), bytes,
                      bytes + queries.num * queries.row_bytes);
+  if (queries.tokens.num > 0) batch->tokens.Add(queries.tokens);
+  MutexLock lock(batch->mu);
   ++batch->num_callers;
-  ++batch->num_waiting;
   return batch;
-}
-
-std::chrono::nanoseconds DeviceBatcher::DelayLeft(const Batch& batch) const {
-  if (batch.num_callers >= batch.wanted_callers ||
-      batch.shared.num >= kMaxQueries) {
-    return std::chrono::nanoseconds(0);
-  }
-  return std::max<std::chrono::nanoseconds>(
-      std::chrono::nanoseconds(0), batch.opened + kMaxDelay - clock_->Now());
-}
-
-void DeviceBatcher::Call(Batch& batch) {
-  batch.state = Batch::State::kRuns;
-  Close(batch);
-  is_busy_ = true;
-  if (batch.num_callers == 1) {
-    last_callers_.erase(batch.kind);
-  } else {
-    if (last_callers_.size() >= kMaxKinds) last_callers_.clear();
-    last_callers_[batch.kind] = batch.num_callers;
-  }
-  ++stats_.num_batches;
-  stats_.num_queries += batch.shared.num;
-  mu_.Unlock();
-  batch.neighbors.resize(batch.shared.num * batch.shared.k);
-  const Bitmap* accepted = batch.shared.accepted.get();
-  batch.status = device_->Search(
-      *batch.shared.segment, {batch.data.data(), batch.shared.num},
-      batch.shared.k, accepted == nullptr ? nullptr : accepted->words(),
-      batch.neighbors.data(), nullptr);
-  batch.shared.segment.reset();  // it may be evicted before all have read this
-  mu_.Lock();
-  batch.state = Batch::State::kDone;
-  batch.changed.NotifyAll();
-  GiveTurn();
 }
 
 void DeviceBatcher::Close(const Batch& batch) {
@@ -105,54 +114,94 @@ void DeviceBatcher::Close(const Batch& batch) {
                 [&](const auto& other) { return other.get() == &batch; });
 }
 
-void DeviceBatcher::GiveTurn() {
-  is_busy_ = false;
-  for (const auto& batch : open_) {
-    if (DelayLeft(*batch).count() > 0) {
-      batch->changed.NotifyOne();  // somebody must watch the clock
-      continue;
-    }
-    is_busy_ = true;
-    batch->state = Batch::State::kTold;
-    batch->changed.NotifyOne();
-    return;
+void DeviceBatcher::Call(Batch& batch) {
+  batch.neighbors.resize(batch.shared.num * batch.shared.k);
+  const Bitmap* accepted = batch.shared.accepted.get();
+  batch.status =
+      batch.shared.tokens.num > 0
+          ? batch.tokens.Ask(*device_, *batch.shared.segment, batch.data.data(),
+                             batch.shared.k, batch.neighbors.data())
+          : device_->Search(*batch.shared.segment,
+                            {batch.data.data(), batch.shared.num},
+                            batch.shared.k,
+                            accepted == nullptr ? nullptr : accepted->words(),
+                            batch.neighbors.data(), nullptr);
+  batch.shared.segment.reset();  // it may be evicted before all have read this
+  {
+    // The device first: those who wait for this answer are many.
+    MutexLock lock(mu_);
+    GiveTurn();
   }
+  {
+    MutexLock lock(batch.mu);
+    batch.state = Batch::State::kDone;
+  }
+  batch.changed.NotifyAll();
+}
+
+void DeviceBatcher::GiveTurn() {
+  is_busy_ = !open_.empty();
+  if (!is_busy_) return;
+  const std::shared_ptr<Batch> next = open_.front();
+  open_.pop_front();
+  ++num_batches_;
+  num_queries_ += next->shared.num;
+  MutexLock lock(next->mu);
+  next->state = Batch::State::kTold;
+  next->changed.NotifyOne();
 }
 
 void DeviceBatcher::Leave(Batch& batch) {
-  --batch.num_waiting;
-  const bool was_told = batch.state == Batch::State::kTold;
-  if (!was_told && batch.state != Batch::State::kOpen) return;
-  if (batch.num_waiting > 0) {
-    batch.changed.NotifyOne();  // in place of the one that leaves
-    return;
+  MutexLock lock(mu_);
+  bool was_told;
+  {
+    MutexLock batch_lock(batch.mu);
+    --batch.num_callers;
+    was_told = batch.state == Batch::State::kTold;
+    if (!was_told && batch.state != Batch::State::kOpen) return;
+    if (batch.num_callers > 0) {
+      batch.changed.NotifyOne();  // in place of the one that leaves
+      return;
+    }
   }
   Close(batch);
   if (was_told) GiveTurn();
 }
 
+absl::StatusOr<bool> DeviceBatcher::WaitFor(Batch& batch,
+                                            const StopCondition& stop) {
+  MutexLock lock(batch.mu);
+  while (true) {
+    if (batch.state == Batch::State::kDone) return false;
+    if (batch.state == Batch::State::kTold) {
+      batch.state = Batch::State::kRuns;
+      return true;
+    }
+    if (batch.changed.WaitFor(batch.mu, kPoll)) continue;
+    VICINAL_RETURN_IF_ERROR(stop.Check());
+  }
+}
+
 absl::StatusOr<BackendStatus> DeviceBatcher::Search(
     const DeviceQueries& queries, const StopCondition& stop,
     DeviceAnswer* out) {
-  MutexLock lock(mu_);
-  const std::shared_ptr<Batch> batch = Join(queries);
-  const size_t first = batch->shared.num - queries.num;
-  ++stats_.num_waiting;
-  absl::Status status;
-  while (status.ok() && batch->state != Batch::State::kDone) {
-    const bool is_open = batch->state == Batch::State::kOpen;
-    const auto delay = DelayLeft(*batch);
-    if (batch->state == Batch::State::kTold ||
-        (is_open && !is_busy_ && delay.count() == 0)) {
-      Call(*batch);
-      break;
-    }
-    batch->changed.WaitFor(mu_, is_open && !is_busy_ ? delay : kPoll);
-    if (batch->state != Batch::State::kDone) status = stop.Check();
+  std::shared_ptr<Batch> batch;
+  size_t first;
+  {
+    MutexLock lock(mu_);
+    batch = Join(queries);
+    first = batch->shared.num - queries.num;
+    if (!is_busy_) GiveTurn();
   }
-  --stats_.num_waiting;
-  Leave(*batch);
-  if (!status.ok()) return status;
+  num_waiting_.fetch_add(1, std::memory_order_relaxed);
+  const absl::StatusOr<bool> calls = WaitFor(*batch, stop);
+  if (!calls.ok()) {
+    Leave(*batch);
+  } else if (*calls) {
+    Call(*batch);
+  }
+  num_waiting_.fetch_sub(1, std::memory_order_relaxed);
+  VICINAL_RETURN_IF_ERROR(calls.status());
   if (batch->status != BackendStatus::kOk) return batch->status;
   const size_t batch_k = batch->shared.k;
   out->batch_queries = batch->shared.num;
@@ -169,7 +218,9 @@ absl::StatusOr<BackendStatus> DeviceBatcher::Search(
 
 BatchStats DeviceBatcher::stats() const {
   MutexLock lock(mu_);
-  return stats_;
+  return {.num_batches = num_batches_,
+          .num_queries = num_queries_,
+          .num_waiting = num_waiting_.load(std::memory_order_relaxed)};
 }
 
 }  // namespace vicinal

@@ -1,11 +1,18 @@
 #include "src/engine/device_residency.h"
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
+#include <tuple>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "src/base/types.h"
+#include "src/base/vector_set.h"
 
 namespace vicinal {
 namespace {
@@ -13,22 +20,64 @@ namespace {
 // Between two looks at a StopCondition, and at a copy that is still in use.
 constexpr std::chrono::milliseconds kPoll{5};
 
+// That a copy takes on a GPU: the rows, and their elements as bf16; or tokens,
+// in f16 beside what they are, and some words of each token and document.
+size_t BytesOf(const DeviceContent& content) {
+  if (const auto* segment = std::get_if<SegmentRows>(&content)) {
+    const VectorSetView& rows = segment->rows;
+    return rows.num_rows * rows.dim * (ElementSize(rows.type) + 2);
+  }
+  constexpr size_t kPerToken = 8, kPerDocument = 28;
+  const auto& documents = std::get<TokenDocuments>(content);
+  const size_t element = documents.type == ElementType::kFloat16
+                             ? 2
+                             : ElementSize(documents.type) + 2;
+  return documents.offsets[documents.num_docs] *
+             (documents.dim * element + kPerToken) +
+         documents.num_docs * kPerDocument;
+}
+
+BackendStatus Load(SharedDevice& device, const DeviceContent& content,
+                   std::shared_ptr<const LoadedSegment>* out) {
+  if (const auto* segment = std::get_if<SegmentRows>(&content)) {
+    return device.Load(*segment, out);
+  }
+  return device.LoadTokens(std::get<TokenDocuments>(content), out);
+}
+
 }  // namespace
 
 DeviceResidency::~DeviceResidency() {
-  std::thread thread;
+  std::vector<std::thread> threads;
   {
     MutexLock lock(mu_);
     stopping_ = true;
-    thread.swap(thread_);
+    for (Place& place : places_) threads.push_back(std::move(place.thread));
     ordered_.NotifyAll();
     arrived_.NotifyAll();
   }
-  if (thread.joinable()) thread.join();
-  Clear();
+  for (std::thread& thread : threads) {
+    if (thread.joinable()) thread.join();
+  }
+  for (size_t d = 0; d < devices_.size(); ++d) Clear(d);
 }
 
-std::shared_ptr<const LoadedSegment> DeviceResidency::FindOrOrder(
+std::optional<size_t> DeviceResidency::DeviceWithMostRoom() const {
+  std::optional<size_t> best;
+  std::tuple<size_t, uint64_t> least;  // bytes, and then loads
+  for (size_t d = 0; d < devices_.size(); ++d) {
+    if (devices_[d]->is_lost()) continue;
+    const std::tuple<size_t, uint64_t> taken = {
+        devices_[d]->device_bytes() + places_[d].coming_bytes,
+        places_[d].num_loads};
+    if (best.has_value() && taken >= least) continue;
+    best = d;
+    least = taken;
+  }
+  return best;
+}
+
+PlacedSegment DeviceResidency::FindOrOrder(
     const std::shared_ptr<DeviceCopy>& copy) {
   copy->last_use_ = ++num_uses_;
   if (copy->state_ == DeviceCopy::State::kRefused &&
@@ -36,64 +85,88 @@ std::shared_ptr<const LoadedSegment> DeviceResidency::FindOrOrder(
     copy->state_ = DeviceCopy::State::kAway;
   }
   if (copy->state_ == DeviceCopy::State::kAway && !stopping_) {
+    const std::optional<size_t> device = DeviceWithMostRoom();
+    if (!device.has_value()) return {};
     copy->state_ = DeviceCopy::State::kComing;
-    orders_.push_back(copy);
-    if (!thread_.joinable()) thread_ = std::thread([this] { LoadOrdered(); });
+    copy->device_ = *device;
+    Place& place = places_[*device];
+    place.orders.push_back({copy, BytesOf(copy->content_)});
+    place.coming_bytes += place.orders.back().size_bytes;
+    if (!place.thread.joinable()) {
+      place.thread = std::thread([this, d = *device] { LoadOrdered(d); });
+    }
     ordered_.NotifyAll();  // EvictOldest waits here, too
   }
-  return copy->loaded_;
+  return {copy->loaded_, copy->device_};
 }
 
-std::shared_ptr<const LoadedSegment> DeviceResidency::Find(
-    const std::shared_ptr<DeviceCopy>& copy) {
+PlacedSegment DeviceResidency::Find(const std::shared_ptr<DeviceCopy>& copy) {
   MutexLock lock(mu_);
   return FindOrOrder(copy);
 }
 
-absl::StatusOr<std::shared_ptr<const LoadedSegment>> DeviceResidency::WaitFor(
+PlacedSegment DeviceResidency::FindLoaded(
+    const std::shared_ptr<DeviceCopy>& copy) {
+  MutexLock lock(mu_);
+  if (copy->loaded_ == nullptr) return {};
+  copy->last_use_ = ++num_uses_;
+  return {copy->loaded_, copy->device_};
+}
+
+absl::StatusOr<PlacedSegment> DeviceResidency::WaitFor(
     const std::shared_ptr<DeviceCopy>& copy, const StopCondition& stop) {
   MutexLock lock(mu_);
-  auto loaded = FindOrOrder(copy);
+  PlacedSegment placed = FindOrOrder(copy);
   absl::Status status;
   ++copy->num_waiting_;
   while (copy->state_ == DeviceCopy::State::kComing && !stopping_ &&
          status.ok()) {
     arrived_.WaitFor(mu_, kPoll);
     status = stop.Check();
-    loaded = copy->loaded_;
+    placed = {copy->loaded_, copy->device_};
   }
   --copy->num_waiting_;
   if (!status.ok()) return status;
-  return loaded;
+  return placed;
 }
 
-void DeviceResidency::LoadOrdered() {
+void DeviceResidency::LoadOrdered(size_t device) {
   while (true) {
-    std::shared_ptr<DeviceCopy> copy;
+    Order order;
     {
       MutexLock lock(mu_);
-      while (!stopping_ && orders_.empty()) ordered_.Wait(mu_);
+      std::deque<Order>& orders = places_[device].orders;
+      while (!stopping_ && orders.empty()) ordered_.Wait(mu_);
       if (stopping_) return;
-      copy = orders_.front().lock();
-      orders_.pop_front();
+      order = std::move(orders.front());
+      orders.pop_front();
     }
-    if (copy != nullptr) LoadOne(copy);
+    LoadOne(order, device);
   }
 }
 
-void DeviceResidency::LoadOne(const std::shared_ptr<DeviceCopy>& copy) {
+void DeviceResidency::LoadOne(const Order& order, size_t device) {
+  const std::shared_ptr<DeviceCopy> copy = order.copy.lock();
   // Its rows must not go while they are read.
-  const std::shared_ptr<const void> owner = copy->owner_.lock();
+  std::shared_ptr<const void> owner;
+  if (copy != nullptr) owner = copy->owner_.lock();
   std::shared_ptr<const LoadedSegment> loaded;
   BackendStatus status = BackendStatus::kUnsupported;
-  if (owner != nullptr) status = device_->Load(copy->rows_, &loaded);
+  if (owner != nullptr) {
+    status = Load(*devices_[device], copy->content_, &loaded);
+  }
   MutexLock lock(mu_);
+  Place& place = places_[device];
+  place.coming_bytes -= order.size_bytes;
+  if (copy == nullptr) return;
   if (status == BackendStatus::kOk && !stopping_) {
-    ++num_loads_;
+    ++place.num_loads;
     copy->state_ = DeviceCopy::State::kThere;
     copy->loaded_ = std::move(loaded);
-    std::erase_if(there_, [](const auto& weak) { return weak.expired(); });
-    there_.push_back(copy);
+    std::erase_if(place.there, [](const auto& weak) { return weak.expired(); });
+    place.there.push_back(copy);
+  } else if (status == BackendStatus::kDeviceLost) {
+    copy->state_ = DeviceCopy::State::kAway;  // another may take it
   } else {
     using Time = std::chrono::steady_clock::time_point;
     copy->state_ = DeviceCopy::State::kRefused;
@@ -104,34 +177,36 @@ void DeviceResidency::LoadOne(const std::shared_ptr<DeviceCopy>& copy) {
   arrived_.NotifyAll();
 }
 
-std::vector<std::shared_ptr<DeviceCopy>> DeviceResidency::Alive() {
+std::vector<std::shared_ptr<DeviceCopy>> DeviceResidency::Alive(size_t device) {
   std::vector<std::shared_ptr<DeviceCopy>> alive;
-  std::erase_if(there_, [&](const std::weak_ptr<DeviceCopy>& weak) {
-    std::shared_ptr<DeviceCopy> copy = weak.lock();
-    if (copy == nullptr) return true;
-    alive.push_back(std::move(copy));
-    return false;
-  });
+  std::erase_if(places_[device].there,
+                [&](const std::weak_ptr<DeviceCopy>& weak) {
+                  std::shared_ptr<DeviceCopy> copy = weak.lock();
+                  if (copy == nullptr) return true;
+                  alive.push_back(std::move(copy));
+                  return false;
+                });
   return alive;
 }
 
 std::shared_ptr<const LoadedSegment> DeviceResidency::Release(
     DeviceCopy& copy) {
-  std::erase_if(there_, [&](const std::weak_ptr<DeviceCopy>& weak) {
-    return weak.lock().get() == &copy;
-  });
+  std::erase_if(places_[copy.device_].there,
+                [&](const std::weak_ptr<DeviceCopy>& weak) {
+                  return weak.lock().get() == &copy;
+                });
   copy.state_ = DeviceCopy::State::kAway;
   return std::move(copy.loaded_);
 }
 
-bool DeviceResidency::EvictOldest() {
+bool DeviceResidency::EvictOldest(size_t device) {
   std::vector<std::shared_ptr<DeviceCopy>> alive;
   std::shared_ptr<const LoadedSegment> released;
   {
     MutexLock lock(mu_);
     DeviceCopy* oldest = nullptr;
     while (oldest == nullptr) {
-      const auto now = Alive();
+      const auto now = Alive(device);
       if (now.empty() || stopping_) return false;
       alive.insert(alive.end(), now.begin(), now.end());
       for (const auto& copy : now) {
@@ -144,7 +219,7 @@ bool DeviceResidency::EvictOldest() {
       if (oldest == nullptr) ordered_.WaitFor(mu_, kPoll);
     }
     released = Release(*oldest);
-    ++num_evictions_;
+    ++places_[device].num_evictions;
   }
   // A search that is under way may still use it, and none begins to.
   const std::weak_ptr<const LoadedSegment> in_use = released;
@@ -154,26 +229,27 @@ bool DeviceResidency::EvictOldest() {
   return true;
 }
 
-void DeviceResidency::Clear() {
+void DeviceResidency::Clear(size_t device) {
   std::vector<std::shared_ptr<DeviceCopy>> alive;
   std::vector<std::shared_ptr<const LoadedSegment>> released;
   MutexLock lock(mu_);
-  alive = Alive();
+  alive = Alive(device);
   for (const auto& copy : alive) released.push_back(Release(*copy));
 }
 
-ResidencyStats DeviceResidency::stats() const {
+ResidencyStats DeviceResidency::stats(size_t device) const {
   std::vector<std::shared_ptr<DeviceCopy>> alive;
   MutexLock lock(mu_);
+  const Place& place = places_[device];
   ResidencyStats stats;
-  for (const auto& weak : there_) {
+  for (const auto& weak : place.there) {
     alive.push_back(weak.lock());
     if (alive.back() == nullptr) continue;
     ++stats.num_segments;
     stats.resident_bytes += alive.back()->loaded_->device_bytes();
   }
-  stats.num_loads = num_loads_;
-  stats.num_evictions = num_evictions_;
+  stats.num_loads = place.num_loads;
+  stats.num_evictions = place.num_evictions;
   return stats;
 }
 

@@ -298,6 +298,11 @@ absl::Status SealedSegment::LoadMulti(absl::string_view meta) {
     }
     VICINAL_RETURN_IF_ERROR(field.status());
     multi_.push_back(*std::move(field));
+    const TokenDocuments documents = multi_.back()->documents();
+    multi_copies_.push_back(
+        documents.num_docs == 0
+            ? nullptr
+            : std::make_shared<DeviceCopy>(documents, weak_from_this()));
   }
   return absl::OkStatus();
 }
@@ -654,6 +659,9 @@ absl::Status SealedSegment::Search(const SegmentQuery& query,
                                  query, stop, out, stats);
   }
   if (query.multi != nullptr) {
+    VICINAL_ASSIGN_OR_RETURN(const bool is_answered,
+                             SearchTokensOnDevice(query, stop, out, stats));
+    if (is_answered) return absl::OkStatus();
     return SearchTokens(query, *multi_[query.multi->m], 0,
                         static_cast<RowId>(num_rows()), stop, out, stats);
   }

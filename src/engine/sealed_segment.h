@@ -89,11 +89,18 @@ class SealedSegment final : public Segment,
     size_t num = 1;
     size_t cpu_threads = 1;  // among which Search would divide them
   };
-  // The k nearest of each of the queries by the device of `query`, exactly: k
+  // The k nearest of each of the queries by a device of `query`, exactly: k
   // for each, nearest first, filled up with kInvalidRow. Empty: it does not
   // pay, or the device did not answer; then Search does. Errors: as Search.
   absl::StatusOr<std::vector<Neighbor>> SearchOnDevice(
       const SegmentQuery& query, const Together& together,
+      const StopCondition& stop) const;
+
+  // Distances of rows that have tokens to query.multi, of which no more than m
+  // and the query is looked at, by a device of `query` that has the copy, or is
+  // required to. Empty, errors: as above.
+  absl::StatusOr<std::vector<float>> ScoreTokensOnDevice(
+      const SegmentQuery& query, std::span<const RowId> rows,
       const StopCondition& stop) const;
 
   // Whether searches of the field may be approximate.
@@ -133,7 +140,7 @@ class SealedSegment final : public Segment,
     std::vector<PartitionEfforts> partitions;
     // Of lists beside a graph, which filtered searches may read.
     std::vector<RecallPoint> cells;
-    // On the device; null: of a type that it does not compare, or no rows.
+    // On a device; null: of a type that none compares, or no rows.
     std::shared_ptr<DeviceCopy> device_copy;
     mutable LiveBits live;  // by field row
     // The newest is in use; searches may still read the others.
@@ -192,6 +199,19 @@ class SealedSegment final : public Segment,
   absl::StatusOr<std::vector<Neighbor>> AskDevice(
       const Field& field, const SegmentQuery& query, const Filter& filter,
       const Together& together, const StopCondition& stop) const;
+  struct TokenAnswer;
+  // Asks a copy of tokens for the k best of a list of what is accepted, or, as
+  // long as that leaves enough of them, of all. nullopt: it did not answer, or
+  // nothing is accepted.
+  absl::StatusOr<std::optional<TokenAnswer>> AskForTokens(
+      const SegmentQuery& query, const PlacedSegment& placed, size_t k,
+      bool lists, const StopCondition& stop) const;
+  // A search of tokens by a device, exactly; false: as above, and nothing is
+  // pushed.
+  absl::StatusOr<bool> SearchTokensOnDevice(const SegmentQuery& query,
+                                            const StopCondition& stop,
+                                            TopK* out,
+                                            SearchStats* stats) const;
   // That one search takes on the CPU, in nanoseconds.
   double CpuNs(const Field& field, const SegmentQuery& query,
                const Filter& filter) const;
@@ -220,6 +240,8 @@ class SealedSegment final : public Segment,
   // Copies of graphs and codes, as above.
   std::vector<MappedBuffer> multi_bytes_;
   std::vector<std::unique_ptr<SealedMultiField>> multi_;
+  // Of their tokens on a device; null: there are none.
+  std::vector<std::shared_ptr<DeviceCopy>> multi_copies_;
   std::unique_ptr<AtomicBitmap> dead_;
   std::atomic<Health> health_ = Health::kUnknown;
 };

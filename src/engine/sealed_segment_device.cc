@@ -1,4 +1,4 @@
-// Searches of a sealed segment on a device.
+// Searches of a sealed segment on devices.
 #include <algorithm>
 #include <cstddef>
 #include <memory>
@@ -68,16 +68,16 @@ absl::StatusOr<std::vector<Neighbor>> SealedSegment::AskDevice(
     const Field& field, const SegmentQuery& query, const Filter& filter,
     const Together& together, const StopCondition& stop) const {
   const DeviceWish wish = {
-      .num_queries = together.num,
       .k = query.k,
+      .device_ns = DeviceSearcher::CallNs(field.vectors, together.num, query.k),
       .cpu_ns = CpuNs(field, query, filter) *
                 static_cast<double>(together.num) /
                 static_cast<double>(together.cpu_threads),
       .is_required = query.device_required && Scans(query)};
-  VICINAL_ASSIGN_OR_RETURN(const auto loaded,
+  VICINAL_ASSIGN_OR_RETURN(const PlacedSegment placed,
                            query.device->Find(field.device_copy, wish, stop));
   std::vector<Neighbor> found;
-  if (loaded == nullptr) return found;
+  if (placed.segment == nullptr) return found;
   const size_t row_bytes = layout_->fields[query.field].row_bytes;
   const auto accepted = BitsOf(filter, field.vectors.num_rows, &field.live);
   found.reserve(together.num * query.k);
@@ -86,7 +86,8 @@ absl::StatusOr<std::vector<Neighbor>> SealedSegment::AskDevice(
     VICINAL_ASSIGN_OR_RETURN(
         const auto answer,
         query.device->Search(
-            {.segment = loaded,
+            placed.device,
+            {.segment = placed.segment,
              .data = static_cast<const std::byte*>(together.vectors) +
                      first * row_bytes,
              .num = std::min(kAtOnce, together.num - first),
@@ -98,7 +99,8 @@ absl::StatusOr<std::vector<Neighbor>> SealedSegment::AskDevice(
     found.insert(found.end(), answer->neighbors.begin(),
                  answer->neighbors.end());
     if (query.device_use != nullptr) {
-      *query.device_use = {query.device->name(), answer->batch_queries};
+      *query.device_use = {query.device->name(placed.device),
+                           answer->batch_queries};
     }
   }
   if (field.to_row.empty()) return found;

@@ -35,6 +35,8 @@ namespace {
 // A hand-over to another thread costs about 10 us; segments smaller than this
 // are searched faster than that.
 constexpr size_t kMinRowsToShare = 10'000;
+// The same where several devices may answer, whose calls take 100 us at least.
+constexpr size_t kMinRowsToShareCalls = 1'000;
 // The same of documents of many tokens.
 constexpr size_t kMinDocumentsToShare = 500;
 
@@ -326,19 +328,28 @@ absl::Status Searcher::SearchSegments(const SegmentQuery& query,
   return SearchMemory(query, filter, context, found, exact);
 }
 
+bool Searcher::IsWorthSharing(const SegmentQuery& query,
+                              const SealedSegment& segment) const {
+  size_t min_rows =
+      query.multi != nullptr ? kMinDocumentsToShare : kMinRowsToShare;
+  if (query.device != nullptr && query.device->num_devices() > 1 &&
+      (segment.IsExact(query) || query.force == ForcedPlan::kScan)) {
+    min_rows = kMinRowsToShareCalls;
+  }
+  return segment.num_rows() >= min_rows;
+}
+
 absl::Status Searcher::SearchSealed(const SegmentQuery& query,
                                     RowFilter* filter, const AskedAhead* ahead,
                                     Context* context, std::vector<Found>* found,
                                     bool* exact) const {
   const auto& sealed = pin_.view->sealed;
-  const size_t min_rows =
-      query.multi != nullptr ? kMinDocumentsToShare : kMinRowsToShare;
   const auto is_known = [&](size_t i) {
     return ahead != nullptr && !ahead->nearest[i].empty();
   };
   size_t num_large = 0;
   for (size_t i = 0; i < sealed.size(); ++i) {
-    num_large += !is_known(i) && sealed[i]->num_rows() >= min_rows;
+    num_large += !is_known(i) && IsWorthSharing(query, *sealed[i]);
   }
   std::vector<SegmentSearch> searches;
   searches.reserve(sealed.size());

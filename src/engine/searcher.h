@@ -53,7 +53,7 @@ using RowFilters =
 // By number of the sparse vector; null: it has none.
 using SparseEncoders = std::vector<std::shared_ptr<const WordPieceVocabulary>>;
 
-// Const but for AskDevice, and then thread-safe; lives for one
+// Const but for AskDevices, and then thread-safe; lives for one
 // Collection::Search.
 //
 // Why a point that is replaced meanwhile is neither missed nor found twice: a
@@ -79,10 +79,11 @@ class Searcher {
         encoders_(std::move(encoders)),
         device_(schema.gpu == GpuUse::kNever ? nullptr : device) {}
 
-  // Asks the device what it answers faster for several of the queries together
-  // than the CPU would with that many threads; Run then reads these answers.
-  // Before the first Run; the queries stay where they are. Errors: as Run.
-  absl::Status AskDevice(std::span<const Query> queries, size_t cpu_threads);
+  // Asks the devices what they answer faster for several of the queries
+  // together than the CPU would with the pool's threads and the caller's; Run
+  // then reads these answers. pool: asks several devices at once; null: as of
+  // Run. Before the first Run; the queries stay where they are. Errors: as Run.
+  absl::Status AskDevices(std::span<const Query> queries, ThreadPool* pool);
   // pool: helps when several sealed segments are worth it; null: the calling
   // thread does everything.
   absl::StatusOr<SearchResult> Run(const Query& query, ThreadPool* pool) const;
@@ -110,7 +111,7 @@ class Searcher {
     bool exact = true;
     std::vector<SearchResult::Leg> legs = {};  // of the stages below
   };
-  // What the device said of the k nearest of one stage: of each sealed segment
+  // What devices said of the k nearest of one stage: of each sealed segment
   // of the view k rows, or none where it was not asked.
   struct AskedAhead {
     size_t k = 0;
@@ -118,6 +119,7 @@ class Searcher {
     std::vector<DeviceUse> uses;  // by segment
   };
   struct Group;
+  struct GroupAnswer;
   struct Context {
     ThreadPool* pool;
     bool explain = false;
@@ -156,9 +158,15 @@ class Searcher {
   // Of sealed segment i.
   void TakeAhead(const AskedAhead& ahead, size_t i, TopK* top,
                  SearchStats* stats, SegmentExplanation* about) const;
-  // The stages that the device may be asked of together.
+  // The stages that a device may be asked of together.
   std::vector<Group> GroupsOf(std::span<const Query> queries) const;
-  absl::Status AskDevice(const Group& group, size_t cpu_threads);
+  absl::Status AskDevices(const Group& group, ThreadPool* pool);
+  // Of sealed segment i.
+  absl::StatusOr<GroupAnswer> AskDevice(const Group& group, size_t i,
+                                        size_t cpu_threads) const;
+  // Whether another thread is worth a search of this segment.
+  bool IsWorthSharing(const SegmentQuery& query,
+                      const SealedSegment& segment) const;
   // Of a leaf; null: it has none.
   RowFilter* FilterOf(const std::shared_ptr<const FilterNode>& filter) const;
   // The segments of the view and those that grew out of it.
@@ -184,6 +192,11 @@ class Searcher {
   // Of reranking by a multi-vector.
   absl::Status ScoreTokens(const MultiQuery& query, size_t m, Context* context,
                            std::vector<Candidate>* candidates) const;
+  // The same by devices, of the candidates in segments that they have; which
+  // ones that were.
+  absl::StatusOr<std::vector<bool>> AskDevicesForScores(
+      const MultiQuery& query, size_t m,
+      std::vector<Candidate>* candidates) const;
   // Of the query's outermost stage that compares tokens; an element for each
   // candidate, nullopt where it has none.
   absl::StatusOr<std::vector<std::optional<TokenMatches>>> MatchTokens(
@@ -241,7 +254,7 @@ class Searcher {
   const CollectionStore& store_;
   const RowFilters filters_;
   const SparseEncoders encoders_;
-  DeviceSearcher* const device_;  // null: there is none to be used
+  DeviceSearcher* const device_;  // null: none is to be used
   absl::flat_hash_map<const RetrieveStage*, AskedAhead> ahead_;
 };
 

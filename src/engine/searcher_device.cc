@@ -1,5 +1,6 @@
-// Queries of one call that a device answers together.
+// Queries of one call that devices answer together.
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -10,7 +11,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "src/base/status_macros.h"
+#include "src/base/thread_pool.h"
 #include "src/engine/searcher.h"
 #include "src/engine/searcher_stages.h"
 
@@ -37,6 +40,17 @@ struct Searcher::Group {
   std::vector<const RetrieveStage*> stages;
   size_t field = 0;
   std::vector<std::byte> vectors;
+
+  // Rows for each; as FindNearest asks first.
+  size_t wanted() const {
+    return stages[0]->k + stages[0]->excluded_ids.size();
+  }
+};
+
+// Of one segment.
+struct Searcher::GroupAnswer {
+  std::vector<Neighbor> nearest;  // as many of each stage; or none at all
+  DeviceUse use;
 };
 
 std::vector<Searcher::Group> Searcher::GroupsOf(
@@ -70,57 +84,75 @@ std::vector<Searcher::Group> Searcher::GroupsOf(
   return groups;
 }
 
-absl::Status Searcher::AskDevice(std::span<const Query> queries,
-                                 size_t cpu_threads) {
+absl::Status Searcher::AskDevices(std::span<const Query> queries,
+                                  ThreadPool* pool) {
   if (device_ == nullptr || queries.size() < 2 || pin_.view->sealed.empty()) {
     return absl::OkStatus();
   }
   for (const Group& group : GroupsOf(queries)) {
-    VICINAL_RETURN_IF_ERROR(AskDevice(group, cpu_threads));
+    VICINAL_RETURN_IF_ERROR(AskDevices(group, pool));
   }
   return absl::OkStatus();
 }
 
-absl::Status Searcher::AskDevice(const Group& group, size_t cpu_threads) {
-  const auto& sealed = pin_.view->sealed;
+absl::StatusOr<Searcher::GroupAnswer> Searcher::AskDevice(
+    const Group& group, size_t i, size_t cpu_threads) const {
+  VICINAL_RETURN_IF_ERROR(stop_.Check());
+  const SealedSegment& segment = *pin_.view->sealed[i];
   const RetrieveStage& first = *group.stages[0];
-  size_t num_held = 0;  // answers
-  // As FindNearest asks first.
-  const size_t wanted = first.k + first.excluded_ids.size();
-  for (size_t i = 0; i < sealed.size(); ++i) {
-    SegmentQuery query =
-        QueryOf(first, group.field, std::min(wanted, sealed[i]->num_rows()));
-    std::shared_ptr<const RowSet> rows;
-    if (RowFilter* filter = FilterOf(first.filter)) {
-      VICINAL_ASSIGN_OR_RETURN(
-          rows, filter->RowsOf(*sealed[i], sealed[i]->num_rows(), stop_));
-      if (rows->count == 0) continue;
-      query.rows = rows.get();
-    }
-    DeviceUse use;
-    query.device_use = &use;
+  GroupAnswer answer;
+  SegmentQuery query =
+      QueryOf(first, group.field, std::min(group.wanted(), segment.num_rows()));
+  std::shared_ptr<const RowSet> rows;
+  if (RowFilter* filter = FilterOf(first.filter)) {
     VICINAL_ASSIGN_OR_RETURN(
-        const std::vector<Neighbor> nearest,
-        sealed[i]->SearchOnDevice(query,
-                                  {.vectors = group.vectors.data(),
-                                   .num = group.stages.size(),
-                                   .cpu_threads = cpu_threads},
-                                  stop_));
+        rows, filter->RowsOf(segment, segment.num_rows(), stop_));
+    if (rows->count == 0) return answer;
+    query.rows = rows.get();
+  }
+  query.device_use = &answer.use;
+  VICINAL_ASSIGN_OR_RETURN(
+      answer.nearest, segment.SearchOnDevice(query,
+                                             {.vectors = group.vectors.data(),
+                                              .num = group.stages.size(),
+                                              .cpu_threads = cpu_threads},
+                                             stop_));
+  return answer;
+}
+
+absl::Status Searcher::AskDevices(const Group& group, ThreadPool* pool) {
+  const size_t num_sealed = pin_.view->sealed.size();
+  const size_t cpu_threads = pool == nullptr ? 1 : pool->num_threads() + 1;
+  std::vector<absl::StatusOr<GroupAnswer>> answers(num_sealed, GroupAnswer());
+  std::atomic<size_t> num_held = 0;
+  const auto ask = [&](size_t i) {
+    // The others are searched query by query.
+    if (num_held > kMaxHeld) return;
+    answers[i] = AskDevice(group, i, cpu_threads);
+    if (answers[i].ok()) num_held += answers[i]->nearest.size();
+  };
+  // One device answers one call at a time.
+  if (pool != nullptr && device_->num_devices() > 1) {
+    pool->ParallelFor(num_sealed, ask);
+  } else {
+    for (size_t i = 0; i < num_sealed; ++i) ask(i);
+  }
+  for (size_t i = 0; i < num_sealed; ++i) {
+    VICINAL_RETURN_IF_ERROR(answers[i].status());
+    const auto& [nearest, use] = *answers[i];
     if (nearest.empty()) continue;
-    num_held += nearest.size();
-    for (size_t q = 0; q < group.stages.size(); ++q) {
-      AskedAhead& ahead = ahead_[group.stages[q]];
-      ahead.k = wanted;
-      ahead.nearest.resize(sealed.size());
-      ahead.uses.resize(sealed.size());
-      const auto begin =
-          nearest.begin() + static_cast<std::ptrdiff_t>(q * query.k);
-      ahead.nearest[i].assign(begin,
-                              begin + static_cast<std::ptrdiff_t>(query.k));
+    const auto k =
+        static_cast<std::ptrdiff_t>(nearest.size() / group.stages.size());
+    auto begin = nearest.begin();
+    for (const RetrieveStage* stage : group.stages) {
+      AskedAhead& ahead = ahead_[stage];
+      ahead.k = group.wanted();
+      ahead.nearest.resize(num_sealed);
+      ahead.uses.resize(num_sealed);
+      ahead.nearest[i].assign(begin, begin + k);
       ahead.uses[i] = use;
+      begin += k;
     }
-    // The other segments are searched query by query.
-    if (num_held > kMaxHeld) break;
   }
   return absl::OkStatus();
 }

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -140,11 +141,43 @@ absl::StatusOr<Searcher::StageResult> Searcher::RetrieveMulti(
   SegmentQuery query;
   query.multi = &search;
   query.exact = search.params.exact;
+  query.device = device_;
+  query.device_required = schema_.gpu == GpuUse::kRequire;
   VICINAL_ASSIGN_OR_RETURN(
       StageResult result,
       FindNearest(query, k, FilterOf(stage.filter), {}, context));
   CutOff(stage.max_distance, &result.candidates);
   return result;
+}
+
+absl::StatusOr<std::vector<bool>> Searcher::AskDevicesForScores(
+    const MultiQuery& query, size_t m,
+    std::vector<Candidate>* candidates) const {
+  std::vector<bool> is_scored(candidates->size());
+  if (device_ == nullptr) return is_scored;
+  absl::flat_hash_map<const Segment*, std::vector<size_t>> by_segment;
+  for (size_t i = 0; i < candidates->size(); ++i) {
+    by_segment[(*candidates)[i].segment].push_back(i);
+  }
+  const MultiSearch search{.m = m, .query = &query};
+  SegmentQuery asked;
+  asked.multi = &search;
+  asked.device = device_;
+  asked.device_required = schema_.gpu == GpuUse::kRequire;
+  for (const auto& segment : pin_.view->sealed) {
+    const auto found = by_segment.find(segment.get());
+    if (found == by_segment.end()) continue;
+    std::vector<RowId> rows;
+    for (const size_t i : found->second) rows.push_back((*candidates)[i].row);
+    VICINAL_ASSIGN_OR_RETURN(const std::vector<float> distances,
+                             segment->ScoreTokensOnDevice(asked, rows, stop_));
+    for (size_t j = 0; j < distances.size(); ++j) {
+      const size_t i = found->second[j];
+      (*candidates)[i].distance = Ordered(distances[j]);
+      is_scored[i] = true;
+    }
+  }
+  return is_scored;
 }
 
 absl::Status Searcher::ScoreTokens(const MultiQuery& query, size_t m,
@@ -156,8 +189,12 @@ absl::Status Searcher::ScoreTokens(const MultiQuery& query, size_t m,
   std::erase_if(*candidates, [&](const Candidate& candidate) {
     return tokens_of(candidate).num_tokens == 0;
   });
+  VICINAL_ASSIGN_OR_RETURN(const std::vector<bool> is_scored,
+                           AskDevicesForScores(query, m, candidates));
   WorkPoll poll(stop_, query);
-  for (Candidate& candidate : *candidates) {
+  for (size_t i = 0; i < candidates->size(); ++i) {
+    if (is_scored[i]) continue;
+    Candidate& candidate = (*candidates)[i];
     const TokenRows row = tokens_of(candidate);
     VICINAL_RETURN_IF_ERROR(poll.Before(row.num_tokens));
     candidate.distance = Ordered(-query.Score(row));

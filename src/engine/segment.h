@@ -51,7 +51,7 @@ struct SegmentQuery {
   ForcedPlan force = ForcedPlan::kNone;
   // The rows to find, of all that are searched; null: all.
   const RowSet* rows = nullptr;
-  // Not null: may answer for sealed segments.
+  // Not null: may answer for sealed segments, what is asked of tokens, too.
   DeviceSearcher* device = nullptr;
   bool device_required = false;     // see GpuUse::kRequire
   DeviceUse* device_use = nullptr;  // told of it; may be null

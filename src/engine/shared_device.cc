@@ -44,8 +44,8 @@ BackendStatus SharedDevice::Note(BackendStatus status) const {
       if (!lost_.exchange(true) && warn_) {
         warn_(absl::StrCat(
             "The GPU ", name(),
-            " is lost. From now on the CPU does what it did, with the same "
-            "results; restart the server to use it again."));
+            " is lost. From now on another GPU or the CPU does what it did, "
+            "with the same results; restart the server to use it again."));
       }
       break;
   }
@@ -56,16 +56,32 @@ DeviceRefusals SharedDevice::refusals() const {
   return {num_unsupported_.load(), num_no_memory_.load(), num_lost_.load()};
 }
 
-BackendStatus SharedDevice::Load(const SegmentRows& segment,
-                                 std::shared_ptr<const LoadedSegment>* out) {
+size_t SharedDevice::num_calls() const {
+  MutexLock lock(mu_);
+  return num_came_ - num_left_;
+}
+
+template <typename Call>
+BackendStatus SharedDevice::WithRoom(const Call& call) {
   BackendStatus status = BackendStatus::kDeviceLost;
   while (!is_lost()) {
-    status = backend_->Load(segment, out);
+    status = call();
     if (status != BackendStatus::kNoMemory || !make_room_ || !make_room_()) {
       break;
     }
   }
   return Note(status);
+}
+
+BackendStatus SharedDevice::Load(const SegmentRows& segment,
+                                 std::shared_ptr<const LoadedSegment>* out) {
+  return WithRoom([&] { return backend_->Load(segment, out); });
+}
+
+BackendStatus SharedDevice::LoadTokens(
+    const TokenDocuments& documents,
+    std::shared_ptr<const LoadedSegment>* out) {
+  return WithRoom([&] { return backend_->LoadTokens(documents, out); });
 }
 
 BackendStatus SharedDevice::Search(const LoadedSegment& segment,
@@ -115,6 +131,25 @@ BackendStatus SharedDevice::Assign(const LoadedSegment& segment,
   return InTurn([&] {
     return backend_->Assign(segment, centroids, num_centroids, nearest,
                             distances);
+  });
+}
+
+BackendStatus SharedDevice::KMeans(const LoadedSegment& segment,
+                                   size_t num_centroids, size_t rounds,
+                                   float* centroids, uint32_t* nearest,
+                                   double* inertia) const {
+  return InTurn([&] {
+    return backend_->KMeans(segment, num_centroids, rounds, centroids, nearest,
+                            inertia);
+  });
+}
+
+BackendStatus SharedDevice::MaxSim(const LoadedSegment& documents,
+                                   const TokenQueries& queries,
+                                   const DocumentLists& lists, size_t k,
+                                   Neighbor* out, BackendReport* report) const {
+  return InTurn([&] {
+    return backend_->MaxSim(documents, queries, lists, k, out, report);
   });
 }
 

@@ -25,9 +25,8 @@ struct DeviceRefusals {
 // Passes calls on to a backend, which computes one at a time anyway: in the
 // order in which they came, so that a build's, which follow each other closely,
 // do not keep searches out. Counts what is refused. A device that is lost is
-// told of once and not asked again. What the engine does not ask for, codes,
-// tokens and training, is not passed on: kUnsupported. Borrows the backend.
-// Thread-safe.
+// told of once and not asked again. What the engine does not ask for, codes and
+// moments, is not passed on: kUnsupported. Borrows the backend. Thread-safe.
 class SharedDevice final : public DistanceBackend {
  public:
   // warn: told in a sentence that the device is lost; empty: nobody is.
@@ -43,6 +42,8 @@ class SharedDevice final : public DistanceBackend {
 
   bool is_lost() const { return lost_.load(std::memory_order_relaxed); }
   DeviceRefusals refusals() const;
+  // Those that run or wait for their turn, but for loads.
+  size_t num_calls() const;
 
   const char* name() const override { return backend_->name(); }
   size_t device_bytes() const override { return backend_->device_bytes(); }
@@ -68,6 +69,17 @@ class SharedDevice final : public DistanceBackend {
   BackendStatus Assign(const LoadedSegment& segment, const float* centroids,
                        size_t num_centroids, uint32_t* nearest,
                        float* distances) const override;
+  // Others wait for all rounds: ask for one at a time.
+  BackendStatus KMeans(const LoadedSegment& segment, size_t num_centroids,
+                       size_t rounds, float* centroids, uint32_t* nearest,
+                       double* inertia) const override;
+  // Out of turn, as Load.
+  BackendStatus LoadTokens(const TokenDocuments& documents,
+                           std::shared_ptr<const LoadedSegment>* out) override;
+  BackendStatus MaxSim(const LoadedSegment& documents,
+                       const TokenQueries& queries, const DocumentLists& lists,
+                       size_t k, Neighbor* out,
+                       BackendReport* report) const override;
 
  private:
   // Waits for its turn while it lives.
@@ -76,6 +88,9 @@ class SharedDevice final : public DistanceBackend {
   // Makes the call when its turn has come.
   template <typename Call>
   BackendStatus InTurn(const Call& call) const;
+  // Makes the call of a load, again as long as others make room.
+  template <typename Call>
+  BackendStatus WithRoom(const Call& call);
   // Counts what became of a call, and returns it.
   BackendStatus Note(BackendStatus status) const;
 

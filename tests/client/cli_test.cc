@@ -125,11 +125,14 @@ TEST_F(CliTest, ShowsTheServer) {
       AllOf(HasSubstr("0.0.0-fake"), HasSubstr("123.0 MiB"),
             HasSubstr("cuda:0"), HasSubstr("7.0 MiB of them 3 segments"),
             HasSubstr("4, of 2.5 queries on average"),
-            HasSubstr("0 unsupported, 2 no memory, 0 lost")));
+            HasSubstr("0 unsupported, 2 no memory, 0 lost"),
+            HasSubstr("cuda:1, lost: restart the server to use it")));
   const json parsed = json::parse(Run({"server", "info", "--json"}).out);
   EXPECT_EQ(parsed["version"], "0.0.0-fake");
   EXPECT_EQ(parsed["limits"]["max_batch_points"], 65'536);
-  EXPECT_EQ(parsed["gpu"]["batch_queries"], 10);
+  ASSERT_EQ(parsed["gpus"].size(), 2u);
+  EXPECT_EQ(parsed["gpus"][0]["batch_queries"], 10);
+  EXPECT_EQ(parsed["gpus"][1]["name"], "cuda:1");
   EXPECT_EQ(Run({"server", "resume-writes"}).code, kOk);
 }
 

@@ -125,13 +125,16 @@ class FakeServer::Admin : public v1::AdminService::Service {
     ENTER("GetServerStats");
     response->set_resident_bytes(123 << 20);
     response->set_num_collections(1);
-    v1::GpuStats* gpu = response->mutable_gpu();
+    v1::GpuStats* gpu = response->add_gpus();
     gpu->set_name("cuda:0");
     gpu->set_resident_segments(3);
     gpu->set_resident_bytes(7 << 20);
     gpu->set_batches(4);
     gpu->set_batch_queries(10);
     gpu->set_fallbacks_no_memory(2);
+    gpu = response->add_gpus();
+    gpu->set_name("cuda:1");
+    gpu->set_lost(true);
     return grpc::Status::OK;
   }
   grpc::Status ResumeWrites(grpc::ServerContext*,

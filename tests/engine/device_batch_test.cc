@@ -82,8 +82,7 @@ class DeviceBatcherTest : public ::testing::Test {
 
   const TestRows rows_{1};
   TestDevice device_;
-  StoppedClock clock_;
-  DeviceBatcher batcher_{&device_, &clock_};
+  DeviceBatcher batcher_{&device_};
   std::shared_ptr<const LoadedSegment> segment_;
 };
 
@@ -130,27 +129,39 @@ TEST_F(DeviceBatcherTest, OthersBitsAndMuchLargerKDoNotShareACall) {
   EXPECT_EQ(device_.num_searches(), 4);
 }
 
-TEST_F(DeviceBatcherTest, ABatchWaitsAMillisecondForAsManyAsCameBefore) {
+TEST_F(DeviceBatcherTest, NothingWaitsWhileTheDeviceIsFree) {
   auto first = Occupy();
   auto second = Start(Ask(1, 10)), third = Start(Ask(2, 10));
   WaitForWaiting(3);
   device_.Unblock();
   first.get(), second.get(), third.get();
   ASSERT_EQ(device_.num_searches(), 2);
-  // Two came together, so that the next waits for a second one,
-  auto fourth = Start(Ask(3, 10));
-  WaitForWaiting(1);
-  auto fifth = Start(Ask(4, 10));
-  ExpectAnswer(fourth.get(), Ask(3, 10), 2);
-  ExpectAnswer(fifth.get(), Ask(4, 10), 2);
-  // but not for ever.
-  auto sixth = Start(Ask(5, 10));
-  WaitForWaiting(1);
+  // Though two came together before.
+  ExpectAnswer(Start(Ask(3, 10)).get(), Ask(3, 10), 1);
   EXPECT_EQ(device_.num_searches(), 3);
-  clock_.Advance(DeviceBatcher::kMaxDelay);
-  ExpectAnswer(sixth.get(), Ask(5, 10), 1);
-  // It was alone, and so may the next one be.
-  ExpectAnswer(Start(Ask(6, 10)).get(), Ask(6, 10), 1);
+}
+
+// The one who was to make the call for the others leaves before it does.
+TEST_F(DeviceBatcherTest, OthersCallInPlaceOfThoseWhoLeave) {
+  for (size_t round = 0; round < 50; ++round) {
+    auto first = Occupy();
+    std::atomic<bool> cancelled = false;
+    StopCondition stop;
+    stop.cancelled = [&] { return cancelled.load(); };
+    std::vector<std::future<Outcome>> leaving;
+    for (size_t i = 1; i < 5; ++i) leaving.push_back(Start(Ask(i, 10), stop));
+    WaitForWaiting(5);
+    auto staying = Start(Ask(5, 10));
+    WaitForWaiting(6);
+    cancelled = true;
+    device_.Unblock();
+    first.get();
+    const Outcome stayed = staying.get();
+    ASSERT_TRUE(stayed.status.ok()) << stayed.status.status();
+    EXPECT_EQ(stayed.answer.neighbors, Expected(Ask(5, 10)));
+    for (auto& outcome : leaving) outcome.get();
+    EXPECT_EQ(batcher_.stats().num_waiting, 0u);
+  }
 }
 
 TEST_F(DeviceBatcherTest, WhoGivesUpDoesNotWaitForTheDevice) {
@@ -185,7 +196,7 @@ TEST_F(DeviceBatcherTest, ACallThatFailsFailsForAllInIt) {
 }
 
 TEST_F(DeviceBatcherTest, AnswersAllThatStayWhileOthersLeave) {
-  DeviceBatcher batcher(&device_, &Clock::Real());
+  DeviceBatcher batcher(&device_);
   std::vector<std::thread> threads;
   std::atomic<int> num_wrong = 0;
   for (size_t t = 0; t < 8; ++t) {

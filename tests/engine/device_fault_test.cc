@@ -250,8 +250,32 @@ TEST_F(DeviceSearchTest, BuildsAndSearchesUseItAsTheCollectionSays) {
   EXPECT_EQ(ExpectTheSame(Vector(), 10).plan, SearchPlan::kScan);
 }
 
+TEST_F(DeviceSearchTest, ListsAreFoundByItAndServeEveryone) {
+  constexpr size_t kPoints = 8000;
+  CollectionSchema schema =
+      SchemaOf("", 64, Metric::kCosine, ElementType::kFloat32, IndexKind::kIvf);
+  schema.vectors[0].codec.kind = CodecSpec::Kind::kNone;
+  Create(schema);
+  Upsert(0, kPoints);
+  Seal();
+  EXPECT_GT(device_.num_build_calls(), 0);
+  EXPECT_GT(device_.num_searches(), 0);
+  // Nothing of a build stays there.
+  WaitForCopies(0);
+  size_t num_shared = 0;
+  for (int i = 0; i < 20; ++i) {
+    const std::string vector = Vector();
+    const auto exact = HitsOf(Search(cpu(), Ask(vector, 10)));
+    for (const auto& hit : HitsOf(Search(
+             gpu(), Nearest(schema_.vectors[0].name, vector, 10, false)))) {
+      num_shared += std::count(exact.begin(), exact.end(), hit);
+    }
+  }
+  EXPECT_GT(num_shared, 150u);
+}
+
 TEST_F(DeviceSearchTest, RequireIsRefusedWithoutADevice) {
-  options_.device = nullptr;
+  options_.devices.clear();
   Open();
   CollectionSchema schema = SchemaOf("gpu", kDim, Metric::kL2);
   schema.gpu = GpuUse::kRequire;
@@ -280,20 +304,20 @@ TEST_F(DeviceSearchTest, AFolderThatRequiresADeviceOpensWithoutOne) {
   Upsert(0, 1000);
   Seal();
   ExpectTheSame(Vector(), 10);
-  options_.device = nullptr;
+  options_.devices.clear();
   Open();
   EXPECT_THAT(warnings(),
               ElementsAre(HasSubstr("Collection \"gpu\" requires a GPU")));
   EXPECT_EQ(gpu().schema().gpu, GpuUse::kRequire);
   EXPECT_EQ(cpu().schema().gpu, GpuUse::kNever);
   EXPECT_EQ(ExpectTheSame(Vector(), 10).plan, SearchPlan::kScan);
-  EXPECT_EQ(stats().name, "");
+  EXPECT_THAT(database_->stats().devices, IsEmpty());
   Upsert(1000, 10);
   // Other changes are taken as ever.
   EXPECT_TRUE(
       database_->UpdateIndexParams("gpu", {}, MemorySpec{MemoryTier::kRam})
           .ok());
-  options_.device = &device_;
+  options_.devices = {&device_};
   Open();
   EXPECT_EQ(ExpectTheSame(Vector(), 10).plan, SearchPlan::kDevice);
   EXPECT_EQ(warnings().size(), 1u);

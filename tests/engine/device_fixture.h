@@ -1,4 +1,4 @@
-// A database with a device, and two collections that tell it from the CPU.
+// A database with devices, and two collections that tell it from the CPU.
 #pragma once
 
 #include <cstddef>
@@ -30,7 +30,7 @@ class DeviceSearchTest : public ::testing::Test {
   DeviceSearchTest() {
     options_.recall_check_ms = 0;
     options_.growing_segment_bytes = size_t{64} << 20;
-    options_.device = &device_;
+    options_.devices = {&device_};
     options_.warn = [this](absl::string_view what) {
       MutexLock lock(mu_);
       warnings_.emplace_back(what);
@@ -84,9 +84,10 @@ class DeviceSearchTest : public ::testing::Test {
       ASSERT_TRUE(collection->Delete(ids).status.ok());
     }
   }
-  void Seal() {
+  // A segment that is smaller than those that are there stays beside them.
+  void Seal(size_t max_segments = 1) {
     for (const auto& collection : collections_) {
-      ASSERT_TRUE(Finished(collection->Optimize(1)).ok());
+      ASSERT_TRUE(Finished(collection->Optimize(max_segments)).ok());
     }
   }
 
@@ -114,11 +115,10 @@ class DeviceSearchTest : public ::testing::Test {
     query.explain = true;
     return query;
   }
-  // Asks both; what "gpu" said about its first segment.
-  SegmentExplanation ExpectTheSame(const std::string& vector, size_t k,
-                                   const char* filter = nullptr,
-                                   std::vector<PointId> excluded = {},
-                                   size_t field = 0) {
+  // Asks both; what "gpu" said about its segments.
+  std::vector<SegmentExplanation> ExpectAllTheSame(
+      const std::string& vector, size_t k, const char* filter = nullptr,
+      std::vector<PointId> excluded = {}, size_t field = 0) {
     SearchResult results[2];
     for (size_t i = 0; i < 2; ++i) {
       Query query = Ask(vector, k, field);
@@ -130,15 +130,25 @@ class DeviceSearchTest : public ::testing::Test {
     EXPECT_EQ(HitsOf(results[0]), HitsOf(results[1]));
     EXPECT_FALSE(results[0].hits.empty());
     EXPECT_EQ(results[0].exact, results[1].exact);
-    return results[1].explanation.empty() ? SegmentExplanation()
-                                          : results[1].explanation[0];
+    return results[1].explanation;
+  }
+  // The same; what it said about the first.
+  SegmentExplanation ExpectTheSame(const std::string& vector, size_t k,
+                                   const char* filter = nullptr,
+                                   std::vector<PointId> excluded = {},
+                                   size_t field = 0) {
+    const auto all =
+        ExpectAllTheSame(vector, k, filter, std::move(excluded), field);
+    return all.empty() ? SegmentExplanation() : all[0];
   }
   static std::shared_ptr<const FilterNode> Parsed(const char* text) {
     auto filter = ParseFilter(text);
     EXPECT_TRUE(filter.ok()) << filter.status();
     return std::make_shared<const FilterNode>(*std::move(filter));
   }
-  DeviceStats stats() const { return database_->stats().device; }
+  DeviceStats stats(size_t device = 0) const {
+    return database_->stats().devices.at(device);
+  }
   void WaitForResident(size_t n) {
     while (stats().residency.num_segments != n) std::this_thread::yield();
   }
@@ -154,6 +164,7 @@ class DeviceSearchTest : public ::testing::Test {
   Random random_{7};
   TempFolder folder_;
   TestDevice device_;
+  TestDevice other_{"test:1"};  // not used, unless a test says so
   DatabaseOptions options_ = TestOptions();
   CollectionSchema schema_;
   Mutex mu_;

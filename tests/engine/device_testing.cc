@@ -60,8 +60,9 @@ void TestDevice::WaitForBlocked(size_t n) const {
   while (num_blocked_ < n) changed_.Wait(mu_);
 }
 
-BackendStatus TestDevice::Load(const SegmentRows& segment,
-                               std::shared_ptr<const LoadedSegment>* out) {
+template <typename Loader>
+BackendStatus TestDevice::TryToLoad(const Loader& load,
+                                    std::shared_ptr<const LoadedSegment>* out) {
   ++num_loads_;
   WaitWhile(loads_block_);
   if (failing_loads_ > 0) {
@@ -70,10 +71,34 @@ BackendStatus TestDevice::Load(const SegmentRows& segment,
   }
   if (*num_copies_ >= max_copies_) return BackendStatus::kNoMemory;
   std::shared_ptr<const LoadedSegment> cpu;
-  const BackendStatus status = cpu_->Load(segment, &cpu);
+  const BackendStatus status = load(&cpu);
   if (status == BackendStatus::kOk) {
     *out = std::make_shared<Copy>(std::move(cpu), num_copies_);
   }
+  return status;
+}
+
+BackendStatus TestDevice::Load(const SegmentRows& segment,
+                               std::shared_ptr<const LoadedSegment>* out) {
+  return TryToLoad([&](auto* cpu) { return cpu_->Load(segment, cpu); }, out);
+}
+
+BackendStatus TestDevice::LoadTokens(
+    const TokenDocuments& documents,
+    std::shared_ptr<const LoadedSegment>* out) {
+  return TryToLoad([&](auto* cpu) { return cpu_->LoadTokens(documents, cpu); },
+                   out);
+}
+
+template <typename Call>
+BackendStatus TestDevice::TryToSearch(const Call& call) const {
+  const int number = num_searches_++;
+  const int running = ++num_running_;
+  most_at_once_ = std::max<int>(most_at_once_, running);
+  WaitWhile(searches_block_);
+  const BackendStatus status =
+      number >= first_failing_ ? search_status_.load() : call();
+  --num_running_;
   return status;
 }
 
@@ -81,16 +106,19 @@ BackendStatus TestDevice::Search(const LoadedSegment& segment,
                                  const QueryBatch& queries, size_t k,
                                  const uint64_t* accepted, Neighbor* out,
                                  BackendReport* report) const {
-  const int call = num_searches_++;
-  const int running = ++num_running_;
-  most_at_once_ = std::max<int>(most_at_once_, running);
-  WaitWhile(searches_block_);
-  const BackendStatus status = call >= first_failing_
-                                   ? search_status_.load()
-                                   : cpu_->Search(Copy::CpuOf(segment), queries,
-                                                  k, accepted, out, report);
-  --num_running_;
-  return status;
+  return TryToSearch([&] {
+    return cpu_->Search(Copy::CpuOf(segment), queries, k, accepted, out,
+                        report);
+  });
+}
+
+BackendStatus TestDevice::MaxSim(const LoadedSegment& documents,
+                                 const TokenQueries& queries,
+                                 const DocumentLists& lists, size_t k,
+                                 Neighbor* out, BackendReport* report) const {
+  return TryToSearch([&] {
+    return cpu_->MaxSim(Copy::CpuOf(documents), queries, lists, k, out, report);
+  });
 }
 
 BackendStatus TestDevice::LinkGraph(const LoadedSegment& segment, RowId begin,
@@ -110,6 +138,15 @@ BackendStatus TestDevice::SelectLinks(const LoadedSegment& segment,
   ++num_build_calls_;
   return cpu_->SelectLinks(Copy::CpuOf(segment), num_lists, offsets, lists,
                            rule, out);
+}
+
+BackendStatus TestDevice::KMeans(const LoadedSegment& segment,
+                                 size_t num_centroids, size_t rounds,
+                                 float* centroids, uint32_t* nearest,
+                                 double* inertia) const {
+  ++num_build_calls_;
+  return cpu_->KMeans(Copy::CpuOf(segment), num_centroids, rounds, centroids,
+                      nearest, inertia);
 }
 
 }  // namespace vicinal

@@ -65,9 +65,12 @@ void WaitUntil(const Done& done) {
 // Thread-safe.
 class TestDevice final : public DistanceBackend {
  public:
-  TestDevice() : cpu_(MakeCpuBackend(1)) {}
+  explicit TestDevice(const char* name = "test:0")
+      : name_(name), cpu_(MakeCpuBackend(1)) {}
 
-  // The n-th search from now on (0: the next) and those after it fail so.
+  // Searches are those by tokens, too, and so are loads.
+  // The n-th search from now on (0: the next, -1: one that is blocked) and
+  // those after it fail so.
   void FailSearches(BackendStatus status, int n = 0);
   // The next n loads fail so.
   void FailLoads(BackendStatus status, int n);
@@ -86,7 +89,7 @@ class TestDevice final : public DistanceBackend {
   size_t num_copies() const { return *num_copies_; }
   int most_at_once() const { return most_at_once_; }
 
-  const char* name() const override { return "test:0"; }
+  const char* name() const override { return name_; }
   size_t device_bytes() const override { return 1000 * *num_copies_; }
   bool builds_graphs() const override { return true; }
   BackendStatus Load(const SegmentRows& segment,
@@ -113,13 +116,31 @@ class TestDevice final : public DistanceBackend {
                        float*) const override {
     return BackendStatus::kUnsupported;
   }
+  BackendStatus KMeans(const LoadedSegment& segment, size_t num_centroids,
+                       size_t rounds, float* centroids, uint32_t* nearest,
+                       double* inertia) const override;
+  BackendStatus LoadTokens(const TokenDocuments& documents,
+                           std::shared_ptr<const LoadedSegment>* out) override;
+  BackendStatus MaxSim(const LoadedSegment& documents,
+                       const TokenQueries& queries, const DocumentLists& lists,
+                       size_t k, Neighbor* out,
+                       BackendReport* report) const override;
 
  private:
   class Copy;
 
+  // What `load` makes, unless it is told to fail.
+  template <typename Loader>
+  BackendStatus TryToLoad(const Loader& load,
+                          std::shared_ptr<const LoadedSegment>* out);
+  // The same of a search.
+  template <typename Call>
+  BackendStatus TryToSearch(const Call& call) const;
+
   void Block(bool* block);
   void WaitWhile(const bool& block) const;
 
+  const char* const name_;
   const std::unique_ptr<DistanceBackend> cpu_;
   const std::shared_ptr<std::atomic<size_t>> num_copies_ =
       std::make_shared<std::atomic<size_t>>(0);

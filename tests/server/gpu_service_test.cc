@@ -19,16 +19,20 @@ using ::testing::IsEmpty;
 
 class GpuServiceTest : public ServerFixture {
  protected:
-  static v1::CreateCollectionRequest NewRequest(v1::GpuUse gpu) {
+  // vectors: alike but for their names.
+  static v1::CreateCollectionRequest NewRequest(
+      v1::GpuUse gpu, const std::vector<const char*>& vectors = {"l2"}) {
     v1::CreateCollectionRequest request;
     v1::Collection* collection = request.mutable_collection();
     collection->set_name("points");
     collection->set_gpu(gpu);
-    v1::VectorConfig* vector = collection->add_vectors();
-    vector->set_name("l2");
-    vector->set_dim(4);
-    vector->set_metric(v1::METRIC_L2);
-    vector->mutable_index()->mutable_flat();
+    for (const char* name : vectors) {
+      v1::VectorConfig* vector = collection->add_vectors();
+      vector->set_name(name);
+      vector->set_dim(4);
+      vector->set_metric(v1::METRIC_L2);
+      vector->mutable_index()->mutable_flat();
+    }
     return request;
   }
   grpc::Status Create(const v1::CreateCollectionRequest& request) {
@@ -57,6 +61,14 @@ class GpuServiceTest : public ServerFixture {
     v1::UpsertRequest request;
     request.set_collection("points");
     *request.mutable_points() = Batch(0, 1000);
+    auto* columns = request.mutable_points()->mutable_columns();
+    const auto l2 = columns->vectors(0);
+    columns->clear_vectors();
+    const v1::Collection collection = Get();
+    for (const v1::VectorConfig& vector : collection.vectors()) {
+      *columns->add_vectors() = l2;
+      columns->mutable_vectors()->rbegin()->set_name(vector.name());
+    }
     v1::UpsertResponse reply;
     Call call;
     ASSERT_TRUE(points_->Upsert(&call, request, &reply).ok());
@@ -76,12 +88,12 @@ class GpuServiceTest : public ServerFixture {
     ASSERT_EQ(done.operation().error().code(), 0);
   }
   grpc::Status Search(const std::vector<float>& vector,
-                      v1::SearchResponse* reply) {
+                      v1::SearchResponse* reply, const char* name = "l2") {
     v1::SearchRequest request;
     request.set_collection("points");
     request.set_explain(true);
     auto* stage = request.mutable_query()->mutable_retrieve();
-    stage->set_vector("l2");
+    stage->set_vector(name);
     stage->set_k(3);
     stage->mutable_quality()->set_exact(true);
     stage->mutable_query()->mutable_values()->Assign(vector.begin(),
@@ -117,7 +129,7 @@ TEST_F(GpuServiceTest, RequireIsRefusedWithoutOne) {
   EXPECT_EQ(Get().gpu(), v1::GPU_USE_NEVER);
   ASSERT_TRUE(Update(v1::GPU_USE_UNSPECIFIED).ok());
   EXPECT_EQ(Get().gpu(), v1::GPU_USE_UNSPECIFIED);
-  EXPECT_FALSE(Stats().has_gpu());
+  EXPECT_EQ(Stats().gpus_size(), 0);
   v1::GetServerInfoResponse info;
   Call call;
   ASSERT_TRUE(admin_->GetServerInfo(&call, {}, &info).ok());
@@ -127,7 +139,7 @@ TEST_F(GpuServiceTest, RequireIsRefusedWithoutOne) {
 class GpuThereTest : public GpuServiceTest {
  protected:
   GpuThereTest() : gpu_(MakeCpuBackend(1)) {
-    database_options_.device = gpu_.get();
+    database_options_.devices = {gpu_.get()};
   }
 
   const std::unique_ptr<DistanceBackend> gpu_;
@@ -147,7 +159,8 @@ TEST_F(GpuThereTest, ExplainAndStatsSayWhatItDid) {
   EXPECT_EQ(segment.plan(), v1::SEARCH_PLAN_DEVICE);
   EXPECT_EQ(segment.device(), "cpu");
   EXPECT_EQ(segment.device_queries(), 1u);
-  const v1::GpuStats gpu = Stats().gpu();
+  ASSERT_EQ(Stats().gpus_size(), 1);
+  const v1::GpuStats gpu = Stats().gpus(0);
   EXPECT_EQ(gpu.name(), "cpu");
   EXPECT_FALSE(gpu.lost());
   EXPECT_EQ(gpu.resident_segments(), 1u);
@@ -187,8 +200,8 @@ TEST_F(GpuThereTest, ABatchIsOneCall) {
     EXPECT_EQ(reply.results(i).ids().numbers(0), 100u + i);
     EXPECT_TRUE(reply.results(i).exact());
   }
-  EXPECT_EQ(Stats().gpu().batches(), 1u);
-  EXPECT_EQ(Stats().gpu().batch_queries(), 50u);
+  EXPECT_EQ(Stats().gpus(0).batches(), 1u);
+  EXPECT_EQ(Stats().gpus(0).batch_queries(), 50u);
 }
 
 TEST_F(GpuThereTest, BadInputIsRefusedBeforeItIsAsked) {
@@ -201,7 +214,35 @@ TEST_F(GpuThereTest, BadInputIsRefusedBeforeItIsAsked) {
     EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
     EXPECT_EQ(DetailsOf(status).reason, "INVALID_FIELD");
   }
-  EXPECT_EQ(Stats().gpu().batches(), 0u);
+  EXPECT_EQ(Stats().gpus(0).batches(), 0u);
+}
+
+class TwoGpusTest : public GpuThereTest {
+ protected:
+  TwoGpusTest() : other_(MakeCpuBackend(1)) {
+    database_options_.devices.push_back(other_.get());
+  }
+
+  const std::unique_ptr<DistanceBackend> other_;
+};
+
+TEST_F(TwoGpusTest, EachHasItsStats) {
+  ASSERT_TRUE(Create(NewRequest(v1::GPU_USE_REQUIRE, {"l2", "same"})).ok());
+  FillAndSeal();
+  for (const char* name : {"l2", "same", "same"}) {
+    v1::SearchResponse reply;
+    const grpc::Status status = Search({500.2f, 0, 0, 0}, &reply, name);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_THAT(reply.result().ids().numbers(), ElementsAre(500, 501, 499));
+    EXPECT_EQ(reply.profile().segments(0).plan(), v1::SEARCH_PLAN_DEVICE);
+  }
+  const v1::GetServerStatsResponse stats = Stats();
+  ASSERT_EQ(stats.gpus_size(), 2);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(stats.gpus(i).resident_segments(), 1u);
+    EXPECT_EQ(stats.gpus(i).loads(), 1u);
+    EXPECT_EQ(stats.gpus(i).batch_queries(), i == 0 ? 1u : 2u);
+  }
 }
 
 }  // namespace
