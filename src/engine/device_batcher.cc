@@ -4,6 +4,7 @@
 #include <bit>
 #include <chrono>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "src/base/status_macros.h"
@@ -67,9 +68,14 @@ struct DeviceBatcher::Batch {
                (queries.tokens.num > 0 ? kMaxTokenQueries : kMaxQueries);
   }
 
+  // What the device answers.
+  BackendStatus Ask(const DistanceBackend& device);
+
   // Guarded by the batcher's mutex while it is open; then of who makes the
   // call, and when that is done, const.
-  DeviceQueries shared;  // but for data; num: of all, k: the largest
+  // But for data and range; num: of all, k: the largest.
+  DeviceQueries shared;
+  std::vector<RowRange> ranges;  // of each query
   std::vector<std::byte> data;
   TokenParts tokens;
   BackendStatus status = BackendStatus::kOk;
@@ -103,10 +109,38 @@ std::shared_ptr<DeviceBatcher::Batch> DeviceBatcher::Join(
   const auto* bytes = static_cast<const std::byte*>(queries.data);
   batch->data.insert(batch->data.end(), bytes,
                      bytes + queries.num * queries.row_bytes);
-  if (queries.tokens.num > 0) batch->tokens.Add(queries.tokens);
+  if (queries.tokens.num > 0) {
+    batch->tokens.Add(queries.tokens);
+  } else {
+    const auto num_rows = static_cast<RowId>(queries.segment->num_rows());
+    batch->ranges.insert(batch->ranges.end(), queries.num,
+                         {std::min(queries.range.begin, num_rows),
+                          std::min(queries.range.end, num_rows)});
+  }
   MutexLock lock(batch->mu);
   ++batch->num_callers;
   return batch;
+}
+
+BackendStatus DeviceBatcher::Batch::Ask(const DistanceBackend& device) {
+  neighbors.resize(shared.num * shared.k);
+  const LoadedSegment& segment = *shared.segment;
+  if (shared.tokens.num > 0) {
+    return tokens.Ask(device, segment, data.data(), shared.k, neighbors.data());
+  }
+  const QueryBatch queries = {data.data(), shared.num};
+  const uint64_t* const accepted =
+      shared.accepted == nullptr ? nullptr : shared.accepted->words();
+  const RowRange all = {0, static_cast<RowId>(segment.num_rows())};
+  if (std::all_of(ranges.begin(), ranges.end(),
+                  [&](const RowRange& range) { return range == all; })) {
+    return device.Search(segment, queries, shared.k, accepted, neighbors.data(),
+                         nullptr);
+  }
+  std::vector<uint32_t> offsets(queries.num_queries + 1);
+  std::iota(offsets.begin(), offsets.end(), 0);
+  return device.SearchRanges(segment, queries, {offsets.data(), ranges.data()},
+                             shared.k, accepted, neighbors.data(), nullptr);
 }
 
 void DeviceBatcher::Close(const Batch& batch) {
@@ -115,17 +149,7 @@ void DeviceBatcher::Close(const Batch& batch) {
 }
 
 void DeviceBatcher::Call(Batch& batch) {
-  batch.neighbors.resize(batch.shared.num * batch.shared.k);
-  const Bitmap* accepted = batch.shared.accepted.get();
-  batch.status =
-      batch.shared.tokens.num > 0
-          ? batch.tokens.Ask(*device_, *batch.shared.segment, batch.data.data(),
-                             batch.shared.k, batch.neighbors.data())
-          : device_->Search(*batch.shared.segment,
-                            {batch.data.data(), batch.shared.num},
-                            batch.shared.k,
-                            accepted == nullptr ? nullptr : accepted->words(),
-                            batch.neighbors.data(), nullptr);
+  batch.status = batch.Ask(*device_);
   batch.shared.segment.reset();  // it may be evicted before all have read this
   {
     // The device first: those who wait for this answer are many.

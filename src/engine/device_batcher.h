@@ -28,8 +28,8 @@ struct DeviceTokenQuery {
 };
 
 // Queries of one caller about one segment. Those with equal segments and equal
-// `accepted` (the same object, or none) share calls; of tokens, those that
-// compare all documents, and those that compare some.
+// `accepted` (the same object, or none) share calls, whatever their ranges; of
+// tokens, those that compare all documents, and those that compare some.
 struct DeviceQueries {
   std::shared_ptr<const LoadedSegment> segment;
   const void* data = nullptr;  // num x row_bytes; of tokens their floats
@@ -38,6 +38,8 @@ struct DeviceQueries {
   size_t k = 10;               // 1..kMaxBackendK
   // A bit for each row of the segment; null: all may be returned.
   std::shared_ptr<const Bitmap> accepted;
+  // Of these, rows that may be returned; `end` may be past the last row.
+  RowRange range = {0, kInvalidRow};
   DeviceTokenQuery tokens;
 };
 

@@ -328,9 +328,7 @@ absl::Status SealedSegment::LoadField(size_t f, absl::string_view meta_bytes) {
                    layout.type};
   field.hidden = std::make_unique<AtomicBitmap>(meta.num_rows);
   field.flat = std::make_unique<FlatIndex>(field.vectors, layout.search_metric);
-  const bool is_float = layout.type == ElementType::kFloat32 ||
-                        layout.type == ElementType::kFloat16;
-  if (is_float && meta.num_rows > 0) {
+  if (meta.num_rows > 0) {
     field.device_copy = std::make_shared<DeviceCopy>(
         SegmentRows{field.vectors, layout.search_metric}, weak_from_this());
   }

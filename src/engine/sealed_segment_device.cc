@@ -17,22 +17,14 @@
 namespace vicinal {
 namespace {
 
-// What of num_rows rows the filter accepts; null: all.
+// What of the range of num_rows rows the filter accepts; null: all.
 std::shared_ptr<const Bitmap> BitsOf(const Filter& filter, size_t num_rows,
                                      LiveBits* live) {
-  if (filter.AcceptsAll()) return nullptr;
-  if (filter.allowed == nullptr && !filter.HasRange()) {
-    return live->Of(*filter.deleted);
-  }
+  if (filter.AcceptsAllInRange()) return nullptr;
+  if (filter.allowed == nullptr) return live->Of(*filter.deleted);
   auto bits = std::make_shared<Bitmap>(num_rows);
-  const size_t end = std::min<size_t>(filter.end, num_rows);
-  if (filter.allowed != nullptr) {
-    bits->OrIn(filter.begin, end, 0, *filter.allowed);
-  } else {
-    for (size_t row = filter.begin; row < end; ++row) {
-      bits->Set(static_cast<RowId>(row));
-    }
-  }
+  bits->OrIn(filter.begin, std::min<size_t>(filter.end, num_rows), 0,
+             *filter.allowed);
   if (filter.deleted != nullptr) bits->AndNot(*filter.deleted);
   return bits;
 }
@@ -67,9 +59,11 @@ absl::StatusOr<std::vector<Neighbor>> SealedSegment::SearchOnDevice(
 absl::StatusOr<std::vector<Neighbor>> SealedSegment::AskDevice(
     const Field& field, const SegmentQuery& query, const Filter& filter,
     const Together& together, const StopCondition& stop) const {
+  VectorSetView rows = field.vectors;
+  rows.num_rows = filter.RangeRows(rows.num_rows);
   const DeviceWish wish = {
       .k = query.k,
-      .device_ns = DeviceSearcher::CallNs(field.vectors, together.num, query.k),
+      .device_ns = DeviceSearcher::CallNs(rows, together.num, query.k),
       .cpu_ns = CpuNs(field, query, filter) *
                 static_cast<double>(together.num) /
                 static_cast<double>(together.cpu_threads),
@@ -93,7 +87,8 @@ absl::StatusOr<std::vector<Neighbor>> SealedSegment::AskDevice(
              .num = std::min(kAtOnce, together.num - first),
              .row_bytes = row_bytes,
              .k = query.k,
-             .accepted = accepted},
+             .accepted = accepted,
+             .range = {filter.begin, filter.end}},
             stop));
     if (!answer.has_value()) return std::vector<Neighbor>();
     found.insert(found.end(), answer->neighbors.begin(),

@@ -93,6 +93,18 @@ BackendStatus SharedDevice::Search(const LoadedSegment& segment,
   });
 }
 
+BackendStatus SharedDevice::SearchRanges(const LoadedSegment& segment,
+                                         const QueryBatch& queries,
+                                         const RangeLists& lists, size_t k,
+                                         const uint64_t* accepted,
+                                         Neighbor* out,
+                                         BackendReport* report) const {
+  return InTurn([&] {
+    return backend_->SearchRanges(segment, queries, lists, k, accepted, out,
+                                  report);
+  });
+}
+
 BackendStatus SharedDevice::Score(const LoadedSegment& segment,
                                   const QueryBatch& queries,
                                   const uint32_t* offsets, const RowId* rows,

@@ -54,6 +54,10 @@ class SharedDevice final : public DistanceBackend {
   BackendStatus Search(const LoadedSegment& segment, const QueryBatch& queries,
                        size_t k, const uint64_t* accepted, Neighbor* out,
                        BackendReport* report) const override;
+  BackendStatus SearchRanges(const LoadedSegment& segment,
+                             const QueryBatch& queries, const RangeLists& lists,
+                             size_t k, const uint64_t* accepted, Neighbor* out,
+                             BackendReport* report) const override;
   BackendStatus Score(const LoadedSegment& segment, const QueryBatch& queries,
                       const uint32_t* offsets, const RowId* rows,
                       float* out) const override;

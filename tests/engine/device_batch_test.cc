@@ -1,7 +1,9 @@
 // How queries share calls of a device.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <future>
 #include <memory>
 #include <thread>
@@ -43,9 +45,13 @@ class DeviceBatcherTest : public ::testing::Test {
     std::shared_ptr<const LoadedSegment> loaded;
     EXPECT_EQ(cpu->Load({rows_.view, Metric::kL2}, &loaded),
               BackendStatus::kOk);
+    const uint32_t offsets[] = {0, 1};
+    const RowRange range = {queries.range.begin,
+                            std::min<RowId>(queries.range.end, kRows)};
+    EXPECT_EQ(queries.num, 1u);
     EXPECT_EQ(
-        cpu->Search(
-            *loaded, {queries.data, queries.num}, queries.k,
+        cpu->SearchRanges(
+            *loaded, {queries.data, 1}, {offsets, &range}, queries.k,
             queries.accepted == nullptr ? nullptr : queries.accepted->words(),
             out.data(), nullptr),
         BackendStatus::kOk);
@@ -127,6 +133,29 @@ TEST_F(DeviceBatcherTest, OthersBitsAndMuchLargerKDoNotShareACall) {
     ExpectAnswer(others[i].get(), asked[i], batches[i]);
   }
   EXPECT_EQ(device_.num_searches(), 4);
+}
+
+TEST_F(DeviceBatcherTest, QueriesOfOtherRangesShareACall) {
+  auto first = Occupy();
+  auto bits = std::make_shared<Bitmap>(kRows);
+  for (RowId row = 0; row < kRows; row += 3) bits->Set(row);
+  std::vector<DeviceQueries> asked;
+  for (RowId i = 0; i < 8; ++i) {
+    asked.push_back(Ask(i, 10));
+    if (i < 6) asked[i].range = {20 * i, 20 * i + 7 * i};
+    if (i == 5) asked[i].range.end = kInvalidRow;
+    if (i % 2 == 0) asked[i].accepted = bits;
+  }
+  std::vector<std::future<Outcome>> others;
+  for (const DeviceQueries& queries : asked) others.push_back(Start(queries));
+  WaitForWaiting(9);
+  device_.Unblock();
+  first.get();
+  for (size_t i = 0; i < asked.size(); ++i) {
+    ExpectAnswer(others[i].get(), asked[i], 4);
+  }
+  EXPECT_EQ(device_.num_searches(), 3);
+  EXPECT_EQ(device_.num_range_searches(), 2);
 }
 
 TEST_F(DeviceBatcherTest, NothingWaitsWhileTheDeviceIsFree) {

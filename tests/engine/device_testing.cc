@@ -121,6 +121,18 @@ BackendStatus TestDevice::MaxSim(const LoadedSegment& documents,
   });
 }
 
+BackendStatus TestDevice::SearchRanges(const LoadedSegment& segment,
+                                       const QueryBatch& queries,
+                                       const RangeLists& lists, size_t k,
+                                       const uint64_t* accepted, Neighbor* out,
+                                       BackendReport* report) const {
+  ++num_range_searches_;
+  return TryToSearch([&] {
+    return cpu_->SearchRanges(Copy::CpuOf(segment), queries, lists, k, accepted,
+                              out, report);
+  });
+}
+
 BackendStatus TestDevice::LinkGraph(const LoadedSegment& segment, RowId begin,
                                     RowId end, size_t k, const LinkRule& rule,
                                     Neighbor* out, uint32_t* num_duplicates,

@@ -84,6 +84,8 @@ class TestDevice final : public DistanceBackend {
   void WaitForBlocked(size_t n) const;
 
   int num_searches() const { return num_searches_; }
+  // Of them, those of ranges.
+  int num_range_searches() const { return num_range_searches_; }
   int num_loads() const { return num_loads_; }
   int num_build_calls() const { return num_build_calls_; }
   size_t num_copies() const { return *num_copies_; }
@@ -97,6 +99,10 @@ class TestDevice final : public DistanceBackend {
   BackendStatus Search(const LoadedSegment& segment, const QueryBatch& queries,
                        size_t k, const uint64_t* accepted, Neighbor* out,
                        BackendReport* report) const override;
+  BackendStatus SearchRanges(const LoadedSegment& segment,
+                             const QueryBatch& queries, const RangeLists& lists,
+                             size_t k, const uint64_t* accepted, Neighbor* out,
+                             BackendReport* report) const override;
   BackendStatus Score(const LoadedSegment&, const QueryBatch&, const uint32_t*,
                       const RowId*, float*) const override {
     return BackendStatus::kUnsupported;
@@ -146,6 +152,7 @@ class TestDevice final : public DistanceBackend {
       std::make_shared<std::atomic<size_t>>(0);
   std::atomic<size_t> max_copies_ = SIZE_MAX;
   mutable std::atomic<int> num_searches_ = 0;
+  mutable std::atomic<int> num_range_searches_ = 0;
   std::atomic<int> num_loads_ = 0;
   mutable std::atomic<int> num_build_calls_ = 0;
   mutable std::atomic<int> num_running_ = 0;
