@@ -154,7 +154,8 @@ const float* FloatsOf(VectorSetView vectors, Metric metric, size_t begin,
     return reinterpret_cast<const float*>(vectors.row(begin));
   }
   // Not filled with zeros first, which would be one thread's work.
-  if (*buffer == nullptr) buffer->reset(new float[room * dim]);
+  if (*buffer == nullptr)
+    *buffer = std::make_unique_for_overwrite<float[]>(room * dim);
   workers->For(end - begin, kRowBlock, [&](size_t from, size_t to, size_t) {
     for (size_t i = from; i < to; ++i) {
       RowToFloats(vectors, metric, begin + i, &(*buffer)[i * dim]);

@@ -94,8 +94,7 @@ bool FindGpus(const Flags& flags,
                    BackendStatusName(status));
       continue;
     }
-    spdlog::info("gpu={} used for builds of graphs and exact searches",
-                 gpu->name());
+    spdlog::info("gpu={} used for builds and exact searches", gpu->name());
     out->push_back(std::move(gpu));
   }
   if (out->empty() && flags.gpu == "require") {

@@ -43,6 +43,7 @@ bool Scans(const v1::Query& query, const CollectionSchema& schema) {
   switch (query.stage_case()) {
     case v1::Query::kRetrieve:
       return query.retrieve().has_filter() ||
+             query.retrieve().plan() == v1::FORCED_PLAN_SCAN ||
              Scans(query.retrieve().quality(), query.retrieve().vector(),
                    schema);
     case v1::Query::kFuse:
@@ -457,8 +458,11 @@ grpc::ServerUnaryReactor* SearchServiceImpl::SearchBatch(
     v1::SearchBatchResponse* reply) {
   return Run(
       context, request->collection(),
-      [request](const CollectionSchema& schema) {
-        return request->ByteSizeLong() > kMaxShortBatchBytes ||
+      [request, this](const CollectionSchema& schema) {
+        // A GPU that is asked may be busy with others' calls.
+        const bool may_wait = schema.gpu != GpuUse::kNever &&
+                              !state_.database->options().devices.empty();
+        return may_wait || request->ByteSizeLong() > kMaxShortBatchBytes ||
                request->has_filter() ||
                Scans(request->quality(), request->vector(), schema);
       },

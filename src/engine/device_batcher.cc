@@ -16,6 +16,14 @@ namespace {
 constexpr std::chrono::milliseconds kPoll{5};
 // Smaller k cost the device the same, or nearly; of tokens.
 constexpr size_t kLeastKClass = 16, kLeastTokenKClass = 64;
+// Documents that the queries of one call list together, but for those of one
+// caller: some hundredths of a second, which others wait.
+constexpr size_t kMaxListed = size_t{1} << 20;
+
+size_t NumListed(const DeviceQueries& queries) {
+  return queries.tokens.documents == nullptr ? 0
+                                             : queries.tokens.documents->size();
+}
 
 size_t ClassOf(const DeviceQueries& queries) {
   const size_t least =
@@ -31,6 +39,7 @@ struct DeviceBatcher::TokenParts {
     ends.push_back(ends.back() + static_cast<uint32_t>(tokens.num));
     weights.insert(weights.end(), tokens.weights, tokens.weights + tokens.num);
     documents.push_back(tokens.documents);
+    if (tokens.documents != nullptr) num_listed += tokens.documents->size();
   }
   BackendStatus Ask(const DistanceBackend& device, const LoadedSegment& segment,
                     const void* data, size_t k, Neighbor* out) const {
@@ -55,6 +64,7 @@ struct DeviceBatcher::TokenParts {
   std::vector<uint32_t> ends = {0};  // of each query's tokens
   std::vector<float> weights;
   std::vector<std::shared_ptr<const std::vector<RowId>>> documents;
+  size_t num_listed = 0;  // of all queries
 };
 
 struct DeviceBatcher::Batch {
@@ -65,7 +75,8 @@ struct DeviceBatcher::Batch {
                (queries.tokens.documents == nullptr) &&
            ClassOf(shared) == ClassOf(queries) &&
            shared.num + queries.num <=
-               (queries.tokens.num > 0 ? kMaxTokenQueries : kMaxQueries);
+               (queries.tokens.num > 0 ? kMaxTokenQueries : kMaxQueries) &&
+           tokens.num_listed + NumListed(queries) <= kMaxListed;
   }
 
   // What the device answers.
@@ -198,6 +209,7 @@ absl::StatusOr<bool> DeviceBatcher::WaitFor(Batch& batch,
   while (true) {
     if (batch.state == Batch::State::kDone) return false;
     if (batch.state == Batch::State::kTold) {
+      VICINAL_RETURN_IF_ERROR(stop.Check());  // another calls
       batch.state = Batch::State::kRuns;
       return true;
     }

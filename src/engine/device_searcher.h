@@ -29,6 +29,10 @@ struct DeviceStats {
   DeviceRefusals refusals;
 };
 
+// Most tokens of a query by multi-vectors that devices compare; one with more
+// would fail a call for all in it (src/distance/gpu/maxsim_kernels.h).
+inline constexpr size_t kMaxDeviceQueryTokens = 1024;
+
 // A search as it decides whether a device is worth asking.
 struct DeviceWish {
   size_t k = 10;

@@ -200,12 +200,18 @@ class SealedSegment final : public Segment,
       const Field& field, const SegmentQuery& query, const Filter& filter,
       const Together& together, const StopCondition& stop) const;
   struct TokenAnswer;
+  struct TokenPlan;
+  // num_accepted: of the documents.
+  static TokenPlan PlanFor(const TokenDocuments& documents,
+                           size_t num_query_tokens, size_t k,
+                           size_t num_accepted);
   // Asks a copy of tokens for the k best of a list of what is accepted, or, as
   // long as that leaves enough of them, of all. nullopt: it did not answer, or
   // nothing is accepted.
   absl::StatusOr<std::optional<TokenAnswer>> AskForTokens(
-      const SegmentQuery& query, const PlacedSegment& placed, size_t k,
-      bool lists, const StopCondition& stop) const;
+      const SegmentQuery& query, const PlacedSegment& placed,
+      const Filter& accepted, const TokenPlan& plan,
+      const StopCondition& stop) const;
   // A search of tokens by a device, exactly; false: as above, and nothing is
   // pushed.
   absl::StatusOr<bool> SearchTokensOnDevice(const SegmentQuery& query,

@@ -45,34 +45,39 @@ absl::StatusOr<std::optional<DeviceAnswer>> AskTokens(
       stop);
 }
 
+}  // namespace
+
 // How a device is asked for the k best of those that a filter accepts.
-struct TokenPlan {
+struct SealedSegment::TokenPlan {
   size_t k = 0;
   // Else of all documents so many that the k are most likely among them: each
   // of a list takes longer than several that are read in their order, once for
   // several queries, whatever their filters are.
   bool lists = false;
+  bool may_list = true;  // where those are too few
   double device_ns = 0;
+  double listed_ns = 0;  // with a list
 };
 
-TokenPlan PlanFor(const TokenDocuments& documents, size_t num_query_tokens,
-                  size_t k, size_t num_accepted) {
+SealedSegment::TokenPlan SealedSegment::PlanFor(const TokenDocuments& documents,
+                                                size_t num_query_tokens,
+                                                size_t k, size_t num_accepted) {
   constexpr size_t kSome = 16;
   const size_t n = documents.num_docs, num_tokens = documents.offsets[n];
   TokenPlan listed = {.k = k, .lists = true};
   listed.device_ns = DeviceSearcher::TokenCallNs(
       documents.dim, num_query_tokens, num_tokens * num_accepted / n,
       num_accepted, k);
+  listed.listed_ns = listed.device_ns;
   const size_t most_left_out = n - num_accepted;
   const size_t likely = 2 * k * n / std::max<size_t>(1, num_accepted) + kSome;
-  TokenPlan all = {.k = std::min(k + most_left_out, likely)};
+  TokenPlan all = {.k = std::min(k + most_left_out, likely),
+                   .listed_ns = listed.device_ns};
   all.device_ns = DeviceSearcher::TokenCallNs(documents.dim, num_query_tokens,
                                               num_tokens, 0, all.k);
   return all.k <= kMaxBackendK && all.device_ns < listed.device_ns ? all
                                                                    : listed;
 }
-
-}  // namespace
 
 // What a search found: live documents that the filter accepts.
 struct SealedSegment::TokenAnswer {
@@ -83,14 +88,14 @@ struct SealedSegment::TokenAnswer {
 
 absl::StatusOr<std::optional<SealedSegment::TokenAnswer>>
 SealedSegment::AskForTokens(const SegmentQuery& query,
-                            const PlacedSegment& placed, size_t k, bool lists,
+                            const PlacedSegment& placed, const Filter& accepted,
+                            const TokenPlan& plan,
                             const StopCondition& stop) const {
   const SealedMultiField& field = *multi_[query.multi->m];
   const size_t n = field.documents().num_docs;
-  std::optional<Bitmap> bits;
-  const Filter accepted = field.DocumentFilter(
-      query.rows == nullptr ? Filter{} : query.rows->AsFilter(nullptr), &bits);
   TokenAnswer out;
+  size_t k = plan.k;
+  bool lists = plan.lists;
   while (true) {
     if (lists) {
       std::vector<RowId> list;
@@ -107,11 +112,16 @@ SealedSegment::AskForTokens(const SegmentQuery& query,
     out.batch_queries = answer->batch_queries;
     out.nearest = answer->neighbors;
     const bool may_be_more = out.nearest.back().row != kInvalidRow;
+    // Of a list all were accepted: those that died meanwhile are taken out by
+    // who asks, who would take fewer than k for all that there are.
     std::erase_if(out.nearest, [&](const Neighbor& neighbor) {
-      return neighbor.row == kInvalidRow || !accepted.Accepts(neighbor.row);
+      return neighbor.row == kInvalidRow ||
+             (!lists && !accepted.Accepts(neighbor.row));
     });
     if (lists || !may_be_more || out.nearest.size() >= query.k) return out;
-    lists = true;  // fewer of the best are accepted than of the others
+    // Fewer of the best are accepted than of the others.
+    if (!plan.may_list) return std::nullopt;
+    lists = true;
   }
 }
 
@@ -120,17 +130,21 @@ absl::StatusOr<bool> SealedSegment::SearchTokensOnDevice(
     SearchStats* stats) const {
   const auto& copy = multi_copies_[query.multi->m];
   if (query.device == nullptr || copy == nullptr ||
-      !IsOpen(query.multi->params)) {
+      !IsOpen(query.multi->params) ||
+      query.multi->query->num_tokens() > kMaxDeviceQueryTokens) {
     return false;
   }
   const SealedMultiField& field = *multi_[query.multi->m];
   const MultiQuery& tokens = *query.multi->query;
   const TokenDocuments documents = field.documents();
   const size_t n = documents.num_docs;
+  std::optional<Bitmap> bits;
+  const Filter accepted = field.DocumentFilter(
+      query.rows == nullptr ? Filter{} : query.rows->AsFilter(nullptr), &bits);
   const size_t num_accepted = query.rows == nullptr
                                   ? n - field.num_dead_documents()
-                                  : std::min(n, query.rows->count);
-  const TokenPlan plan =
+                                  : accepted.NumAccepted(n);
+  TokenPlan plan =
       PlanFor(documents, tokens.num_tokens(), query.k, num_accepted);
   MultiSearchParams params = query.multi->params;
   params.k = query.k;
@@ -139,11 +153,12 @@ absl::StatusOr<bool> SealedSegment::SearchTokensOnDevice(
       .device_ns = plan.device_ns,
       .cpu_ns = field.SearchNs(tokens, params, num_accepted),
       .is_required = query.device_required};
+  plan.may_list = wish.is_required || plan.listed_ns < wish.cpu_ns;
   VICINAL_ASSIGN_OR_RETURN(const PlacedSegment placed,
                            query.device->Find(copy, wish, stop));
   if (placed.segment == nullptr) return false;
-  VICINAL_ASSIGN_OR_RETURN(
-      const auto answer, AskForTokens(query, placed, plan.k, plan.lists, stop));
+  VICINAL_ASSIGN_OR_RETURN(const auto answer,
+                           AskForTokens(query, placed, accepted, plan, stop));
   if (!answer.has_value()) return false;
   if (query.device_use != nullptr) {
     *query.device_use = {query.device->name(placed.device),
@@ -174,7 +189,10 @@ absl::StatusOr<std::vector<float>> SealedSegment::ScoreTokensOnDevice(
     const StopCondition& stop) const {
   std::vector<float> distances;
   const auto& copy = multi_copies_[query.multi->m];
-  if (copy == nullptr || rows.empty()) return distances;
+  if (copy == nullptr || rows.empty() ||
+      query.multi->query->num_tokens() > kMaxDeviceQueryTokens) {
+    return distances;
+  }
   const SealedMultiField& field = *multi_[query.multi->m];
   const MultiQuery& tokens = *query.multi->query;
   const TokenDocuments documents = field.documents();

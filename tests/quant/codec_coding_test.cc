@@ -14,7 +14,7 @@
 namespace vicinal {
 namespace {
 
-constexpr size_t kRows = 1'100;
+constexpr size_t kNumCodedRows = 1'100;
 
 void ExpectTheSameRecords(const Codec& codec, VectorSetView rows,
                           const RowCentres* centres) {
@@ -27,11 +27,11 @@ void ExpectTheSameRecords(const Codec& codec, VectorSetView rows,
 
 TEST(CodecCodingTest, SaysAllThatRecordsAreMadeBy) {
   for (const size_t dim : {24, 100, 320}) {
-    const auto values = StudyRows(kRows, dim, 0.9, 7);
+    const auto values = StudyRows(kNumCodedRows, dim, 0.9, 7);
     const VectorSetView rows = ViewOf(values, dim);
     const auto others = StudyRows(4, dim, 0.9, 8);
     const MatrixView four = {others.data(), 4, dim, dim};
-    const std::vector<uint32_t> offsets = {0, 0, 300, 301, kRows};
+    const std::vector<uint32_t> offsets = {0, 0, 300, 301, kNumCodedRows};
     const RowCentres around = {four, offsets};
     // Of these rows a few: one after the other takes its time.
     VectorSetView few = rows;

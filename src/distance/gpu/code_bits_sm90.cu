@@ -306,8 +306,14 @@ __device__ void Multiply(const DeviceCodes& codes, const CodeScan& scan,
       const uint32_t own_row =
           ItemTile(scan, item, i) * kScanTileRows + row_of_tile;
       const RowFactors factors = LoadFactors<kMissing>(codes, own_row);
-      const uint32_t stage = (num_before + i) % kStages;
-      BarrierWait(&shared->full[stage], (num_before + i) / kStages % 2);
+      const uint32_t number = num_before + i;
+      const uint32_t stage = number % kStages;
+      // The tile that was there before may be another group's, and still be on
+      // its way: then that of two rounds ago would be taken for this one.
+      if (number >= kStages) {
+        BarrierWait(&shared->empty[stage], (number / kStages - 1) % 2);
+      }
+      BarrierWait(&shared->full[stage], number / kStages % 2);
       const uint32_t a = PieceAddress(rows + stage * kTileBytes);
       for (uint32_t chunk = 0; chunk * kChunk < item.num_probes; ++chunk) {
         const uint32_t b = PieceAddress(columns + chunk * kSteps * kColumnStep);

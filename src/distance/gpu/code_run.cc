@@ -119,7 +119,10 @@ BackendStatus CodeRun::UploadQueries(const CodePlan& plan,
   if (question_.rows == nullptr) return BackendStatus::kOk;
   raw_ = gpu_.workspace_.Take<std::byte>(n * query_bytes());
   state->raw = raw_;
-  return raw_ != nullptr ? BackendStatus::kOk : BackendStatus::kNoMemory;
+  if (raw_ == nullptr) return BackendStatus::kNoMemory;
+  // A call that failed may have left work on its way into this memory.
+  GPU_RETURN_IF_ERROR(Check(cudaEventRecord(gpu_.copied_, gpu_.stream_)));
+  return Check(cudaStreamWaitEvent(gpu_.copies_, gpu_.copied_));
 }
 
 BackendStatus CodeRun::SendRaw(const std::vector<uint32_t>& queries) {

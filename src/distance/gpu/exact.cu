@@ -165,11 +165,12 @@ __global__ __launch_bounds__(1024) void SmallestKeysKernel(
   for (uint32_t i = thread; i < n; i += blockDim.x) {
     const uint64_t key = keys[i];
     if (key <= prefix && key != kNoKey) {
-      neighbors[atomicAdd(&written, 1)] = {0, static_cast<uint32_t>(key)};
+      const uint32_t at = atomicAdd(&written, 1);
+      if (at < kMaxNeighbors) neighbors[at] = {0, static_cast<uint32_t>(key)};
     }
   }
   __syncthreads();
-  const uint32_t num = written;
+  const uint32_t num = min(written, kMaxNeighbors);
   const double norm2 =
       NormOfQuery<kMetric, Element>(query_floats, rows.dim, lane);
   // Again, since a key does not tell -0 from 0.

@@ -21,7 +21,7 @@ namespace {
 // Records that are copied to the device at a time.
 constexpr size_t kPackBytes = size_t{64} << 20;
 // Rows of codes, less than: their numbers and sizes stay below 2^32.
-constexpr size_t kMaxCodeRows = size_t{1} << 31;
+constexpr size_t kMaxCodeRows = size_t{1} << 30;
 
 // One segment of one bit, maybe with one without dimensions behind it.
 bool IsBits(const CodeLayout& layout) {

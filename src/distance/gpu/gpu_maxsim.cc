@@ -216,9 +216,13 @@ BackendStatus MaxSimRun::SendParcel(Parcel* parcel, const Put& put,
   parcel->Put(shapes_at, shapes_.data(), num_);
   if (!all()) parcel->Put(docs_at, lists_.docs + first_doc, num_docs);
   put();
-  GPU_RETURN_IF_ERROR(gpu_.Upload(from, parcel->size(), there));
-  if (!elsewhere.empty()) {  // which goes now
-    GPU_RETURN_IF_ERROR(gpu_.Check(cudaStreamSynchronize(gpu_.stream_)));
+  if (elsewhere.empty()) {
+    *there = gpu_.workspace_.Take<std::byte>(parcel->size());
+    if (*there == nullptr) return BackendStatus::kNoMemory;
+    GPU_RETURN_IF_ERROR(gpu_.Check(cudaMemcpyAsync(
+        *there, from, parcel->size(), cudaMemcpyHostToDevice, gpu_.stream_)));
+  } else {
+    GPU_RETURN_IF_ERROR(gpu_.Upload(from, parcel->size(), there));
   }
   state_.queries = reinterpret_cast<const TokenQuery*>(*there + shapes_at);
   if (!all()) state_.docs = reinterpret_cast<const uint32_t*>(*there + docs_at);

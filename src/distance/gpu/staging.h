@@ -19,7 +19,8 @@ class Staging {
   ~Staging();
 
   cudaError_t Make();
-  // `to` is on the device. `from` has been read when this returns.
+  // `to` is on the device. `from`, which is not pinned, has been read when this
+  // returns.
   cudaError_t Copy(void* to, const void* from, size_t bytes,
                    cudaStream_t stream);
 
