@@ -83,8 +83,8 @@ struct DeviceBatcher::Batch {
   BackendStatus Ask(const DistanceBackend& device);
 
   // Guarded by the batcher's mutex while it is open; then of who makes the
-  // call, and when that is done, const.
-  // But for data and range; num: of all, k: the largest.
+  // call, and when that is done, const. Of `shared` not data, range and tokens;
+  // num: of all, k: the largest.
   DeviceQueries shared;
   std::vector<RowRange> ranges;  // of each query
   std::vector<std::byte> data;

@@ -22,7 +22,7 @@
 
 namespace vicinal {
 
-// What a copy is of: at least one row, of f32 or f16, or one document.
+// What a copy is of: at least one row or one document.
 using DeviceContent = std::variant<SegmentRows, TokenDocuments>;
 
 // Where the copy of one field of one segment is. The segment owns it, so that

@@ -7,6 +7,7 @@
 
 #include "src/distance/gpu/code_few.h"
 #include "src/distance/gpu/code_scan.h"
+#include "src/distance/gpu/launch.cuh"
 #include "src/distance/gpu/overlap.cuh"
 #include "src/distance/gpu/sort.cuh"
 
@@ -365,12 +366,8 @@ cudaError_t RankEstimates(const QueryState& state, uint32_t depth, uint32_t k,
                               : std::min<uint32_t>(2048, state.capacity);
        ; at_most = state.capacity) {
     const size_t shared = PowerOfTwo(at_most) * sizeof(Neighbor);
-    if (shared > 48 << 10) {
-      const cudaError_t sized = cudaFuncSetAttribute(
-          RankEstimatesKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-          static_cast<int>(shared));
-      if (sized != cudaSuccess) return sized;
-    }
+    const cudaError_t allowed = AllowShared(RankEstimatesKernel, shared);
+    if (allowed != cudaSuccess) return allowed;
     RankEstimatesKernel<<<state.num_queries, few ? 1024 : kThreads, shared,
                           stream>>>(state, depth, k, at_least, at_most, out);
     if (at_most == state.capacity) return cudaGetLastError();

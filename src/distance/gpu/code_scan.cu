@@ -9,6 +9,7 @@
 
 #include "src/distance/gpu/code_scan.cuh"
 #include "src/distance/gpu/code_scan.h"
+#include "src/distance/gpu/launch.cuh"
 #include "src/distance/gpu/overlap.cuh"
 
 namespace vicinal::gpu {
@@ -386,19 +387,12 @@ cudaError_t Start(const DeviceCodes& codes, const CodeScan& scan,
                   cudaStream_t stream) {
   const auto kernel = ScanKernel<kTiles, kLow, kKeep>;
   const size_t shared = SharedBytes<kTiles>(codes);
-  if (shared > 48 << 10) {
-    const cudaError_t sized = cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-        static_cast<int>(shared));
-    if (sized != cudaSuccess) return sized;
-  }
-  int blocks_per_processor = 0;
-  const cudaError_t counted = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-      &blocks_per_processor, kernel, kThreads, shared);
+  uint32_t at_once = 0;
+  const cudaError_t counted =
+      BlocksAtOnce(kernel, kThreads, shared, num_processors, &at_once);
   if (counted != cudaSuccess) return counted;
   const uint32_t num_items = NumItems(scan);
-  const uint32_t grid = std::min<uint32_t>(
-      num_items, std::max(1, blocks_per_processor) * num_processors);
+  const uint32_t grid = std::min<uint32_t>(num_items, at_once);
   return LaunchAfter(scan.overlaps, kernel, grid, kThreads, shared, stream,
                      codes, scan, state, num_items);
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "src/distance/gpu/canonical.cuh"
+#include "src/distance/gpu/launch.cuh"
 #include "src/distance/gpu/link_kernels.h"
 
 namespace vicinal::gpu {
@@ -138,12 +139,8 @@ cudaError_t SelectLinks(const DeviceRows& rows, const CandidateLists& lists,
                         uint32_t* num_duplicates, cudaStream_t stream) {
   if (lists.num_lists == 0) return cudaSuccess;
   const size_t shared = SharedBytes(rows.dim, rule);
-  if (shared > 48 << 10) {
-    const cudaError_t sized = cudaFuncSetAttribute(
-        SelectKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-        static_cast<int>(shared));
-    if (sized != cudaSuccess) return sized;
-  }
+  const cudaError_t allowed = AllowShared(SelectKernel, shared);
+  if (allowed != cudaSuccess) return allowed;
   SelectKernel<<<static_cast<uint32_t>(lists.num_lists), kThreads, shared,
                  stream>>>(rows, lists, rule, out, num_duplicates);
   return cudaGetLastError();

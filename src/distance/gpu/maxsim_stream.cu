@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "src/distance/gpu/launch.cuh"
 #include "src/distance/gpu/maxsim_kernels.h"
 #include "src/distance/gpu/maxsim_tokens.cuh"
 #include "src/distance/gpu/overlap.cuh"
@@ -278,19 +279,12 @@ cudaError_t Start(const DeviceTokens& tokens, const MaxSimState& state,
   constexpr int kRuns = kTiles <= 4 ? 4 : 2;
   const auto kernel = StreamKernel<kRuns, kTiles, kScaled>;
   const uint32_t shared = SharedBytes(kTiles, tokens.padded_dim);
-  if (shared > 48 << 10) {
-    const cudaError_t sized = cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-        static_cast<int>(shared));
-    if (sized != cudaSuccess) return sized;
-  }
-  int blocks_per_processor = 0;
-  const cudaError_t counted = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-      &blocks_per_processor, kernel, kThreads, shared);
+  uint32_t at_once = 0;
+  const cudaError_t counted =
+      BlocksAtOnce(kernel, kThreads, shared, num_processors, &at_once);
   if (counted != cudaSuccess) return counted;
   const uint32_t grid =
-      std::min<uint32_t>(pass.num_candidates * pass.num_parts,
-                         std::max(1, blocks_per_processor) * num_processors);
+      std::min<uint32_t>(pass.num_candidates * pass.num_parts, at_once);
   return LaunchAfter(state.overlaps, kernel, grid, kThreads, shared, stream,
                      tokens, state, pass);
 }

@@ -10,6 +10,7 @@
 #include "src/base/top_k.h"
 #include "src/base/types.h"
 #include "src/distance/gpu/canonical.cuh"
+#include "src/distance/gpu/launch.cuh"
 #include "src/distance/gpu/search_kernels.h"
 #include "src/distance/gpu/select.cuh"
 
@@ -74,14 +75,6 @@ cudaError_t ForRows(const DeviceRows& rows, const Call& call) {
     }
     return cudaErrorInvalidValue;
   });
-}
-
-template <class Kernel>
-cudaError_t AllowShared(Kernel* kernel, size_t bytes) {
-  if (bytes <= 48 << 10) return cudaSuccess;
-  return cudaFuncSetAttribute(kernel,
-                              cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              static_cast<int>(bytes));
 }
 
 }  // namespace vicinal::gpu

@@ -14,6 +14,7 @@
 #include <type_traits>
 
 #include "src/distance/gpu/append.cuh"
+#include "src/distance/gpu/launch.cuh"
 #include "src/distance/gpu/search_kernels.h"
 
 namespace vicinal::gpu {
@@ -146,20 +147,13 @@ cudaError_t Start(const DeviceRows& rows, const QueryState& state,
                   int num_processors, cudaStream_t stream) {
   const auto kernel = StreamKernel<kRuns, kStoreAll>;
   const uint32_t shared = kStreamQueries * (rows.padded_dim + 8) * 2;
-  if (shared > 48 << 10) {
-    const cudaError_t sized = cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-        static_cast<int>(shared));
-    if (sized != cudaSuccess) return sized;
-  }
-  int blocks_per_processor = 0;
-  const cudaError_t counted = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-      &blocks_per_processor, kernel, kThreads, shared);
+  uint32_t at_once = 0;
+  const cudaError_t counted =
+      BlocksAtOnce(kernel, kThreads, shared, num_processors, &at_once);
   if (counted != cudaSuccess) return counted;
   const uint32_t num_units = round.num_tiles * kStripes / kRuns;
   const uint32_t grid =
-      std::clamp<uint32_t>((num_units + kWarps - 1) / kWarps, 1,
-                           std::max(1, blocks_per_processor) * num_processors);
+      std::clamp<uint32_t>((num_units + kWarps - 1) / kWarps, 1, at_once);
   for (uint32_t first = 0; first < state.num_queries; first += kStreamQueries) {
     kernel<<<grid, kThreads, shared, stream>>>(rows, state, first, round,
                                                accepted);

@@ -133,16 +133,6 @@ class Queries {
   std::vector<CodedTokenQuery> views_;
 };
 
-struct Lists {
-  std::vector<uint32_t> offsets = {0};
-  std::vector<RowId> docs;
-
-  void Add(const std::vector<RowId>& list) {
-    docs.insert(docs.end(), list.begin(), list.end());
-    offsets.push_back(static_cast<uint32_t>(docs.size()));
-  }
-};
-
 std::string Ask(DistanceBackend& tested, const LoadedSegment& in_tested,
                 DistanceBackend& reference, const LoadedSegment& in_reference,
                 const std::string& name, const Queries& queries, size_t k,

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "src/base/types.h"
 #include "src/distance/gpu/backend.h"
@@ -52,5 +53,16 @@ class Comparison {
 };
 
 bool IsSkipped(const std::string& outcome);
+
+// Documents that each query is compared with.
+struct Lists {
+  std::vector<uint32_t> offsets = {0};
+  std::vector<RowId> docs;
+
+  void Add(const std::vector<RowId>& list) {
+    docs.insert(docs.end(), list.begin(), list.end());
+    offsets.push_back(static_cast<uint32_t>(docs.size()));
+  }
+};
 
 }  // namespace vicinal::backend_tests

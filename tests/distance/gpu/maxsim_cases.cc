@@ -19,6 +19,7 @@
 #include "src/base/types.h"
 #include "src/distance/gpu/backend.h"
 #include "tests/distance/gpu/cases.h"
+#include "tests/distance/gpu/comparison.h"
 #include "tests/distance/gpu/conformance.h"
 #include "tests/distance/gpu/test_vectors.h"
 
@@ -134,16 +135,6 @@ struct Queries {
   std::vector<float> tokens;
   std::vector<uint32_t> offsets;
   std::vector<float> weights;
-};
-
-struct Lists {
-  std::vector<uint32_t> offsets = {0};
-  std::vector<RowId> docs;
-
-  void Add(const std::vector<RowId>& list) {
-    docs.insert(docs.end(), list.begin(), list.end());
-    offsets.push_back(static_cast<uint32_t>(docs.size()));
-  }
 };
 
 // The same documents in two backends, asked the same.
