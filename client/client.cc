@@ -256,9 +256,12 @@ absl::StatusOr<std::vector<v1::Collection>> Client::ListCollections() {
 }
 
 absl::StatusOr<v1::Collection> Client::UpdateCollection(
-    const v1::Collection& collection) {
+    const v1::Collection& collection, const std::vector<std::string>& paths) {
   v1::UpdateCollectionRequest request;
   *request.mutable_collection() = collection;
+  for (const std::string& path : paths) {
+    request.mutable_update_mask()->add_paths(path);
+  }
   v1::UpdateCollectionResponse response;
   VICINAL_RETURN_IF_ERROR(Run(VICINAL_CALL(collections, UpdateCollection),
                               request, &response, true));

@@ -114,8 +114,11 @@ class Client {
       const v1::Collection& collection, uint64_t expected_points);
   absl::StatusOr<v1::Collection> GetCollection(absl::string_view name);
   absl::StatusOr<std::vector<v1::Collection>> ListCollections();
+  // Of `collection` what `paths` name, as UpdateCollectionRequest.update_mask;
+  // none: the indexes of its vectors.
   absl::StatusOr<v1::Collection> UpdateCollection(
-      const v1::Collection& collection);
+      const v1::Collection& collection,
+      const std::vector<std::string>& paths = {});
   absl::Status DeleteCollection(absl::string_view name,
                                 bool allow_missing = false);
   // Returns the name of the operation.

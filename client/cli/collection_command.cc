@@ -1,8 +1,9 @@
-// vicinal collection create | list | show | drop | optimize
+// vicinal collection create | list | show | update | drop | optimize
 #include <cmath>
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -329,6 +330,14 @@ absl::StatusOr<v1::VectorConfig> ParseVectorSpec(const std::string& spec,
   return config;
 }
 
+// Where a collection's segments are kept and searched: what can be changed at
+// any time. Empty or missing: as it is.
+struct PlacementOptions {
+  std::string memory_tier;
+  std::optional<uint64_t> memory_budget;
+  std::string gpu;
+};
+
 struct CreateOptions {
   std::string name;
   uint32_t dim = 0;
@@ -336,15 +345,27 @@ struct CreateOptions {
   LexicalOptions lexical;
   std::vector<std::string> specs;
   std::vector<std::string> multi_specs;
-  std::string memory_tier;
-  uint64_t memory_budget = 0;
-  std::string gpu;
+  PlacementOptions placement;
   std::vector<std::string> payload_indexes;
   bool indexed_filters_only = false;
   std::string partition_key;
   uint64_t expected_points = 0;
   bool dry_run = false;
 };
+
+void SetPlacement(const PlacementOptions& options, v1::Collection* collection) {
+  for (const auto& [name, tier] : kTiers) {
+    if (options.memory_tier == name) {
+      collection->mutable_memory()->set_tier(tier);
+    }
+  }
+  if (options.memory_budget.has_value()) {
+    collection->mutable_memory()->set_budget_bytes(*options.memory_budget);
+  }
+  for (const auto& [name, gpu] : kGpuUses) {
+    if (options.gpu == name) collection->set_gpu(gpu);
+  }
+}
 
 std::vector<std::string> TierNames() {
   std::vector<std::string> names;
@@ -402,15 +423,7 @@ int Create(const Globals& globals, const CreateOptions& options) {
     config->set_dim(options.dim);
     FillVectorConfig(options.vector, config);
   }
-  for (const auto& [name, tier] : kTiers) {
-    if (options.memory_tier == name) {
-      collection.mutable_memory()->set_tier(tier);
-    }
-  }
-  collection.mutable_memory()->set_budget_bytes(options.memory_budget);
-  for (const auto& [name, gpu] : kGpuUses) {
-    if (options.gpu == name) collection.set_gpu(gpu);
-  }
+  SetPlacement(options.placement, &collection);
   for (const std::string& text : options.payload_indexes) {
     auto index = ParsePayloadIndex(text);
     if (!index.ok()) return ReportUsage(index.status());
@@ -501,6 +514,31 @@ int Show(const Globals& globals, const std::string& name, bool json) {
   return kOk;
 }
 
+int Update(const Globals& globals, const std::string& name,
+           const PlacementOptions& options) {
+  std::vector<std::string> paths;
+  if (!options.memory_tier.empty() || options.memory_budget.has_value()) {
+    paths.emplace_back("memory");
+  }
+  if (!options.gpu.empty()) paths.emplace_back("gpu");
+  if (paths.empty()) {
+    return ReportUsage(absl::InvalidArgumentError(
+        "Give what to change: --gpu, --memory-tier or --memory-budget."));
+  }
+  const auto client = globals.Connect();
+  if (!client.ok()) return Report(client.status());
+  const auto before = (*client)->GetCollection(name);
+  if (!before.ok()) return Report(before.status());
+  v1::Collection collection;
+  collection.set_name(name);
+  *collection.mutable_memory() = before->memory();
+  SetPlacement(options, &collection);
+  const auto after = (*client)->UpdateCollection(collection, paths);
+  if (!after.ok()) return Report(after.status());
+  Print(*after);
+  return kOk;
+}
+
 int Drop(const Globals& globals, const std::string& name, bool if_exists) {
   const auto client = globals.Connect();
   if (!client.ok()) return Report(client.status());
@@ -522,6 +560,34 @@ int Optimize(const Globals& globals, const std::string& name,
   const absl::Status status = WaitWithProgress(**client, *operation, false);
   if (status.ok()) absl::PrintF("Optimized collection %s.\n", name);
   return Report(status);
+}
+
+void AddPlacementOptions(CLI::App& command, PlacementOptions& options) {
+  command
+      .add_option("--memory-tier", options.memory_tier,
+                  "ram (codes and links in memory, vectors in mapped files), "
+                  "mapped (all in mapped files) or pinned (vectors locked in "
+                  "memory, too); of a new collection ram")
+      ->check(CLI::IsMember(TierNames()));
+  command
+      .add_option("--memory-budget", options.memory_budget,
+                  "Most bytes of codes and links in memory, e.g. 2GiB")
+      ->transform(CLI::AsSizeValue(false))
+      // Runs first; a minus sign would be taken for a huge number.
+      ->transform(CLI::Validator(
+          [](const std::string& text) {
+            return absl::StartsWith(text, "-")
+                       ? "must not be negative, but is " + text
+                       : std::string();
+          },
+          ""));
+  command
+      .add_option("--gpu", options.gpu,
+                  "What the server's GPU builds and searches: auto (what it "
+                  "is faster at), never (nothing) or require (every exact "
+                  "search; refused where the server has none); of a new "
+                  "collection auto")
+      ->check(CLI::IsMember({"auto", "never", "require"}));
 }
 
 void AddCreate(CLI::App& parent, Globals& globals) {
@@ -546,30 +612,7 @@ void AddCreate(CLI::App& parent, Globals& globals) {
           "muvera, muvera-paper, ols or none; codec=int8, int4, int2 or "
           "binary; bits=B; repeatable")
       ->allow_extra_args(false);
-  command
-      ->add_option("--memory-tier", options->memory_tier,
-                   "ram (codes and links in memory, vectors in mapped files), "
-                   "mapped (all in mapped files) or pinned (vectors locked in "
-                   "memory, too); default: ram")
-      ->check(CLI::IsMember(TierNames()));
-  command
-      ->add_option("--memory-budget", options->memory_budget,
-                   "Most bytes of codes and links in memory, e.g. 2GiB")
-      ->transform(CLI::AsSizeValue(false))
-      // Runs first; a minus sign would be taken for a huge number.
-      ->transform(CLI::Validator(
-          [](const std::string& text) {
-            return absl::StartsWith(text, "-")
-                       ? "must not be negative, but is " + text
-                       : std::string();
-          },
-          ""));
-  command
-      ->add_option("--gpu", options->gpu,
-                   "What the server's GPU builds and searches: auto (what it "
-                   "is faster at), never (nothing) or require (every exact "
-                   "search; refused where the server has none); default: auto")
-      ->check(CLI::IsMember({"auto", "never", "require"}));
+  AddPlacementOptions(*command, options->placement);
   command->add_option("--payload-index", options->payload_indexes,
                       "A payload field to index: PATH:TYPE, e.g. price:f64; "
                       "may be repeated");
@@ -600,8 +643,8 @@ void AddCreate(CLI::App& parent, Globals& globals) {
 }  // namespace
 
 void AddCollectionCommand(CLI::App& app, Globals& globals) {
-  CLI::App* collection =
-      app.add_subcommand("collection", "Creates, shows and drops collections");
+  CLI::App* collection = app.add_subcommand(
+      "collection", "Creates, shows, changes and drops collections");
   collection->require_subcommand(1);
   collection->footer("Example:\n  vicinal collection list");
   AddCreate(*collection, globals);
@@ -629,6 +672,18 @@ void AddCollectionCommand(CLI::App& app, Globals& globals) {
   show->callback([&globals, options] {
     globals.run = [&globals, options] {
       return Show(globals, options->name, options->json);
+    };
+  });
+
+  CLI::App* update = collection->add_subcommand(
+      "update", "Changes where a collection is kept and searched");
+  auto placement = std::make_shared<PlacementOptions>();
+  update->add_option("name", options->name, "Its name")->required();
+  AddPlacementOptions(*update, *placement);
+  update->footer("Example:\n  vicinal collection update photos --gpu never");
+  update->callback([&globals, options, placement] {
+    globals.run = [&globals, options, placement] {
+      return Update(globals, options->name, *placement);
     };
   });
 

@@ -31,6 +31,7 @@ TEST_F(CliTest, PrintsHelpWithAnExampleForEachCommand) {
       {"collection", "create"},
       {"collection", "list"},
       {"collection", "show"},
+      {"collection", "update"},
       {"collection", "drop"},
       {"collection", "optimize"},
       {"import"},
@@ -56,6 +57,8 @@ TEST_F(CliTest, ExitsWith2OnWrongUsage) {
       {"import", "a", file, "--metric", "l7"},
       {"import", "a", file, "--rate", "-1"},
       {"collection", "create", "a"},
+      {"collection", "update", "a"},
+      {"collection", "update", "a", "--gpu", "on"},
       {"collection", "create", "a", "--dim", "3"},
       {"collection", "create", "a", "--vector", "nonsense"},
       {"collection", "create", "a", "--vector", "x:3:l7"},
@@ -165,6 +168,18 @@ TEST_F(CliTest, CreatesListsShowsAndDropsCollections) {
   EXPECT_THAT(Run({"collection", "show", "two"}).out,
               AllOf(HasSubstr("hnsw m=default ef_construction=default"),
                     HasSubstr("growing")));
+  EXPECT_EQ(Run({"collection", "update", "two", "--gpu", "auto",
+                 "--memory-budget", "2MiB"})
+                .code,
+            kOk);
+  json changed = json::parse(Run({"collection", "show", "two", "--json"}).out);
+  EXPECT_EQ(changed["gpu"], "auto");
+  EXPECT_EQ(changed["memory_budget_bytes"], 2 << 20);
+  EXPECT_EQ(changed["memory_tier"], "mapped");
+  EXPECT_THAT(Run({"collection", "update", "two", "--memory-tier", "ram"}).out,
+              HasSubstr("ram, at most 2.0 MiB"));
+  EXPECT_EQ(Run({"collection", "update", "three", "--gpu", "never"}).code,
+            kFailed);
   EXPECT_EQ(Run({"collection", "drop", "two"}).code, kOk);
   EXPECT_EQ(Run({"collection", "drop", "two"}).code, kFailed);
   EXPECT_EQ(Run({"collection", "drop", "two", "--if-exists"}).code, kOk);

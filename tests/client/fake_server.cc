@@ -182,6 +182,29 @@ class FakeServer::Collections : public v1::CollectionService::Service {
     return grpc::Status::OK;
   }
 
+  // Of the masks only those that the command sends.
+  grpc::Status UpdateCollection(
+      grpc::ServerContext*, const v1::UpdateCollectionRequest* request,
+      v1::UpdateCollectionResponse* response) override {
+    ENTER("UpdateCollection");
+    FakeStore& store = *shared_->store;
+    MutexLock lock(store.mu);
+    const auto found = store.collections.find(request->collection().name());
+    if (found == store.collections.end()) {
+      return NotFound(request->collection().name());
+    }
+    v1::Collection& schema = found->second.schema;
+    for (const std::string& path : request->update_mask().paths()) {
+      if (path == "memory") {
+        *schema.mutable_memory() = request->collection().memory();
+      } else if (path == "gpu") {
+        schema.set_gpu(request->collection().gpu());
+      }
+    }
+    *response->mutable_collection() = Describe(found->second);
+    return grpc::Status::OK;
+  }
+
   grpc::Status ListCollections(grpc::ServerContext*,
                                const v1::ListCollectionsRequest* request,
                                v1::ListCollectionsResponse* response) override {
