@@ -1,8 +1,10 @@
 #include "src/engine/device_residency.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <tuple>
@@ -47,6 +49,14 @@ BackendStatus Load(SharedDevice& device, const DeviceContent& content,
 
 }  // namespace
 
+DeviceResidency::DeviceResidency(std::vector<SharedDevice*> devices,
+                                 const Clock* clock)
+    : devices_(std::move(devices)), clock_(clock), places_(devices_.size()) {
+  for (size_t d = 0; d < devices_.size(); ++d) {
+    places_[d].idle_bytes = devices_[d]->device_bytes();
+  }
+}
+
 DeviceResidency::~DeviceResidency() {
   std::vector<std::thread> threads;
   {
@@ -87,10 +97,17 @@ PlacedSegment DeviceResidency::FindOrOrder(
   if (copy->state_ == DeviceCopy::State::kAway && !stopping_) {
     const std::optional<size_t> device = DeviceWithMostRoom();
     if (!device.has_value()) return {};
+    Place& place = places_[*device];
+    const size_t size_bytes = BytesOf(copy->content_);
+    if (size_bytes >= place.too_many_bytes &&
+        clock_->Now() < place.too_many_until) {
+      copy->state_ = DeviceCopy::State::kRefused;
+      copy->refused_until_ = place.too_many_until;
+      return {};
+    }
     copy->state_ = DeviceCopy::State::kComing;
     copy->device_ = *device;
-    Place& place = places_[*device];
-    place.orders.push_back({copy, BytesOf(copy->content_)});
+    place.orders.push_back({copy, size_bytes});
     place.coming_bytes += place.orders.back().size_bytes;
     if (!place.thread.joinable()) {
       place.thread = std::thread([this, d = *device] { LoadOrdered(d); });
@@ -160,6 +177,10 @@ void DeviceResidency::LoadOne(const Order& order, size_t device) {
   place.coming_bytes -= order.size_bytes;
   if (copy == nullptr) return;
   if (status == BackendStatus::kOk && !stopping_) {
+    if (order.size_bytes >= place.too_many_bytes) {
+      place.too_many_bytes = std::numeric_limits<size_t>::max();
+      place.next_delay = kRetryDelay;
+    }
     ++place.num_loads;
     copy->state_ = DeviceCopy::State::kThere;
     copy->loaded_ = std::move(loaded);
@@ -168,13 +189,25 @@ void DeviceResidency::LoadOne(const Order& order, size_t device) {
   } else if (status == BackendStatus::kDeviceLost) {
     copy->state_ = DeviceCopy::State::kAway;  // another may take it
   } else {
-    using Time = std::chrono::steady_clock::time_point;
     copy->state_ = DeviceCopy::State::kRefused;
     copy->refused_until_ = status == BackendStatus::kNoMemory
-                               ? clock_->Now() + kRetryDelay
-                               : Time::max();
+                               ? RetryTime(device, order.size_bytes)
+                               : std::chrono::steady_clock::time_point::max();
   }
   arrived_.NotifyAll();
+}
+
+std::chrono::steady_clock::time_point DeviceResidency::RetryTime(
+    size_t device, size_t size_bytes) {
+  // Otherwise a build is there, or copies that searches wait for.
+  const bool was_alone =
+      devices_[device]->device_bytes() <= places_[device].idle_bytes;
+  if (!was_alone) return clock_->Now() + kRetryDelay;
+  Place& place = places_[device];
+  place.too_many_bytes = std::min(place.too_many_bytes, size_bytes);
+  place.too_many_until = clock_->Now() + place.next_delay;
+  place.next_delay = std::min(2 * place.next_delay, kLongestRetryDelay);
+  return place.too_many_until;
 }
 
 std::vector<std::shared_ptr<DeviceCopy>> DeviceResidency::Alive(size_t device) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -70,13 +71,16 @@ struct PlacedSegment {
 // while a device works.
 class DeviceResidency {
  public:
-  DeviceResidency(std::vector<SharedDevice*> devices, const Clock* clock)
-      : devices_(std::move(devices)), clock_(clock), places_(devices_.size()) {}
+  // Nothing is loaded on the devices yet.
+  DeviceResidency(std::vector<SharedDevice*> devices, const Clock* clock);
   // Frees all copies, also of segments that live on.
   ~DeviceResidency();
 
-  // What does not fit even alone is not tried again for so long.
+  // What found no room is not tried again for so long. What does not fit even
+  // alone, and nothing as large, for twice as long each time, as each attempt
+  // costs all others their place.
   static constexpr std::chrono::seconds kRetryDelay{60};
+  static constexpr std::chrono::seconds kLongestRetryDelay{64 * 60};
 
   // The copy; none: it is on its way from now on, or was refused.
   PlacedSegment Find(const std::shared_ptr<DeviceCopy>& copy);
@@ -100,11 +104,16 @@ class DeviceResidency {
   };
   // What is known of one device.
   struct Place {
-    std::thread thread;  // from the first order on
+    size_t idle_bytes = 0;  // of the device, where nothing is loaded
+    std::thread thread;     // from the first order on
     std::deque<Order> orders;
     size_t coming_bytes = 0;  // of orders, and of the load that runs
     // Those that are there, and some that died since.
     std::vector<std::weak_ptr<DeviceCopy>> there;
+    // So many bytes did not fit when nothing else was there.
+    size_t too_many_bytes = std::numeric_limits<size_t>::max();
+    std::chrono::steady_clock::time_point too_many_until;
+    std::chrono::seconds next_delay = kRetryDelay;
     uint64_t num_loads = 0;
     uint64_t num_evictions = 0;
   };
@@ -113,6 +122,10 @@ class DeviceResidency {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Of those that are not lost; nullopt: all are.
   std::optional<size_t> DeviceWithMostRoom() const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // When what found no room on the device may be tried again.
+  std::chrono::steady_clock::time_point RetryTime(size_t device,
+                                                  size_t size_bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The thread of a device.
   void LoadOrdered(size_t device);

@@ -136,6 +136,48 @@ TEST_F(DeviceResidencyTest, TriesWhatDoesNotFitAgainAfterAWhile) {
   EXPECT_EQ(device_.num_loads(), 2);
 }
 
+TEST_F(DeviceResidencyTest, WhatCanNeverFitCostsOthersTheirPlaceLessOften) {
+  device_.HoldAtMost(1);
+  const auto small = rows_.NewCopy(40), large = rows_.NewCopy(),
+             as_large = rows_.NewCopy();
+  device_.RefuseRows(TestRows::kNum);
+  ASSERT_NE(Load(small), nullptr);
+  EXPECT_EQ(Load(large), nullptr);
+  EXPECT_EQ(residency_->stats(0).num_evictions, 1u);
+  // Another of its size is not even tried.
+  ASSERT_NE(Load(small), nullptr);
+  int tried = device_.num_loads();
+  EXPECT_EQ(Load(as_large), nullptr);
+  EXPECT_EQ(device_.num_loads(), tried);
+  EXPECT_NE(Find(small), nullptr);
+  clock_.Advance(DeviceResidency::kRetryDelay);
+  EXPECT_EQ(Load(as_large), nullptr);
+  EXPECT_EQ(residency_->stats(0).num_evictions, 2u);
+  // Now neither of them is for twice as long.
+  ASSERT_NE(Load(small), nullptr);
+  tried = device_.num_loads();
+  clock_.Advance(DeviceResidency::kRetryDelay);
+  EXPECT_EQ(Load(large), nullptr);
+  EXPECT_EQ(Load(as_large), nullptr);
+  EXPECT_EQ(device_.num_loads(), tried);
+  clock_.Advance(DeviceResidency::kRetryDelay);
+  device_.RefuseRows(TestRows::kNum + 1);
+  EXPECT_NE(Load(large), nullptr);
+  // As it did fit, the next is tried again.
+  EXPECT_NE(Load(as_large), nullptr);
+}
+
+TEST_F(DeviceResidencyTest, ABuildInTheWaySaysNothingOfWhatFits) {
+  device_.HoldAtMost(1);
+  std::shared_ptr<const LoadedSegment> of_build;
+  ASSERT_EQ(shared_.Load({rows_.view, Metric::kL2}, &of_build),
+            BackendStatus::kOk);
+  const auto a = rows_.NewCopy(), b = rows_.NewCopy();
+  EXPECT_EQ(Load(a), nullptr);
+  of_build.reset();
+  EXPECT_NE(Load(b), nullptr);
+}
+
 TEST_F(DeviceResidencyTest, DoesNotTryWhatIsUnsupportedAgain) {
   device_.FailLoads(BackendStatus::kUnsupported, 1);
   const auto copy = rows_.NewCopy();

@@ -80,7 +80,12 @@ BackendStatus TestDevice::TryToLoad(const Loader& load,
 
 BackendStatus TestDevice::Load(const SegmentRows& segment,
                                std::shared_ptr<const LoadedSegment>* out) {
-  return TryToLoad([&](auto* cpu) { return cpu_->Load(segment, cpu); }, out);
+  return TryToLoad(
+      [&](auto* cpu) {
+        return segment.rows.num_rows < refused_rows_ ? cpu_->Load(segment, cpu)
+                                                     : BackendStatus::kNoMemory;
+      },
+      out);
 }
 
 BackendStatus TestDevice::LoadTokens(

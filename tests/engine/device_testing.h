@@ -48,8 +48,10 @@ struct TestRows {
             kDim * sizeof(float), ElementType::kFloat32};
     owner = std::move(floats);
   }
-  std::shared_ptr<DeviceCopy> NewCopy() const {
-    return std::make_shared<DeviceCopy>(SegmentRows{view, Metric::kL2}, owner);
+  std::shared_ptr<DeviceCopy> NewCopy(size_t num_rows = kNum) const {
+    VectorSetView rows = view;
+    rows.num_rows = num_rows;
+    return std::make_shared<DeviceCopy>(SegmentRows{rows, Metric::kL2}, owner);
   }
 
   std::shared_ptr<const void> owner;
@@ -76,6 +78,8 @@ class TestDevice final : public DistanceBackend {
   void FailLoads(BackendStatus status, int n);
   // Loads fail where that many copies are there.
   void HoldAtMost(size_t copies) { max_copies_ = copies; }
+  // Loads of so many rows or more fail.
+  void RefuseRows(size_t num_rows) { refused_rows_ = num_rows; }
   // Searches, or loads, wait until Unblock.
   void BlockSearches() { Block(&searches_block_); }
   void BlockLoads() { Block(&loads_block_); }
@@ -151,6 +155,7 @@ class TestDevice final : public DistanceBackend {
   const std::shared_ptr<std::atomic<size_t>> num_copies_ =
       std::make_shared<std::atomic<size_t>>(0);
   std::atomic<size_t> max_copies_ = SIZE_MAX;
+  std::atomic<size_t> refused_rows_ = SIZE_MAX;
   mutable std::atomic<int> num_searches_ = 0;
   mutable std::atomic<int> num_range_searches_ = 0;
   std::atomic<int> num_loads_ = 0;
