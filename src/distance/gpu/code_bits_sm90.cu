@@ -29,6 +29,8 @@ constexpr int kQuads = kChunk / 4;
 constexpr uint32_t kGroups = kBitProbes / kChunk;  // warpgroups that multiply
 constexpr uint32_t kThreads = (kGroups + 1) * 128;
 constexpr uint32_t kStages = 12;
+// Candidates of a probe that wait: an append to memory takes a thousand cycles.
+constexpr uint32_t kMostWaiting = 32;
 constexpr uint32_t kColumns = kChunk * kPlanes;
 constexpr int kSums = kColumns / 2;  // of a thread: two rows
 // Bytes of 256 dimensions: of 64 rows, and of the columns of a chunk.
@@ -111,9 +113,18 @@ __device__ inline void GroupSync(uint32_t group) {
   asm volatile("bar.sync %0, 128;" ::"r"(1 + group) : "memory");
 }
 
+// What a warpgroup has of its probes.
+struct Group {
+  DeviceProbe probes[kChunk];
+  float missing[kChunk];  // offsets of the segment without dimensions
+  // Candidates that wait for the item's end, and where they go then.
+  uint32_t num_waiting[kChunk];
+  uint32_t first_place[kChunk];
+  Candidate waiting[kChunk][kMostWaiting];
+};
+
 struct Shared {
-  DeviceProbe probes[kGroups][kChunk];
-  float missing[kGroups][kChunk];  // offsets of the segment without dimensions
+  Group groups[kGroups];
   uint64_t full[kStages];
   uint64_t empty[kStages];
 };
@@ -177,22 +188,21 @@ struct ProbeTerms {
 template <int kSteps, bool kMissing>
 __device__ ProbeTerms LoadChunk(const DeviceCodes& codes, const CodeScan& scan,
                                 const QueryState& state, uint32_t first_probe,
-                                uint32_t num_probes, uint32_t group,
-                                uint8_t* columns, Shared* shared) {
+                                uint32_t num_probes, uint32_t number,
+                                uint8_t* columns, Group* group) {
   const uint32_t thread = threadIdx.x % 128;
   const uint32_t num_terms = codes.num_terms();
   const float* const terms = scan.terms + size_t{first_probe} * num_terms;
-  DeviceProbe* const probes = shared->probes[group];
-  GroupSync(group);  // the last ones are not read any more
+  DeviceProbe* const probes = group->probes;
   if (thread < kChunk) {
     const bool there = thread < num_probes;
     probes[thread] = there ? scan.probes[first_probe + thread] : DeviceProbe{};
+    group->num_waiting[thread] = 0;
     if (kMissing) {
-      shared->missing[group][thread] =
-          there ? terms[thread * num_terms + 6] : 0.0f;
+      group->missing[thread] = there ? terms[thread * num_terms + 6] : 0.0f;
     }
   }
-  GroupSync(group);
+  GroupSync(number);
   // Pieces of 16 bytes: of eight columns, of two halves, of 24 such octets, of
   // the steps. Three octets have planes 0 and 1, 2 and 3, 4 and 5 of four
   // probes in turn.
@@ -229,8 +239,33 @@ __device__ ProbeTerms LoadChunk(const DeviceCodes& codes, const CodeScan& scan,
   }
   // Products read shared memory by another way than threads write it.
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-  GroupSync(group);
+  GroupSync(number);
   return own;
+}
+
+// Appends what waits, when all of the warpgroup are through with an item.
+__device__ void AppendWaiting(const QueryState& state, uint32_t number,
+                              Group* group) {
+  const uint32_t thread = threadIdx.x % 128;
+  GroupSync(number);
+  if (thread < kChunk) {
+    const uint32_t n = min(group->num_waiting[thread], kMostWaiting);
+    group->num_waiting[thread] = n;
+    if (n > 0) {
+      group->first_place[thread] =
+          atomicAdd(&state.counts[group->probes[thread].query], n);
+    }
+  }
+  GroupSync(number);
+  for (uint32_t i = thread; i < kChunk * kMostWaiting; i += 128) {
+    const uint32_t probe = i / kMostWaiting;
+    const uint32_t at = group->first_place[probe] + i % kMostWaiting;
+    if (i % kMostWaiting < group->num_waiting[probe] && at < state.capacity) {
+      state.candidates[size_t{group->probes[probe].query} * state.capacity +
+                       at] = group->waiting[probe][i % kMostWaiting];
+    }
+  }
+  GroupSync(number);
 }
 
 // What a thread knows of its rows, lane / 4 and 8 further on.
@@ -257,11 +292,10 @@ __device__ RowFactors LoadFactors(const Stage<kSteps>& stage,
 template <bool kMissing, bool kStore>
 __device__ inline void LookAt(const int32_t (&sums)[kSums],
                               const DeviceCodes& codes, const CodeScan& scan,
-                              const QueryState& state,
-                              const DeviceProbe* probes, const float* missing,
-                              const ProbeTerms& terms, const RowFactors& rows,
-                              const ScanItem& item, uint32_t i_tile,
-                              uint32_t row_of_tile, uint32_t num_probes) {
+                              const QueryState& state, const ProbeTerms& terms,
+                              const RowFactors& rows, const ScanItem& item,
+                              uint32_t i_tile, uint32_t row_of_tile,
+                              uint32_t num_probes, Group* group) {
   // All at once, as a branch between them would have each wait for the last.
   const uint32_t first_probe = threadIdx.x % 4;
   float estimates[2 * kQuads];
@@ -282,8 +316,8 @@ __device__ inline void LookAt(const int32_t (&sums)[kSums],
                     __fmaf_rn(terms.additive_scale[quad], rows.additive[i],
                               terms.additive[quad]));
       if constexpr (kMissing) {
-        estimate = __fmaf_rn(rows.missing[i], missing[quad * 4 + first_probe],
-                             estimate);
+        estimate = __fmaf_rn(rows.missing[i],
+                             group->missing[quad * 4 + first_probe], estimate);
       }
       estimates[2 * quad + i] = estimate;
       any |= -estimate > terms.floor[quad];
@@ -292,23 +326,37 @@ __device__ inline void LookAt(const int32_t (&sums)[kSums],
   if (!kStore && !any) return;
   const uint32_t own_row =
       ItemTile(scan, item, i_tile) * kScanTileRows + row_of_tile;
+  uint32_t wanted = 0;
 #pragma unroll
   for (int i = 0; i < 2 * kQuads; ++i) {
     const uint32_t probe = i / 2 * 4 + first_probe;
-    const uint32_t row = own_row + i % 2 * 8;
     if constexpr (kStore) {
       if (probe < num_probes) {
-        StoreEstimate(codes, scan, state, probes[probe], estimates[i], row,
-                      item.first_tile + i_tile);
+        StoreEstimate(codes, scan, state, group->probes[probe], estimates[i],
+                      own_row + i % 2 * 8, item.first_tile + i_tile);
       }
     } else {
       // So that it is compared again, as this is rare, instead of keeping what
       // the comparisons above said, which takes more than the estimates.
-      float estimate = estimates[i];
-      asm volatile("" : "+f"(estimate));
-      if (-estimate > terms.floor[i / 2]) {
-        AppendEstimate(scan, state, probes[probe], estimate, row);
-      }
+      asm volatile("" : "+f"(estimates[i]));
+      wanted |= (-estimates[i] > terms.floor[i / 2] ? 1u : 0u) << i;
+    }
+  }
+  for (; wanted != 0; wanted &= wanted - 1) {
+    const int place = __ffs(static_cast<int>(wanted)) - 1;
+    float estimate = estimates[0];
+#pragma unroll
+    for (int i = 1; i < 2 * kQuads; ++i) {
+      if (i == place) estimate = estimates[i];
+    }
+    const uint32_t probe = place / 2 * 4 + first_probe;
+    const uint32_t row = own_row + place % 2 * 8;
+    if (!IsWanted(scan, group->probes[probe], row)) continue;
+    const uint32_t at = atomicAdd(&group->num_waiting[probe], 1);
+    if (at < kMostWaiting) {
+      group->waiting[probe][at] = {-estimate, row};
+    } else {
+      Append(state, group->probes[probe].query, estimate, row);
     }
   }
 }
@@ -318,7 +366,8 @@ __device__ void Multiply(const DeviceCodes& codes, const CodeScan& scan,
                          const QueryState& state, uint32_t num_items,
                          uint8_t* columns, const Stage<kSteps>* stages,
                          Shared* shared) {
-  const uint32_t group = threadIdx.x / 128;
+  const uint32_t number = threadIdx.x / 128;
+  Group* const group = &shared->groups[number];
   const uint32_t lane = threadIdx.x % 32;
   const uint32_t row_of_tile = threadIdx.x % 128 / 32 * 16 + lane / 4;
   const uint32_t b = PieceAddress(columns);
@@ -331,12 +380,12 @@ __device__ void Multiply(const DeviceCodes& codes, const CodeScan& scan,
     // its tiles in turn; what is left over has no turn.
     const uint32_t num_chunks = (item.num_probes + kChunk - 1) / kChunk;
     const uint32_t num_turns = kGroups / num_chunks;
-    const uint32_t first = group % num_chunks * kChunk;
+    const uint32_t first = number % num_chunks * kChunk;
     const uint32_t num_probes = min(kChunk, item.num_probes - first);
     const ProbeTerms terms = LoadChunk<kSteps, kMissing>(
-        codes, scan, state, item.first_probe + first, num_probes, group,
-        columns, shared);
-    uint32_t turn = group / num_chunks;
+        codes, scan, state, item.first_probe + first, num_probes, number,
+        columns, group);
+    uint32_t turn = number / num_chunks;
     if (turn >= num_turns) turn = ~0u;
     for (uint32_t i = 0; i < item.num_tiles; ++i) {
       BarrierWaitInBlock(&shared->full[stage], parity);
@@ -358,10 +407,8 @@ __device__ void Multiply(const DeviceCodes& codes, const CodeScan& scan,
         KeepBelow(sums);
         __syncwarp();
         if (lane == 0) BarrierArrive(&shared->empty[stage]);
-        LookAt<kMissing, kStore>(sums, codes, scan, state,
-                                 shared->probes[group], shared->missing[group],
-                                 terms, factors, item, i, row_of_tile,
-                                 num_probes);
+        LookAt<kMissing, kStore>(sums, codes, scan, state, terms, factors, item,
+                                 i, row_of_tile, num_probes, group);
         __syncwarp();  // products are of whole warps
       }
       if (++stage == kStages) {
@@ -369,6 +416,7 @@ __device__ void Multiply(const DeviceCodes& codes, const CodeScan& scan,
         parity ^= 1;
       }
     }
+    AppendWaiting(state, number, group);
   }
 }
 
