@@ -390,6 +390,7 @@ __device__ void Multiply(const DeviceCodes& codes, const CodeScan& scan,
     for (uint32_t i = 0; i < item.num_tiles; ++i) {
       BarrierWaitInBlock(&shared->full[stage], parity);
       if (i != turn) {
+        __syncwarp();
         if (lane == 0) BarrierArrive(&shared->empty[stage]);
       } else {
         turn += num_turns;

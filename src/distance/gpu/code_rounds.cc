@@ -145,8 +145,8 @@ BackendStatus CodeRun::ScanRounds(const CodePlan& plan, const QueryState& state,
                                   CodeScan scan, bool keep_floors) const {
   for (size_t i = 0; i < plan.rounds.size(); ++i) {
     scan.round = plan.rounds[i];
-    scan.tiles_per_item = plan.as_bits ? BitTilesPerItem(scan)
-                                       : TilesPerItem(scan, kMostTiles);
+    scan.tiles_per_item =
+        plan.as_bits ? BitTilesPerItem(scan) : TilesPerItem(scan, kMostTiles);
     const bool store_all = i == 0 && !keep_floors;
     GPU_RETURN_IF_ERROR(ScanRound(plan, state, scan, store_all));
     GPU_RETURN_IF_ERROR(Check(RaiseFloors(
