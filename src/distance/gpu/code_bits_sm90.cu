@@ -5,9 +5,9 @@
 //
 // Three warpgroups multiply, each 64 rows with 32 probes at a time, so that
 // while some look at their sums another has the tensor cores. A warp of a
-// fourth one copies rows into a ring, of which each warpgroup takes the next
-// tile when it has done its last, as those that find much fall behind and all
-// meet at the next probes. Probes wait in shared memory.
+// fourth one copies rows into a ring, of which each warpgroup takes every tile
+// for its own probes. So their factors stay in registers: read from shared
+// memory for each product they took as many of its cycles as operands do.
 // Columns of the products are laid so that the six planes of a probe end in one
 // thread.
 #include <cuda_runtime.h>
@@ -18,26 +18,24 @@
 #include "src/distance/gpu/code_scan.cuh"
 #include "src/distance/gpu/code_scan.h"
 #include "src/distance/gpu/hopper.cuh"
+#include "src/distance/gpu/launch.cuh"
 
 namespace vicinal::gpu {
 namespace {
 
-constexpr uint32_t kGroups = 3;  // warpgroups that multiply
-constexpr uint32_t kConsumers = kGroups * 128;
-constexpr uint32_t kThreads = kConsumers + 128;
-constexpr uint32_t kStages = 12;
-// Probes of one product.
+// Probes of one product, and those of a thread.
 constexpr uint32_t kChunk = 32;
-constexpr uint32_t kChunks = kBitProbes / kChunk;
+constexpr int kQuads = kChunk / 4;
+constexpr uint32_t kGroups = kBitProbes / kChunk;  // warpgroups that multiply
+constexpr uint32_t kThreads = (kGroups + 1) * 128;
+constexpr uint32_t kStages = 12;
+// Candidates of a probe that wait: an append to memory takes a thousand cycles.
+constexpr uint32_t kMostWaiting = 32;
 constexpr uint32_t kColumns = kChunk * kPlanes;
 constexpr int kSums = kColumns / 2;  // of a thread: two rows
 // Bytes of 256 dimensions: of 64 rows, and of the columns of a chunk.
 constexpr uint32_t kRowStep = kScanTileRows * 32;
 constexpr uint32_t kColumnStep = kColumns * 32;
-// The bits of 1.5 * 2^23: as an integer with a sum of less than 2^22 added to
-// it, it is the float 1.5 * 2^23 + sum.
-constexpr int32_t kFloatBits = 0x4B400000;
-constexpr float kFloatBase = 12582912.0f;
 
 // Of a tile of pieces of 8 rows x 16 bytes, of which two lie side by side, 128
 // bytes apart, and 8 rows further down are 256 bytes on: its lower half, to
@@ -110,44 +108,65 @@ __device__ inline void CopyBytes(void* to, const void* from, uint32_t bytes,
       : "memory");
 }
 
-// Of the warpgroups that multiply.
-__device__ inline void ConsumerSync() {
-  asm volatile("bar.sync 1, %0;" ::"n"(kConsumers) : "memory");
-}
-// Of one of them.
+// Of one of the warpgroups that multiply.
 __device__ inline void GroupSync(uint32_t group) {
-  asm volatile("bar.sync %0, 128;" ::"r"(2 + group) : "memory");
+  asm volatile("bar.sync %0, 128;" ::"r"(1 + group) : "memory");
 }
 
-struct Shared {
-  float4 terms[kBitProbes];  // additive, its scale, scale, offset
-  // Offset of the segment without dimensions; the floor.
-  float2 ends[kBitProbes];
-  DeviceProbe probes[kBitProbes];
-  uint64_t full[kStages];
-  uint64_t empty[kStages];
-  uint32_t next_tile;  // of the item, which nobody has taken yet
-  // What each warpgroup took; two, as some may still read the last one.
-  uint32_t taken[kGroups][2];
+// What a warpgroup has of its probes.
+struct Group {
+  DeviceProbe probes[kChunk];
+  float missing[kChunk];  // offsets of the segment without dimensions
+  // Candidates that wait for the item's end, and where they go then.
+  uint32_t num_waiting[kChunk];
+  uint32_t first_place[kChunk];
+  Candidate waiting[kChunk][kMostWaiting];
 };
 
+struct Shared {
+  Group groups[kGroups];
+  uint64_t full[kStages];
+  uint64_t empty[kStages];
+};
+
+// A stage of the ring: a tile's rows and their factors.
 template <int kSteps>
+struct Stage {
+  uint8_t rows[kSteps * kRowStep];
+  float additive[kScanTileRows];
+  float rescale[kScanTileRows];
+  float missing[kScanTileRows];
+};
+
+template <int kSteps, bool kMissing>
 __device__ void Copy(const DeviceCodes& codes, const CodeScan& scan,
-                     uint32_t num_items, uint8_t* rows, Shared* shared) {
-  constexpr uint32_t kTileBytes = kSteps * kRowStep;
+                     uint32_t num_items, Stage<kSteps>* stages,
+                     Shared* shared) {
+  using To = Stage<kSteps>;
+  constexpr uint32_t kFactorBytes = kScanTileRows * sizeof(float);
+  constexpr uint32_t kBytes =
+      sizeof(To::rows) + (kMissing ? 3 : 2) * kFactorBytes;
   uint32_t stage = 0;
   uint32_t parity = 1;
   for (uint32_t id = blockIdx.x; id < num_items; id += gridDim.x) {
     const ScanItem item = ItemAt(scan, id);
     for (uint32_t i = 0; i < item.num_tiles; ++i) {
       uint64_t* const full = &shared->full[stage];
-      BarrierWait(&shared->empty[stage], parity);
-      BarrierExpect(full, kTileBytes);
+      To& to = stages[stage];
+      BarrierWaitInBlock(&shared->empty[stage], parity);
+      BarrierExpect(full, kBytes);
       const size_t tile = ItemTile(scan, item, i);
-      CopyBytes(
-          rows + stage * kTileBytes,
-          reinterpret_cast<const uint8_t*>(codes.words) + tile * kTileBytes,
-          kTileBytes, full);
+      const float* const rescale = codes.rescale + tile * kScanTileRows;
+      CopyBytes(to.rows,
+                reinterpret_cast<const uint8_t*>(codes.words) +
+                    tile * sizeof(to.rows),
+                sizeof(to.rows), full);
+      CopyBytes(to.additive, codes.additive + tile * kScanTileRows,
+                kFactorBytes, full);
+      CopyBytes(to.rescale, rescale, kFactorBytes, full);
+      if (kMissing) {
+        CopyBytes(to.missing, rescale + codes.padded_rows, kFactorBytes, full);
+      }
       if (++stage == kStages) {
         stage = 0;
         parity ^= 1;
@@ -156,51 +175,97 @@ __device__ void Copy(const DeviceCodes& codes, const CodeScan& scan,
   }
 }
 
-template <int kSteps>
-__device__ void LoadProbes(const DeviceCodes& codes, const CodeScan& scan,
-                           const QueryState& state, const ScanItem& item,
-                           uint8_t* columns, Shared* shared) {
-  ConsumerSync();  // the last item's are not read any more
-  if (threadIdx.x == 0) shared->next_tile = kGroups;
-  const uint32_t num_terms = codes.num_segments * 3 + 2;
-  for (uint32_t i = threadIdx.x; i < kBitProbes; i += kConsumers) {
-    shared->probes[i] = {};
-    shared->terms[i] = {};
-    shared->ends[i] = {0, INFINITY};
-    if (i >= item.num_probes) continue;
-    const uint32_t probe = item.first_probe + i;
-    const float* const terms = scan.terms + size_t{probe} * num_terms;
-    shared->probes[i] = scan.probes[probe];
-    shared->terms[i] = {terms[0], terms[1], terms[2], terms[3]};
-    shared->ends[i] = {codes.num_segments > 1 ? terms[6] : 0.0f,
-                       state.floor[shared->probes[i].query]};
+// What a thread knows of its probes, lane % 4 and each fourth one from there.
+struct ProbeTerms {
+  float additive[kQuads];
+  float additive_scale[kQuads];
+  float scale[kQuads];
+  float offset[kQuads];
+  float floor[kQuads];
+};
+
+// The probes of a chunk by the warpgroup that multiplies with them.
+template <int kSteps, bool kMissing>
+__device__ ProbeTerms LoadChunk(const DeviceCodes& codes, const CodeScan& scan,
+                                const QueryState& state, uint32_t first_probe,
+                                uint32_t num_probes, uint32_t number,
+                                uint8_t* columns, Group* group) {
+  const uint32_t thread = threadIdx.x % 128;
+  const uint32_t num_terms = codes.num_terms();
+  const float* const terms = scan.terms + size_t{first_probe} * num_terms;
+  DeviceProbe* const probes = group->probes;
+  if (thread < kChunk) {
+    const bool there = thread < num_probes;
+    probes[thread] = there ? scan.probes[first_probe + thread] : DeviceProbe{};
+    group->num_waiting[thread] = 0;
+    if (kMissing) {
+      group->missing[thread] = there ? terms[thread * num_terms + 6] : 0.0f;
+    }
   }
-  ConsumerSync();
-  // Pieces of 16 bytes: of eight columns, of two halves, of 24 such groups, of
-  // the steps, of the chunks. Three groups have planes 0 and 1, 2 and 3, 4 and
-  // 5 of four probes in turn.
-  constexpr uint32_t kPieces = kChunks * kSteps * kColumns * 2;
+  GroupSync(number);
+  // Pieces of 16 bytes: of eight columns, of two halves, of 24 such octets, of
+  // the steps. Three octets have planes 0 and 1, 2 and 3, 4 and 5 of four
+  // probes in turn.
+  constexpr uint32_t kPieces = kSteps * kColumns * 2;
   const uint4* const planes = reinterpret_cast<const uint4*>(scan.values);
-#pragma unroll 4
-  for (uint32_t i = threadIdx.x; i < kPieces; i += kConsumers) {
+#pragma unroll
+  for (uint32_t i = thread; i < kPieces; i += 128) {
     const uint32_t column = i % 8;
     const uint32_t half = i / 8 % 2;
-    const uint32_t group = i / 16 % (kColumns / 8);
-    const uint32_t step = i / (2 * kColumns) % kSteps;
-    const uint32_t chunk = i / (2 * kColumns * kSteps);
-    const uint32_t probe = chunk * kChunk + group / 3 * 4 + column / 2;
-    const uint32_t plane = group % 3 * 2 + column % 2;
+    const uint32_t octet = i / 16 % (kColumns / 8);
+    const uint32_t step = i / (2 * kColumns);
+    const uint32_t probe = octet / 3 * 4 + column / 2;
+    const uint32_t plane = octet % 3 * 2 + column % 2;
     reinterpret_cast<uint4*>(columns)[i] =
-        probe < item.num_probes
+        probe < num_probes
             ? __ldg(planes +
-                    (size_t{shared->probes[probe].query} * kPlanes + plane) *
+                    (size_t{probes[probe].query} * kPlanes + plane) *
                         (2 * kSteps) +
                     2 * step + half)
             : uint4{0, 0, 0, 0};
   }
+  ProbeTerms own = {};
+#pragma unroll
+  for (int quad = 0; quad < kQuads; ++quad) {
+    const uint32_t probe = quad * 4 + thread % 4;
+    own.floor[quad] = INFINITY;
+    if (probe >= num_probes) continue;
+    const float* const from = terms + probe * num_terms;
+    own.additive[quad] = from[0];
+    own.additive_scale[quad] = from[1];
+    own.scale[quad] = from[2];
+    own.offset[quad] = from[3];
+    own.floor[quad] = state.floor[probes[probe].query];
+  }
   // Products read shared memory by another way than threads write it.
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-  ConsumerSync();
+  GroupSync(number);
+  return own;
+}
+
+// Appends what waits, when all of the warpgroup are through with an item.
+__device__ void AppendWaiting(const QueryState& state, uint32_t number,
+                              Group* group) {
+  const uint32_t thread = threadIdx.x % 128;
+  GroupSync(number);
+  if (thread < kChunk) {
+    const uint32_t n = min(group->num_waiting[thread], kMostWaiting);
+    group->num_waiting[thread] = n;
+    if (n > 0) {
+      group->first_place[thread] =
+          atomicAdd(&state.counts[group->probes[thread].query], n);
+    }
+  }
+  GroupSync(number);
+  for (uint32_t i = thread; i < kChunk * kMostWaiting; i += 128) {
+    const uint32_t probe = i / kMostWaiting;
+    const uint32_t at = group->first_place[probe] + i % kMostWaiting;
+    if (i % kMostWaiting < group->num_waiting[probe] && at < state.capacity) {
+      state.candidates[size_t{group->probes[probe].query} * state.capacity +
+                       at] = group->waiting[probe][i % kMostWaiting];
+    }
+  }
+  GroupSync(number);
 }
 
 // What a thread knows of its rows, lane / 4 and 8 further on.
@@ -210,16 +275,15 @@ struct RowFactors {
   float missing[2];
 };
 
-template <bool kMissing>
-__device__ RowFactors LoadFactors(const DeviceCodes& codes, uint32_t own_row) {
+template <bool kMissing, int kSteps>
+__device__ RowFactors LoadFactors(const Stage<kSteps>& stage,
+                                  uint32_t row_of_tile) {
   RowFactors rows;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    rows.additive[i] = __ldg(codes.additive + own_row + 8 * i);
-    rows.rescale[i] = __ldg(codes.rescale + own_row + 8 * i);
-    rows.missing[i] =
-        kMissing ? __ldg(codes.rescale + codes.padded_rows + own_row + 8 * i)
-                 : 0.0f;
+    rows.additive[i] = stage.additive[row_of_tile + 8 * i];
+    rows.rescale[i] = stage.rescale[row_of_tile + 8 * i];
+    rows.missing[i] = kMissing ? stage.missing[row_of_tile + 8 * i] : 0.0f;
   }
   return rows;
 }
@@ -228,58 +292,71 @@ __device__ RowFactors LoadFactors(const DeviceCodes& codes, uint32_t own_row) {
 template <bool kMissing, bool kStore>
 __device__ inline void LookAt(const int32_t (&sums)[kSums],
                               const DeviceCodes& codes, const CodeScan& scan,
-                              const QueryState& state, const Shared& shared,
-                              const RowFactors& rows, uint32_t own_row,
-                              uint32_t first_probe, uint32_t num_probes,
-                              uint32_t number) {
+                              const QueryState& state, const ProbeTerms& terms,
+                              const RowFactors& rows, const ScanItem& item,
+                              uint32_t i_tile, uint32_t row_of_tile,
+                              uint32_t num_probes, Group* group) {
   // All at once, as a branch between them would have each wait for the last.
-  constexpr int kQuads = kChunk / 4;
+  const uint32_t first_probe = threadIdx.x % 4;
   float estimates[2 * kQuads];
   bool any = false;
 #pragma unroll
   for (int quad = 0; quad < kQuads; ++quad) {
-    const uint32_t probe = first_probe + quad * 4;
-    const float4 terms = shared.terms[probe];
-    const float2 end = shared.ends[probe];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const auto plane = [&](int p) {
         return sums[4 * (3 * quad + p / 2) + 2 * i + p % 2];
       };
-      int32_t sum = plane(4) - 2 * plane(5) + kFloatBits / 16;
-      sum = plane(3) + 2 * sum;
-      sum = plane(2) + 2 * sum;
-      sum = plane(1) + 2 * sum;
-      sum = plane(0) + 2 * sum;
-      const float dot = __fsub_rn(__int_as_float(sum), kFloatBase);
+      int32_t sum = plane(4) - 2 * plane(5);
+      for (int p = 3; p >= 0; --p) sum = plane(p) + 2 * sum;
+      const auto dot = static_cast<float>(sum);
       float estimate =
-          __fmaf_rn(rows.rescale[i], __fmaf_rn(terms.z, dot, terms.w),
-                    __fmaf_rn(terms.y, rows.additive[i], terms.x));
+          __fmaf_rn(rows.rescale[i],
+                    __fmaf_rn(terms.scale[quad], dot, terms.offset[quad]),
+                    __fmaf_rn(terms.additive_scale[quad], rows.additive[i],
+                              terms.additive[quad]));
       if constexpr (kMissing) {
-        estimate = __fmaf_rn(rows.missing[i], end.x, estimate);
+        estimate = __fmaf_rn(rows.missing[i],
+                             group->missing[quad * 4 + first_probe], estimate);
       }
       estimates[2 * quad + i] = estimate;
-      any |= -estimate > end.y;
+      any |= -estimate > terms.floor[quad];
     }
   }
   if (!kStore && !any) return;
+  const uint32_t own_row =
+      ItemTile(scan, item, i_tile) * kScanTileRows + row_of_tile;
+  uint32_t wanted = 0;
 #pragma unroll
   for (int i = 0; i < 2 * kQuads; ++i) {
-    const uint32_t probe = first_probe + i / 2 * 4;
-    const uint32_t row = own_row + i % 2 * 8;
+    const uint32_t probe = i / 2 * 4 + first_probe;
     if constexpr (kStore) {
       if (probe < num_probes) {
-        StoreEstimate(codes, scan, state, shared.probes[probe], estimates[i],
-                      row, number);
+        StoreEstimate(codes, scan, state, group->probes[probe], estimates[i],
+                      own_row + i % 2 * 8, item.first_tile + i_tile);
       }
     } else {
       // So that it is compared again, as this is rare, instead of keeping what
       // the comparisons above said, which takes more than the estimates.
-      float estimate = estimates[i];
-      asm volatile("" : "+f"(estimate));
-      if (-estimate > shared.ends[probe].y) {
-        AppendEstimate(scan, state, shared.probes[probe], estimate, row);
-      }
+      asm volatile("" : "+f"(estimates[i]));
+      wanted |= (-estimates[i] > terms.floor[i / 2] ? 1u : 0u) << i;
+    }
+  }
+  for (; wanted != 0; wanted &= wanted - 1) {
+    const int place = __ffs(static_cast<int>(wanted)) - 1;
+    float estimate = estimates[0];
+#pragma unroll
+    for (int i = 1; i < 2 * kQuads; ++i) {
+      if (i == place) estimate = estimates[i];
+    }
+    const uint32_t probe = place / 2 * 4 + first_probe;
+    const uint32_t row = own_row + place % 2 * 8;
+    if (!IsWanted(scan, group->probes[probe], row)) continue;
+    const uint32_t at = atomicAdd(&group->num_waiting[probe], 1);
+    if (at < kMostWaiting) {
+      group->waiting[probe][at] = {-estimate, row};
+    } else {
+      Append(state, group->probes[probe].query, estimate, row);
     }
   }
 }
@@ -287,36 +364,37 @@ __device__ inline void LookAt(const int32_t (&sums)[kSums],
 template <int kSteps, bool kMissing, bool kStore>
 __device__ void Multiply(const DeviceCodes& codes, const CodeScan& scan,
                          const QueryState& state, uint32_t num_items,
-                         uint8_t* columns, const uint8_t* rows,
+                         uint8_t* columns, const Stage<kSteps>* stages,
                          Shared* shared) {
-  constexpr uint32_t kTileBytes = kSteps * kRowStep;
-  const uint32_t group = threadIdx.x / 128;
+  const uint32_t number = threadIdx.x / 128;
+  Group* const group = &shared->groups[number];
   const uint32_t lane = threadIdx.x % 32;
   const uint32_t row_of_tile = threadIdx.x % 128 / 32 * 16 + lane / 4;
+  const uint32_t b = PieceAddress(columns);
   int32_t sums[kSums];
-  uint32_t num_before = 0;  // tiles of the items before
-  uint32_t slot = 0;        // of what is taken next
+  uint32_t stage = 0;
+  uint32_t parity = 0;
   for (uint32_t id = blockIdx.x; id < num_items; id += gridDim.x) {
     const ScanItem item = ItemAt(scan, id);
-    LoadProbes<kSteps>(codes, scan, state, item, columns, shared);
-    for (uint32_t i = group; i < item.num_tiles;) {
-      if (threadIdx.x % 128 == 0) {
-        shared->taken[group][slot] = atomicAdd(&shared->next_tile, 1);
-      }
-      const uint32_t own_row =
-          ItemTile(scan, item, i) * kScanTileRows + row_of_tile;
-      const RowFactors factors = LoadFactors<kMissing>(codes, own_row);
-      const uint32_t number = num_before + i;
-      const uint32_t stage = number % kStages;
-      // The tile that was there before may be another group's, and still be on
-      // its way: then that of two rounds ago would be taken for this one.
-      if (number >= kStages) {
-        BarrierWait(&shared->empty[stage], (number / kStages - 1) % 2);
-      }
-      BarrierWait(&shared->full[stage], number / kStages % 2);
-      const uint32_t a = PieceAddress(rows + stage * kTileBytes);
-      for (uint32_t chunk = 0; chunk * kChunk < item.num_probes; ++chunk) {
-        const uint32_t b = PieceAddress(columns + chunk * kSteps * kColumnStep);
+    // Where there are fewer chunks than groups, some groups share one and take
+    // its tiles in turn; what is left over has no turn.
+    const uint32_t num_chunks = (item.num_probes + kChunk - 1) / kChunk;
+    const uint32_t num_turns = kGroups / num_chunks;
+    const uint32_t first = number % num_chunks * kChunk;
+    const uint32_t num_probes = min(kChunk, item.num_probes - first);
+    const ProbeTerms terms = LoadChunk<kSteps, kMissing>(
+        codes, scan, state, item.first_probe + first, num_probes, number,
+        columns, group);
+    uint32_t turn = number / num_chunks;
+    if (turn >= num_turns) turn = ~0u;
+    for (uint32_t i = 0; i < item.num_tiles; ++i) {
+      BarrierWaitInBlock(&shared->full[stage], parity);
+      if (i != turn) {
+        __syncwarp();
+        if (lane == 0) BarrierArrive(&shared->empty[stage]);
+      } else {
+        turn += num_turns;
+        const uint32_t a = PieceAddress(stages[stage].rows);
         ProductFence();
 #pragma unroll
         for (int step = 0; step < kSteps; ++step) {
@@ -324,21 +402,22 @@ __device__ void Multiply(const DeviceCodes& codes, const CodeScan& scan,
                     PieceDescriptor(b + step * (kColumnStep >> 4)), step > 0);
         }
         ProductCommit();
+        const RowFactors factors =
+            LoadFactors<kMissing>(stages[stage], row_of_tile);
         ProductWait<0>();
         KeepBelow(sums);
-        if ((chunk + 1) * kChunk >= item.num_probes && lane == 0) {
-          BarrierArrive(&shared->empty[stage]);
-        }
-        LookAt<kMissing, kStore>(sums, codes, scan, state, *shared, factors,
-                                 own_row, chunk * kChunk + lane % 4,
-                                 item.num_probes, item.first_tile + i);
+        __syncwarp();
+        if (lane == 0) BarrierArrive(&shared->empty[stage]);
+        LookAt<kMissing, kStore>(sums, codes, scan, state, terms, factors, item,
+                                 i, row_of_tile, num_probes, group);
         __syncwarp();  // products are of whole warps
       }
-      GroupSync(group);
-      i = shared->taken[group][slot];
-      slot ^= 1;
+      if (++stage == kStages) {
+        stage = 0;
+        parity ^= 1;
+      }
     }
-    num_before += item.num_tiles;
+    AppendWaiting(state, number, group);
   }
 }
 
@@ -349,24 +428,27 @@ __global__ __launch_bounds__(kThreads, 1) void BitsKernel(
   extern __shared__ uint4 room[];
   __shared__ Shared shared;
   uint8_t* const columns = reinterpret_cast<uint8_t*>(room);
-  uint8_t* const rows = columns + kChunks * kSteps * kColumnStep;
+  auto* const stages = reinterpret_cast<Stage<kSteps>*>(
+      columns + kGroups * kSteps * kColumnStep);
   if (threadIdx.x == 0) {
     for (uint32_t stage = 0; stage < kStages; ++stage) {
       BarrierInit(&shared.full[stage], 1);
-      BarrierInit(&shared.empty[stage], 4);
+      BarrierInit(&shared.empty[stage], kGroups * 4);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
-  if (threadIdx.x >= kConsumers) {
+  const uint32_t group = threadIdx.x / 128;
+  if (group == kGroups) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
-    if (threadIdx.x == kConsumers) {
-      Copy<kSteps>(codes, scan, num_items, rows, &shared);
+    if (threadIdx.x % 128 == 0) {
+      Copy<kSteps, kMissing>(codes, scan, num_items, stages, &shared);
     }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 160;");
-    Multiply<kSteps, kMissing, kStore>(codes, scan, state, num_items, columns,
-                                       rows, &shared);
+    Multiply<kSteps, kMissing, kStore>(codes, scan, state, num_items,
+                                       columns + group * kSteps * kColumnStep,
+                                       stages, &shared);
   }
 }
 
@@ -374,12 +456,11 @@ template <int kSteps, bool kMissing, bool kStore>
 cudaError_t Start(const DeviceCodes& codes, const CodeScan& scan,
                   const QueryState& state, int num_processors,
                   cudaStream_t stream) {
-  constexpr int kShared =
-      kChunks * kSteps * kColumnStep + kStages * kSteps * kRowStep;
+  constexpr size_t kShared =
+      kGroups * kSteps * kColumnStep + kStages * sizeof(Stage<kSteps>);
   const auto kernel = BitsKernel<kSteps, kMissing, kStore>;
-  const cudaError_t sized = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
-  if (sized != cudaSuccess) return sized;
+  const cudaError_t allowed = AllowShared(kernel, kShared);
+  if (allowed != cudaSuccess) return allowed;
   const uint32_t num_items = NumItems(scan);
   const uint32_t grid = std::min<uint32_t>(num_items, num_processors);
   kernel<<<grid, kThreads, kShared, stream>>>(codes, scan, state, num_items);

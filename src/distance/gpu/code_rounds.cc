@@ -19,10 +19,11 @@ namespace {
 constexpr double kListGrowth = 8;
 // Tiles of one item of a list.
 constexpr uint32_t kListTiles = 48;
-// Most tiles of one item of all rows. Queries as bits are loaded by all
-// warpgroups while none multiplies, which should be seldom.
+// Most tiles of one item of all rows; of queries as bits, too, and how many
+// take as long as its beginning and its end.
 constexpr uint32_t kMostTiles = 96;
 constexpr uint32_t kMostBitTiles = 192;
+constexpr uint32_t kBitItemTiles = 3;
 
 // Rows of a round of lists up to which a query's probes belong to it.
 size_t RowsUpTo(size_t round, uint32_t capacity) {
@@ -49,6 +50,23 @@ uint32_t CodeRun::TilesPerItem(const CodeScan& scan, uint32_t most) const {
   return std::clamp<uint32_t>(
       scan.round.num_tiles * num_groups / (gpu_.num_processors_ * 4 * 12) * 12,
       12, most);
+}
+
+uint32_t CodeRun::BitTilesPerItem(const CodeScan& scan) const {
+  const auto divide = [](uint32_t n, uint32_t by) { return (n + by - 1) / by; };
+  const uint32_t num_groups = divide(scan.num_probes, kBitProbes);
+  uint32_t best = 1;
+  uint32_t least = UINT32_MAX;
+  for (uint32_t tiles = 1; tiles <= kMostBitTiles; ++tiles) {
+    const uint32_t items = num_groups * divide(scan.round.num_tiles, tiles);
+    const uint32_t taken =
+        divide(items, gpu_.num_processors_) * (tiles + kBitItemTiles);
+    if (taken < least) {
+      least = taken;
+      best = tiles;
+    }
+  }
+  return best;
 }
 
 void CodeRun::LayOut(const std::vector<ListProbe>& chosen,
@@ -128,7 +146,7 @@ BackendStatus CodeRun::ScanRounds(const CodePlan& plan, const QueryState& state,
   for (size_t i = 0; i < plan.rounds.size(); ++i) {
     scan.round = plan.rounds[i];
     scan.tiles_per_item =
-        TilesPerItem(scan, plan.as_bits ? kMostBitTiles : kMostTiles);
+        plan.as_bits ? BitTilesPerItem(scan) : TilesPerItem(scan, kMostTiles);
     const bool store_all = i == 0 && !keep_floors;
     GPU_RETURN_IF_ERROR(ScanRound(plan, state, scan, store_all));
     GPU_RETURN_IF_ERROR(Check(RaiseFloors(

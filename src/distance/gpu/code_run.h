@@ -114,6 +114,8 @@ class CodeRun {
   void PutTerms(const CodeQuery& query, float* out) const;
   // Four items for each block, of whole turns of its warps, of `most` tiles.
   uint32_t TilesPerItem(const CodeScan& scan, uint32_t most) const;
+  // So that all blocks, which are as many as processors, end about together.
+  uint32_t BitTilesPerItem(const CodeScan& scan) const;
   // What scan.probes say, with samples of all rows.
   BackendStatus ScanRounds(const CodePlan& plan, const QueryState& state,
                            CodeScan scan, bool keep_floors) const;

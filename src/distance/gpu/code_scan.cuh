@@ -53,20 +53,26 @@ __device__ inline void StoreEstimate(const DeviceCodes& codes,
       accepted ? -estimate : -INFINITY, row};
 }
 
+__device__ inline bool IsWanted(const CodeScan& scan, const DeviceProbe& probe,
+                                uint32_t row) {
+  return row >= probe.begin && row < probe.end &&
+         (scan.accepted == nullptr ||
+          (scan.accepted[row / 64] >> (row % 64) & 1) != 0);
+}
+
+__device__ inline void Append(const QueryState& state, uint32_t query,
+                              float estimate, uint32_t row) {
+  const uint32_t at = atomicAdd(&state.counts[query], 1);
+  if (at < state.capacity) {
+    state.candidates[size_t{query} * state.capacity + at] = {-estimate, row};
+  }
+}
+
 __device__ inline void AppendEstimate(const CodeScan& scan,
                                       const QueryState& state,
                                       const DeviceProbe& probe, float estimate,
                                       uint32_t row) {
-  if (row < probe.begin || row >= probe.end) return;
-  if (scan.accepted != nullptr &&
-      (scan.accepted[row / 64] >> (row % 64) & 1) == 0) {
-    return;
-  }
-  const uint32_t at = atomicAdd(&state.counts[probe.query], 1);
-  if (at < state.capacity) {
-    state.candidates[size_t{probe.query} * state.capacity + at] = {-estimate,
-                                                                   row};
-  }
+  if (IsWanted(scan, probe, row)) Append(state, probe.query, estimate, row);
 }
 
 // A bit for each of the 32 rows from first_row on, a multiple of 32.

@@ -117,7 +117,7 @@ struct CodeScan {
 
 // Probes of one item where that many ask for the same rows. kBitProbes: by
 // ScanBits, else by ScanCodes.
-inline constexpr uint32_t kBitProbes = 128;
+inline constexpr uint32_t kBitProbes = 96;
 uint32_t ProbesPerItem(const DeviceCodes& codes, size_t num_probes);
 
 // Records of rows first_row .. first_row + num_rows, stride_bytes apart, into
