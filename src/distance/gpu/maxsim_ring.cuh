@@ -169,14 +169,6 @@ __device__ void LoadTable(const MaxSimState& state, const MaxSimPass& pass,
   }
 }
 
-__device__ inline void CopyBytes(void* to, const void* from, uint32_t bytes,
-                                 uint64_t* barrier) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], "
-      "[%1], %2, [%3];" ::"r"(SharedAddress(to)),
-      "l"(from), "r"(bytes), "r"(SharedAddress(barrier))
-      : "memory");
-}
 // The ring of a pair.
 struct Ring {
   uint8_t* rows;
@@ -214,23 +206,24 @@ __device__ void Push(const DeviceTokens& tokens, const CUtensorMap* map,
     BarrierArrive(full);
     return;
   }
+  const uint64_t once = ReadOnce();
   const uint32_t bytes = C::kDirect ? stage_bytes : note.num_tokens * row_bytes;
   BarrierExpect(full, bytes + (C::kScaled ? num_floats * 4 : 0) +
                           (C::kCentroids ? num_floats * 4 : 0));
   if constexpr (C::kDirect) {
     for (uint32_t i = 0; i < SlicesOf(row_bytes); ++i) {
-      CopyTile2(to + i * kRows * kSlice, map, full, i * kSlice, first);
+      CopyTile2(to + i * kRows * kSlice, map, full, i * kSlice, first, once);
     }
   } else {
-    CopyBytes(to, tokens.codes + size_t{first} * row_bytes, bytes, full);
+    CopyBytes(to, tokens.codes + size_t{first} * row_bytes, bytes, full, once);
   }
   if constexpr (C::kScaled) {
     CopyBytes(ring->scales + stage * kFloatRoom,
-              tokens.scales + first - note.gap, num_floats * 4, full);
+              tokens.scales + first - note.gap, num_floats * 4, full, once);
   }
   if constexpr (C::kCentroids) {
     CopyBytes(ring->centroids + stage * kFloatRoom,
-              tokens.centroids + first - note.gap, num_floats * 4, full);
+              tokens.centroids + first - note.gap, num_floats * 4, full, once);
   }
 }
 
