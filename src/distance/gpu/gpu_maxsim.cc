@@ -88,9 +88,9 @@ class MaxSimRun {
     state_.k = static_cast<uint32_t>(question.k);
     state_.overlaps = gpu.is_hopper_;
     state_.code_dim = loaded_.code_dim;
-    const uint32_t tiles = gpu.is_hopper_ ? MostHopperTiles(loaded_.tokens) : 0;
-    state_.on_hopper = tiles > 0;
-    most_tiles_ = tiles > 0 ? tiles : MostPassTiles(loaded_.tokens);
+    if (loaded_.hopper_tiles > 0) state_.map = &loaded_.map;
+    most_tiles_ =
+        on_hopper() ? loaded_.hopper_tiles : MostPassTiles(loaded_.tokens);
   }
 
   // Writes num x k neighbours to out; adds to the report.
@@ -98,6 +98,7 @@ class MaxSimRun {
 
  private:
   bool all() const { return lists_.offsets == nullptr; }
+  bool on_hopper() const { return state_.map != nullptr; }
   bool coded() const { return question_.coded != nullptr; }
   // Says what each query is and which passes there are.
   void Plan();
@@ -134,7 +135,7 @@ class MaxSimRun {
 uint32_t MaxSimRun::PartsOfList(size_t q) const {
   const size_t workers =
       gpu_.num_processors_ *
-      (state_.on_hopper ? kGroupsPerProcessor : kWarpsPerProcessor);
+      (on_hopper() ? kGroupsPerProcessor : kWarpsPerProcessor);
   if (all()) return PartsFor(loaded_.lengths, workers);
   Lengths lengths;
   for (size_t i = lists_.offsets[q]; i < lists_.offsets[q + 1]; ++i) {
@@ -193,9 +194,9 @@ void MaxSimRun::Plan() {
   for (const MaxSimPass& pass : passes_) {
     if (pass.num_parts == 1) continue;
     has_parts_ = true;
-    num_partials_ = std::max(num_partials_,
-                             size_t{pass.num_candidates} * pass.num_parts *
-                                 PassColumns(pass.num_tiles, state_.on_hopper));
+    num_partials_ =
+        std::max(num_partials_, size_t{pass.num_candidates} * pass.num_parts *
+                                    PassColumns(pass.num_tiles, on_hopper()));
   }
 }
 
@@ -219,8 +220,14 @@ BackendStatus MaxSimRun::SendParcel(Parcel* parcel, const Put& put,
   if (elsewhere.empty()) {
     *there = gpu_.workspace_.Take<std::byte>(parcel->size());
     if (*there == nullptr) return BackendStatus::kNoMemory;
-    GPU_RETURN_IF_ERROR(gpu_.Check(cudaMemcpyAsync(
-        *there, from, parcel->size(), cudaMemcpyHostToDevice, gpu_.stream_)));
+    if (num_ == 1) {  // a copy of its own would begin later
+      state_.sent = reinterpret_cast<const uint4*>(from);
+      state_.received = reinterpret_cast<uint4*>(*there);
+      state_.num_sent = static_cast<uint32_t>(parcel->size() / sizeof(uint4));
+    } else {
+      GPU_RETURN_IF_ERROR(gpu_.Check(cudaMemcpyAsync(
+          *there, from, parcel->size(), cudaMemcpyHostToDevice, gpu_.stream_)));
+    }
   } else {
     GPU_RETURN_IF_ERROR(gpu_.Upload(from, parcel->size(), there));
   }
@@ -310,6 +317,7 @@ BackendStatus MaxSimRun::Take() {
   take(has_parts_ ? num_scores_ : 0, &state_.finished);
   take(num_scores_, &state_.survivors);
   take(num_, &state_.counts);
+  take(coded() ? 0 : num_, &state_.ranked);
   take(split, &state_.exact_finished);
   take(split * kExactParts * state_.max_tokens, &state_.exact_partials);
   take(passes_.size(), &state_.next_parts);
@@ -340,14 +348,16 @@ BackendStatus MaxSimRun::Run(Neighbor* out, BackendReport* report) {
   GPU_RETURN_IF_ERROR(Take());
   GPU_RETURN_IF_ERROR(gpu_.Check(PrepareMaxSim(tokens, state_, stream)));
   for (const MaxSimPass& pass : passes_) {
-    const auto start = state_.on_hopper ? StreamOnHopper : StreamMaxSim;
+    const auto start = on_hopper() ? StreamOnHopper : StreamMaxSim;
     GPU_RETURN_IF_ERROR(
         gpu_.Check(start(tokens, state_, pass, gpu_.num_processors_, stream)));
   }
   GPU_RETURN_IF_ERROR(
       gpu_.Check(SelectMaxSim(state_, most_candidates_, stream)));
-  GPU_RETURN_IF_ERROR(
-      gpu_.Check(RankMaxSim(tokens, state_, gpu_.num_processors_, stream)));
+  if (!coded()) {
+    GPU_RETURN_IF_ERROR(
+        gpu_.Check(RankMaxSim(tokens, state_, gpu_.num_processors_, stream)));
+  }
   GPU_RETURN_IF_ERROR(gpu_.Check(cudaStreamSynchronize(stream)));
   std::copy_n(state_.out, num_ * state_.k, out);
   report->rounds += state_.num_passes;

@@ -14,6 +14,7 @@
 #include "src/distance/gpu/gpu_backend.h"
 #include "src/distance/gpu/gpu_backend_parts.h"
 #include "src/distance/gpu/maxsim_kernels.h"
+#include "src/distance/gpu/tensor_maps.h"
 
 namespace vicinal::gpu {
 namespace {
@@ -133,6 +134,9 @@ BackendStatus GpuBackend::Place(const uint64_t* offsets, GpuTokens* loaded) {
   const Places places(tokens);
   GPU_RETURN_IF_ERROR(Allocate(places.size, &loaded->block));
   places.SetPointers(loaded->block.data(), &tokens);
+  if (is_hopper_ && MakeTokenMap(tokens, &loaded->map)) {
+    loaded->hopper_tiles = MostHopperTiles(tokens);
+  }
   if (pinned_.data == nullptr) {
     GPU_RETURN_IF_ERROR(
         Check(cudaMallocHost(&pinned_.data, kResultBytes + kSentBytes)));
@@ -175,6 +179,7 @@ BackendStatus GpuBackend::LoadTokenCodes(
   if (documents.num_docs > 0) {
     const std::lock_guard<std::mutex> lock(mutex_);
     GPU_RETURN_IF_ERROR(Place(documents.offsets, loaded.get()));
+    if (loaded->hopper_tiles == 0) return BackendStatus::kUnsupported;
     GPU_RETURN_IF_ERROR(
         PlaceRecords(documents, loaded->block.data(), loaded->tokens));
     GPU_RETURN_IF_ERROR(Check(cudaStreamSynchronize(stream_)));

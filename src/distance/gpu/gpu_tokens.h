@@ -2,6 +2,8 @@
 // gpu_maxsim.cc compares them.
 #pragma once
 
+#include <cuda.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -57,7 +59,10 @@ class GpuTokens final : public LoadedSegment {
   // As Load leaves them; const from then on.
   DeviceBlock block;
   DeviceTokens tokens;
-  uint32_t code_dim = 0;          // of coded tokens, as the CPU pads it
+  uint32_t code_dim = 0;  // of coded tokens, as the CPU pads it
+  // Most tiles of a pass of StreamOnHopper, and its map; 0: not by it.
+  uint32_t hopper_tiles = 0;
+  CUtensorMap map = {};
   std::vector<uint32_t> offsets;  // of the host
   Lengths lengths;
 };

@@ -83,6 +83,31 @@ __device__ inline void CopyTile2(void* to, const CUtensorMap* map,
       : "memory");
 }
 
+// What is read but once, so that the cache keeps other things.
+__device__ inline uint64_t ReadOnce() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ inline void CopyTile2(void* to, const CUtensorMap* map,
+                                 uint64_t* barrier, int x, int y,
+                                 uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::"
+      "complete_tx::bytes.L2::cache_hint [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(
+          SharedAddress(to)),
+      "l"(map), "r"(SharedAddress(barrier)), "r"(x), "r"(y), "l"(policy)
+      : "memory");
+}
+__device__ inline void CopyBytes(void* to, const void* from, uint32_t bytes,
+                                 uint64_t* barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::"
+      "cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(SharedAddress(to)),
+      "l"(from), "r"(bytes), "r"(SharedAddress(barrier)), "l"(policy)
+      : "memory");
+}
+
 __device__ inline void CopyTile3(void* to, const CUtensorMap* map,
                                  uint64_t* barrier, int x, int y, int z) {
   asm volatile(

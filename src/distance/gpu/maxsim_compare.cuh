@@ -1,7 +1,7 @@
-// The warpgroup of maxsim_sm90.cu that multiplies: it takes tokens into
-// registers (codes are unpacked to bytes there), multiplies them with all
-// columns and keeps maxima. Which dimension is where in a product does not
-// matter as long as columns are arranged alike (PlaceOf).
+// The warpgroup of maxsim_sm90.cu that multiplies tokens with all columns and
+// keeps maxima. Codes of less than 8 bits are unpacked into registers; which
+// dimension is where in a product does not matter as long as columns are
+// arranged alike (PlaceOf).
 #pragma once
 
 #include <cstdint>
@@ -14,48 +14,14 @@
 
 namespace vicinal::gpu::maxsim {
 
-template <int kBits, class C>
+template <int kBits>
 __device__ __forceinline__ void LoadRows(const uint8_t* upper,
                                          const uint8_t* lower, uint32_t slice,
-                                         uint32_t num_units, uint32_t column,
-                                         uint32_t (&a)[C::kSteps][4]) {
+                                         uint32_t column,
+                                         uint32_t (&a)[kSteps][4]) {
   // `upper` and `lower` are rows r and r + 8 of the warp's 16; of 128
   // dimensions a thread reads those that PlaceOf says.
-  if constexpr (kBits == 0) {
-#pragma unroll
-    for (uint32_t unit = 0; unit < 4; ++unit) {
-      const uint32_t at = slice * 256 + unit * 64 + column * 16;
-      uint4 x = {0, 0, 0, 0};
-      uint4 y = {0, 0, 0, 0};
-      if (slice * 4 + unit < num_units) {
-        x = *reinterpret_cast<const uint4*>(upper + at);
-        y = *reinterpret_cast<const uint4*>(lower + at);
-      }
-      a[2 * unit][0] = x.x;
-      a[2 * unit][1] = y.x;
-      a[2 * unit][2] = x.y;
-      a[2 * unit][3] = y.y;
-      a[2 * unit + 1][0] = x.z;
-      a[2 * unit + 1][1] = y.z;
-      a[2 * unit + 1][2] = x.w;
-      a[2 * unit + 1][3] = y.w;
-    }
-  } else if constexpr (kBits == 8) {
-#pragma unroll
-    for (uint32_t part = 0; part < 2; ++part) {
-      const uint32_t at = slice * 128 + column * 32 + part * 16;
-      const uint4 x = *reinterpret_cast<const uint4*>(upper + at);
-      const uint4 y = *reinterpret_cast<const uint4*>(lower + at);
-      a[2 * part][0] = x.x;
-      a[2 * part][1] = y.x;
-      a[2 * part][2] = x.y;
-      a[2 * part][3] = y.y;
-      a[2 * part + 1][0] = x.z;
-      a[2 * part + 1][1] = y.z;
-      a[2 * part + 1][2] = x.w;
-      a[2 * part + 1][3] = y.w;
-    }
-  } else if constexpr (kBits == 4) {
+  if constexpr (kBits == 4) {
     const uint32_t at = slice * 64 + column * 16;
     const uint4 x = *reinterpret_cast<const uint4*>(upper + at);
     const uint4 y = *reinterpret_cast<const uint4*>(lower + at);
@@ -97,12 +63,57 @@ __device__ __forceinline__ void LoadRows(const uint8_t* upper,
 
 // What is unpacked is unpacked before this: products would else be taken one
 // by one.
-template <class C>
-__device__ __forceinline__ void KeepAbove(uint32_t (&a)[C::kSteps][4]) {
+__device__ __forceinline__ void KeepAbove(uint32_t (&a)[kSteps][4]) {
 #pragma unroll
-  for (int step = 0; step < C::kSteps; ++step) {
+  for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(a[step][i])::"memory");
+  }
+}
+
+// Begins the products of a stage of tokens that lie there as they are
+// multiplied with kN columns.
+template <class C>
+__device__ __forceinline__ void Multiply(const uint8_t* rows,
+                                         const uint8_t* columns,
+                                         uint32_t num_slices,
+                                         typename C::Sum (&sums)[C::kN / 2]) {
+  uint64_t a = TileDescriptor(rows);
+  uint64_t b = TileDescriptor(columns);
+#pragma unroll 1  // registers for another slice would be missing elsewhere
+  for (uint32_t slice = 0; slice < num_slices; ++slice) {
+    ProductFence();
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      TokenProduct<C::kN>(sums, a + step * kDescriptorStep,
+                          b + step * kDescriptorStep, slice > 0 || step > 0);
+    }
+    a += kRows * kSlice >> 4;
+    ProductCommit();
+    b += C::kColumns * kSlice >> 4;
+  }
+}
+
+// The same of tokens that are unpacked. `stays`: all is in `a` already.
+template <class C>
+__device__ __forceinline__ void MultiplyUnpacked(
+    const uint8_t* upper, const uint8_t* lower, const uint8_t* columns,
+    uint32_t num_slices, uint32_t column, bool stays, uint32_t (&a)[kSteps][4],
+    int32_t (&sums)[C::kN / 2]) {
+  uint64_t b = TileDescriptor(columns);
+#pragma unroll 1  // registers for another slice would be missing elsewhere
+  for (uint32_t slice = 0; slice < num_slices; ++slice) {
+    if (slice > 0) ProductWait<0>();  // which still reads `a`
+    if (!stays) LoadRows<C::kBits>(upper, lower, slice, column, a);
+    KeepAbove(a);
+    ProductFence();
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      TokenProduct<C::kN>(sums, a[step], b + step * kDescriptorStep,
+                          slice > 0 || step > 0);
+    }
+    ProductCommit();
+    b += C::kColumns * kSlice >> 4;
   }
 }
 
@@ -110,10 +121,12 @@ __device__ __forceinline__ void KeepAbove(uint32_t (&a)[C::kSteps][4]) {
 // the rows of the thread; scales of rows that are not there are NaN, which is
 // above nothing.
 template <class C>
-__device__ __forceinline__ void Raise(
-    typename C::Sum (&sums)[C::kN / 2], uint32_t group, const Shared& shared,
-    const bool (&there)[2], const float (&scales)[2],
-    const uint32_t (&centroids)[2], uint32_t column, float (&best)[C::kN / 4]) {
+__device__ __forceinline__ void Raise(typename C::Sum (&sums)[C::kN / 2],
+                                      uint32_t group, const Shared& shared,
+                                      const float (&scales)[2],
+                                      const uint32_t (&centroids)[2],
+                                      uint32_t column,
+                                      float (&best)[C::kN / 4]) {
 #pragma unroll
   for (int j = 0; j < C::kN / 8; ++j) {
     int2 shift = {0, 0};
@@ -137,8 +150,7 @@ __device__ __forceinline__ void Raise(
         float value;
         if constexpr (C::kBits == 0) {
           value = sums[4 * j + 2 * row + i];
-          value = C::kScaled ? value * scales[row]
-                             : (there[row] ? value : -INFINITY);
+          if constexpr (C::kScaled) value *= scales[row];
         } else {
           constexpr int kFactor = C::kBits == 8 ? 1 : 2;
           const float level =
@@ -160,82 +172,73 @@ template <class C>
 __device__ void CompareParts(const DeviceTokens& tokens,
                              const MaxSimState& state, const MaxSimPass& pass,
                              const uint8_t* columns, uint32_t row_bytes,
-                             uint32_t pair, uint32_t thread,
-                             const Shared& shared, Ring ring) {
-  using Sum = typename C::Sum;
-  const uint32_t lane = thread % 32;
-  const uint32_t row = thread / 32 * 16 + lane / 4;
-  const uint32_t column = lane % 4;
-  const uint32_t num_slices = (tokens.padded_dim + 127) / 128;
-  // Of 32 dimensions; of 16 or 32 in a product.
-  const uint32_t num_units = tokens.padded_dim / 32;
+                             uint32_t column_bytes, uint32_t pair,
+                             uint32_t thread, const Shared& shared, Ring ring) {
+  uint32_t lane = thread % 32;
+  uint32_t row = thread / 32 * 16 + lane / 4;
+  uint32_t column = lane % 4;
+  // Else they would be reckoned anew each time.
+  asm volatile("" : "+r"(lane), "+r"(row), "+r"(column));
+  const uint32_t num_slices = SlicesOf(column_bytes);
+  const uint32_t stage_bytes = StageBytes<C>(row_bytes);
   float best[C::kGroups][C::kN / 4];
 #pragma unroll
   for (int group = 0; group < C::kGroups; ++group) {
 #pragma unroll
     for (int i = 0; i < C::kN / 4; ++i) best[group][i] = -INFINITY;
   }
-  uint32_t a[C::kSteps][4] = {};
   for (;;) {
     const uint32_t stage = ring.stage;
+    const uint8_t* const rows = ring.rows + stage * stage_bytes;
     BarrierWaitInBlock(&ring.full[stage], ring.parity);
-    Note note = ring.notes[stage];
+    const Note note = ring.notes[stage];
     // The same for all lanes, which the compiler has to know for products.
-    note.part = __shfl_sync(~0u, note.part, 0);
-    note.num_tokens = __shfl_sync(~0u, note.num_tokens, 0);
-    note.ends = __shfl_sync(~0u, note.ends, 0);
-    if (note.part == kNoMore) break;
+    const bool is_over = __shfl_sync(~0u, note.part, 0) == kNoMore;
+    const bool ends = __shfl_sync(~0u, note.ends, 0) != 0;
     const bool there[2] = {row < note.num_tokens, row + 8 < note.num_tokens};
     float scales[2] = {1, 1};
     uint32_t centroids[2] = {0, 0};
     if constexpr (C::kScaled) {
+      const uint32_t at = stage * kFloatRoom + note.gap + row;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        scales[i] = there[i] ? ring.scales[stage * kRows + row + 8 * i]
-                             : __int_as_float(0x7FC00000);
+        scales[i] =
+            there[i] ? ring.scales[at + 8 * i] : __int_as_float(0x7FC00000);
         if constexpr (C::kCentroids) {
-          centroids[i] =
-              there[i] ? ring.centroids[stage * kRows + row + 8 * i] : 0;
+          centroids[i] = there[i] ? ring.centroids[at + 8 * i] : 0;
         }
       }
     }
-    const uint8_t* const upper = ring.rows + (stage * kRows + row) * row_bytes;
-    const auto release = [&] {
-      __syncwarp();
-      if (lane == 0) BarrierArrive(&ring.empty[stage]);
-    };
+    if (is_over) break;
+    uint32_t a[kSteps][4];
 #pragma unroll
     for (int group = 0; group < C::kGroups; ++group) {
-      Sum sums[C::kN / 2];
-      for (uint32_t slice = 0; slice < num_slices; ++slice) {
-        const bool stays = num_slices == 1;  // in registers
-        if (group == 0 || !stays) {
-          LoadRows<C::kBits, C>(upper, upper + 8 * row_bytes, slice, num_units,
-                                column, a);
-          if (slice + 1 == num_slices && (group + 1 == C::kGroups || stays)) {
-            release();
+      typename C::Sum sums[C::kN / 2];
+      const uint8_t* const first = columns + group * C::kN * kSlice;
+      if constexpr (C::kDirect) {
+        Multiply<C>(rows, first, num_slices, sums);
+      } else {
+        const uint8_t* const upper = rows + row * row_bytes;
+        MultiplyUnpacked<C>(upper, upper + 8 * row_bytes, first, num_slices,
+                            column, group > 0 && num_slices == 1, a, sums);
+      }
+      ProductWait<0>();
+      if (group + 1 == C::kGroups) {
+        __syncwarp();
+        if (lane == 0) BarrierArrive(&ring.empty[stage]);
+      }
+      if constexpr (!C::kScaled) {
+        if (note.num_tokens < kRows) {
+#pragma unroll
+          for (int i = 0; i < C::kN / 2; ++i) {
+            if (!there[i / 2 % 2]) sums[i] = -INFINITY;
           }
         }
-        const uint64_t first = TileDescriptor(
-            columns +
-            (slice * (C::kSteps / 4) * C::kColumns + group * C::kN) * kSlice);
-        KeepAbove<C>(a);
-        ProductFence();
-#pragma unroll
-        for (int step = 0; step < C::kSteps; ++step) {
-          // A product is of 32 bytes of each column.
-          const uint64_t b = first + step / 4 * (C::kColumns * kSlice >> 4) +
-                             step % 4 * kDescriptorStep;
-          TokenProduct<C::kN>(sums, a[step], b, slice > 0 || step > 0);
-        }
-        ProductCommit();
-        ProductWait<0>();
       }
-      Raise<C>(sums, group, shared, there, scales, centroids, column,
-               best[group]);
+      Raise<C>(sums, group, shared, scales, centroids, column, best[group]);
     }
     ring.Advance();
-    if (note.ends == 0) continue;
+    if (!ends) continue;
 #pragma unroll
     for (int group = 0; group < C::kGroups; ++group) {
       JoinRows<C::kN / 4>(

@@ -17,10 +17,11 @@
 // 1. PrepareMaxSim   the queries' halves and errors, or their bytes
 // 2. StreamMaxSim    score' of all candidates, by one or several passes
 //    StreamOnHopper  the same on compute capability 9.0; of codes there alone
-// 3. SelectMaxSim    those that cannot be ruled out
+// 3. SelectMaxSim    those that cannot be ruled out; of codes, the k nearest
 // 4. RankMaxSim      exact scores, the k nearest
 #pragma once
 
+#include <cuda.h>
 #include <cuda_runtime.h>
 
 #include <cstddef>
@@ -108,9 +109,15 @@ struct MaxSimState {
   uint32_t num_queries = 0;
   uint32_t num_columns = 0;  // of all queries
   uint32_t k = 0;
-  bool overlaps = false;    // kernels; see overlap.cuh
-  bool on_hopper = false;   // columns are as StreamOnHopper wants them
+  bool overlaps = false;  // kernels; see overlap.cuh
+  // MakeTokenMap, of the host; null: not StreamOnHopper.
+  const CUtensorMap* map = nullptr;
   uint32_t max_tokens = 0;  // of a query
+  // What PrepareMaxSim copies first, of pinned memory, where there is one
+  // query; 16 bytes at a time.
+  const uint4* sent = nullptr;
+  uint4* received = nullptr;
+  uint32_t num_sent = 0;
   const TokenQuery* queries = nullptr;
   const float* tokens = nullptr;
   const float* weights = nullptr;  // null: all 1; of codes: scales
@@ -132,6 +139,7 @@ struct MaxSimState {
   uint32_t* survivors = nullptr;     // candidates
   // A query.
   uint32_t* counts = nullptr;  // survivors
+  uint32_t* ranked = nullptr;  // those whose distance is there
   // num_queries x kSplitCandidates, x kExactParts x max_tokens.
   uint32_t* exact_finished = nullptr;
   float* exact_partials = nullptr;
@@ -198,6 +206,7 @@ cudaError_t StreamOnHopper(const DeviceTokens& tokens, const MaxSimState& state,
 // most_candidates: of a query.
 cudaError_t SelectMaxSim(const MaxSimState& state, uint32_t most_candidates,
                          cudaStream_t stream);
+// Of floats.
 cudaError_t RankMaxSim(const DeviceTokens& tokens, const MaxSimState& state,
                        int num_processors, cudaStream_t stream);
 

@@ -129,8 +129,8 @@ __global__ __launch_bounds__(kThreads) void MeasureKernel(
 // Halves of one query token by a warp; returns the bound on the error of its
 // maximum times its weight, infinite where there is none.
 __device__ float PrepareOne(const DeviceTokens& tokens, const float* from,
-                            float weight, uint32_t num_tokens, bool on_hopper,
-                            __half* to, float* factor, uint32_t lane) {
+                            float weight, uint32_t num_tokens, __half* to,
+                            float* factor, uint32_t lane) {
   const uint32_t dim = tokens.dim;
   float largest = 0;
 #pragma unroll 4
@@ -143,7 +143,7 @@ __device__ float PrepareOne(const DeviceTokens& tokens, const float* from,
   for (uint32_t i = lane; i < tokens.padded_dim; i += 32) {
     const float scaled = i < dim ? from[i] * (1 / scale) : 0.0f;
     const __half rounded = __float2half_rn(scaled);
-    to[on_hopper ? PlaceOf(0, i) : i] = rounded;
+    to[i] = rounded;
     const float difference = scaled - __half2float(rounded);
     squares = fmaf(scaled, scaled, squares);
     missed = fmaf(difference, difference, missed);
@@ -169,6 +169,17 @@ __device__ float PrepareOne(const DeviceTokens& tokens, const float* from,
   return bounded ? bound * weight * 1.01f + kLostProducts : INFINITY;
 }
 
+// All of it is asked for at once. By the only block.
+__device__ void Receive(const MaxSimState& state) {
+  const uint4* const __restrict__ from = state.sent;
+  uint4* const __restrict__ to = state.received;
+#pragma unroll 4
+  for (uint32_t i = threadIdx.x; i < state.num_sent; i += kPrepareThreads) {
+    to[i] = from[i];
+  }
+  __syncthreads();
+}
+
 // Sets what later kernels count in to 0. By all threads of the query's block.
 __device__ void BeginQuery(const MaxSimState& state, uint32_t q,
                            const TokenQuery& query) {
@@ -178,6 +189,7 @@ __device__ void BeginQuery(const MaxSimState& state, uint32_t q,
       state.finished[query.list_begin + i] = 0;
     }
   }
+  if (state.ranked != nullptr && thread == 0) state.ranked[q] = 0;
   if (state.exact_finished != nullptr && thread < kSplitCandidates) {
     state.exact_finished[q * kSplitCandidates + thread] = 0;
   }
@@ -195,6 +207,7 @@ __device__ inline uint32_t NumColumns(const TokenQuery& query) {
 __global__ __launch_bounds__(kPrepareThreads) void PrepareKernel(
     const DeviceTokens tokens, const MaxSimState state) {
   WaitForKernelBefore();
+  Receive(state);
   __shared__ float errors[kPrepareThreads / 32];
   const uint32_t q = blockIdx.x;
   const uint32_t lane = threadIdx.x % 32;
@@ -216,8 +229,7 @@ __global__ __launch_bounds__(kPrepareThreads) void PrepareKernel(
     const uint32_t token = query.first_token + i;
     error += PrepareOne(tokens, state.tokens + size_t{token} * tokens.dim,
                         state.weights == nullptr ? 1.0f : state.weights[token],
-                        query.num_tokens, state.on_hopper, to,
-                        state.factors + column, lane);
+                        query.num_tokens, to, state.factors + column, lane);
   }
   if (lane == 0) errors[warp] = error;
   BeginQuery(state, q, query);
@@ -232,6 +244,7 @@ __global__ __launch_bounds__(kPrepareThreads) void PrepareKernel(
 __global__ __launch_bounds__(kPrepareThreads) void PrepareCodesKernel(
     const DeviceTokens tokens, const MaxSimState state) {
   WaitForKernelBefore();
+  Receive(state);
   const uint32_t q = blockIdx.x;
   const TokenQuery query = state.queries[q];
   const uint32_t dim = tokens.padded_dim;

@@ -1,8 +1,8 @@
-// Products of a warpgroup whose first operand, 64 document tokens, is in
-// registers and whose second, kN columns of a query, in shared memory
-// (TileDescriptor of hopper.cuh). Thread t of warp w has of the first the
-// elements that mma.sync wants of rows 16 w .. 16 w + 15, and of the sums those
-// that Product of hopper.cuh says.
+// Products of a warpgroup: of 64 document tokens with kN columns of a query,
+// the columns in shared memory (TileDescriptor of hopper.cuh), the tokens there
+// or in registers. Thread t of warp w has of the sums those that Product of
+// hopper.cuh says, and of tokens in registers the elements that mma.sync wants
+// of rows 16 w .. 16 w + 15.
 #pragma once
 
 #include <cstdint>
@@ -42,52 +42,73 @@ namespace vicinal::gpu {
   GPU_BIND_32(letter, i), GPU_BIND_32(letter, i + 32)
 
 // sums = or += the product; kinds and what follows the operands.
-#define GPU_PRODUCT(letter, count, kinds, tail, a0, a1, a2, a3, desc, last)   \
-  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" last                  \
-               ", 0;\n"                                                       \
-               "wgmma.mma_async.sync.aligned." kinds " {" GPU_FIRST_##count   \
-               "}, {%" a0 ", %" a1 ", %" a2 ", %" a3 "}, %" desc ", add" tail \
-               ";\n}"                                                         \
-               : GPU_BIND_##count(letter, 0)                                  \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b),          \
-                 "r"(static_cast<int>(add)))
+#define GPU_PRODUCT(letter, count, kinds, tail, a, b, last)                 \
+  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" last                \
+               ", 0;\n"                                                     \
+               "wgmma.mma_async.sync.aligned." kinds " {" GPU_FIRST_##count \
+               "}, %" a ", %" b ", add" tail ";\n}"                         \
+               : GPU_BIND_##count(letter, 0)                                \
+               : "l"(tokens), "l"(columns), "r"(static_cast<int>(add)))
+// The same with tokens in registers.
+#define GPU_PRODUCT_4(letter, count, kinds, a0, a1, a2, a3, b, last)        \
+  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" last                \
+               ", 0;\n"                                                     \
+               "wgmma.mma_async.sync.aligned." kinds " {" GPU_FIRST_##count \
+               "}, {%" a0 ", %" a1 ", %" a2 ", %" a3 "}, %" b ", add;\n}"   \
+               : GPU_BIND_##count(letter, 0)                                \
+               : "r"(tokens[0]), "r"(tokens[1]), "r"(tokens[2]),            \
+                 "r"(tokens[3]), "l"(columns), "r"(static_cast<int>(add)))
 
 // 16 dimensions of halves.
 template <int kN>
 __device__ __forceinline__ void TokenProduct(float (&sums)[kN / 2],
-                                             const uint32_t (&a)[4], uint64_t b,
+                                             uint64_t tokens, uint64_t columns,
                                              bool add) {
   if constexpr (kN == 32) {
-    GPU_PRODUCT("+f", 16, "m64n32k16.f32.f16.f16", ", 1, 1, 0", "16", "17",
-                "18", "19", "20", "21");
+    GPU_PRODUCT("+f", 16, "m64n32k16.f32.f16.f16", ", 1, 1, 0, 0", "16", "17",
+                "18");
   } else if constexpr (kN == 64) {
-    GPU_PRODUCT("+f", 32, "m64n64k16.f32.f16.f16", ", 1, 1, 0", "32", "33",
-                "34", "35", "36", "37");
+    GPU_PRODUCT("+f", 32, "m64n64k16.f32.f16.f16", ", 1, 1, 0, 0", "32", "33",
+                "34");
   } else {
     static_assert(kN == 128);
-    GPU_PRODUCT("+f", 64, "m64n128k16.f32.f16.f16", ", 1, 1, 0", "64", "65",
-                "66", "67", "68", "69");
+    GPU_PRODUCT("+f", 64, "m64n128k16.f32.f16.f16", ", 1, 1, 0, 0", "64", "65",
+                "66");
   }
 }
 
 // 32 dimensions of bytes: those of documents without a sign, of queries with.
 template <int kN>
 __device__ __forceinline__ void TokenProduct(int32_t (&sums)[kN / 2],
-                                             const uint32_t (&a)[4], uint64_t b,
+                                             uint64_t tokens, uint64_t columns,
                                              bool add) {
   if constexpr (kN == 32) {
-    GPU_PRODUCT("+r", 16, "m64n32k32.s32.u8.s8", "", "16", "17", "18", "19",
-                "20", "21");
+    GPU_PRODUCT("+r", 16, "m64n32k32.s32.u8.s8", "", "16", "17", "18");
   } else if constexpr (kN == 64) {
-    GPU_PRODUCT("+r", 32, "m64n64k32.s32.u8.s8", "", "32", "33", "34", "35",
-                "36", "37");
+    GPU_PRODUCT("+r", 32, "m64n64k32.s32.u8.s8", "", "32", "33", "34");
   } else {
     static_assert(kN == 128);
-    GPU_PRODUCT("+r", 64, "m64n128k32.s32.u8.s8", "", "64", "65", "66", "67",
-                "68", "69");
+    GPU_PRODUCT("+r", 64, "m64n128k32.s32.u8.s8", "", "64", "65", "66");
+  }
+}
+template <int kN>
+__device__ __forceinline__ void TokenProduct(int32_t (&sums)[kN / 2],
+                                             const uint32_t (&tokens)[4],
+                                             uint64_t columns, bool add) {
+  if constexpr (kN == 32) {
+    GPU_PRODUCT_4("+r", 16, "m64n32k32.s32.u8.s8", "16", "17", "18", "19", "20",
+                  "21");
+  } else if constexpr (kN == 64) {
+    GPU_PRODUCT_4("+r", 32, "m64n64k32.s32.u8.s8", "32", "33", "34", "35", "36",
+                  "37");
+  } else {
+    static_assert(kN == 128);
+    GPU_PRODUCT_4("+r", 64, "m64n128k32.s32.u8.s8", "64", "65", "66", "67",
+                  "68", "69");
   }
 }
 
+#undef GPU_PRODUCT_4
 #undef GPU_PRODUCT
 #undef GPU_BIND_64
 #undef GPU_BIND_32

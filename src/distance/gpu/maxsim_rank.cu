@@ -6,26 +6,29 @@
 #include <cstdint>
 
 #include "src/distance/gpu/maxsim_kernels.h"
+#include "src/distance/gpu/maxsim_order.cuh"
 #include "src/distance/gpu/maxsim_tokens.cuh"
 #include "src/distance/gpu/overlap.cuh"
-#include "src/distance/gpu/sort.cuh"
 
 namespace vicinal::gpu {
 namespace {
 
-// Threads that compare exactly, of which each has four tokens and four query
-// tokens: fewer would wait for shared memory.
-constexpr uint32_t kThreads = 64;
-constexpr uint32_t kTile = 4;
-constexpr uint32_t kOrderThreads = 256;
+// Threads that compare exactly, of which each has four tokens and two query
+// tokens: with fewer it would wait for shared memory, with more there would be
+// too few warps.
+constexpr uint32_t kThreads = 128;
+constexpr uint32_t kDocTile = 4;
+constexpr uint32_t kQueryTile = 2;
 constexpr uint32_t kBlock = 32;         // tokens of documents, and of queries
 constexpr uint32_t kDims = 128;         // compared between two barriers
 constexpr uint32_t kPitch = kDims + 4;  // floats; eight rows use all banks
+constexpr uint32_t kDocStep = kBlock / kDocTile;
+constexpr uint32_t kQueryStep = kBlock / kQueryTile;
+static_assert(kThreads == kDocStep * kQueryStep);
 constexpr uint32_t kRowThreads = kThreads / kBlock;  // that load a token
 constexpr uint32_t kEights = kDims / kRowThreads / 8;
 // Blocks of a processor.
 constexpr uint32_t kBlocks = 5;
-constexpr uint32_t kSorted = 2048;  // neighbours
 
 // What a block that compares exactly shares.
 struct RankShared {
@@ -35,6 +38,7 @@ struct RankShared {
       float queries[kBlock * kPitch];
     } tiles;
     double products[kMaxQueryTokens];  // weights times maxima
+    Neighbor neighbors[kSorted];
   };
   float best[kMaxQueryTokens];
   bool is_last;
@@ -79,28 +83,34 @@ __device__ void LoadDocs(const DeviceTokens& tokens, uint32_t first,
                               size_t{token} * tokens.exact_stride;
   const bool vectors =
       tokens.exact_stride * sizeof(Element) % 16 == 0 && tokens.dim % 8 == 0;
-  const float norm = tokens.norms == nullptr ? 1 : tokens.norms[token];
   float values[kEights][8];
 #pragma unroll
   for (uint32_t i = 0; i < kEights; ++i) {
     const uint32_t at = (threadIdx.x % kRowThreads + i * kRowThreads) * 8;
     LoadEight(from, tokens.dim, first_dim + at, vectors, values[i]);
   }
+  const float norm = tokens.norms == nullptr ? 1 : tokens.norms[token];
+  if (tokens.norms != nullptr && norm > 0) {
+#pragma unroll
+    for (uint32_t i = 0; i < kEights; ++i) {
+#pragma unroll
+      for (float& value : values[i]) value = __fdiv_rn(value, norm);
+    }
+  }
 #pragma unroll
   for (uint32_t i = 0; i < kEights; ++i) {
     const uint32_t at = (threadIdx.x % kRowThreads + i * kRowThreads) * 8;
-    if (tokens.norms != nullptr) {
-#pragma unroll
-      for (uint32_t j = 0; j < 8; ++j) {
-        const uint32_t dim = first_dim + at + j;
-        if (norm > 0) {
-          values[i][j] = __fdiv_rn(values[i][j], norm);
-        } else if (dim < tokens.dim) {
-          values[i][j] = UnitElement(from, tokens.dim, dim, norm);
-        }
-      }
-    }
     StoreEight(values[i], to + row * kPitch + at);
+  }
+  if (norm > 0) return;
+#pragma unroll 1  // is rare, and as code so long that the other would wait
+  for (uint32_t i = 0; i < kEights * 8; ++i) {
+    const uint32_t at =
+        (threadIdx.x % kRowThreads + i / 8 * kRowThreads) * 8 + i % 8;
+    if (first_dim + at < tokens.dim) {
+      to[row * kPitch + at] =
+          UnitElement(from, tokens.dim, first_dim + at, norm);
+    }
   }
 }
 
@@ -124,25 +134,29 @@ __device__ inline void LoadQueries(const float* from, uint32_t num_tokens,
   }
 }
 
-// sums[a][b] += products of tokens of the document, eight rows apart, and of
-// the query, one dimension after the other.
-__device__ __forceinline__ void Accumulate(const float* docs,
-                                           const float* queries,
-                                           float (&sums)[kTile][kTile]) {
+// sums[a][b] += products of tokens of the document, kDocStep rows apart, and of
+// the query, kQueryStep apart, one dimension after the other.
+__device__ __forceinline__ void Accumulate(
+    const float* docs, const float* queries,
+    float (&sums)[kDocTile][kQueryTile]) {
 #pragma unroll 2
   for (uint32_t at = 0; at < kDims; at += 4) {
-    float4 doc[kTile];
-    float4 query[kTile];
+    float4 doc[kDocTile];
+    float4 query[kQueryTile];
 #pragma unroll
-    for (uint32_t i = 0; i < kTile; ++i) {
-      doc[i] = *reinterpret_cast<const float4*>(docs + i * 8 * kPitch + at);
-      query[i] =
-          *reinterpret_cast<const float4*>(queries + i * 8 * kPitch + at);
+    for (uint32_t i = 0; i < kDocTile; ++i) {
+      doc[i] =
+          *reinterpret_cast<const float4*>(docs + i * kDocStep * kPitch + at);
     }
 #pragma unroll
-    for (uint32_t a = 0; a < kTile; ++a) {
+    for (uint32_t i = 0; i < kQueryTile; ++i) {
+      query[i] = *reinterpret_cast<const float4*>(queries +
+                                                  i * kQueryStep * kPitch + at);
+    }
 #pragma unroll
-      for (uint32_t b = 0; b < kTile; ++b) {
+    for (uint32_t a = 0; a < kDocTile; ++a) {
+#pragma unroll
+      for (uint32_t b = 0; b < kQueryTile; ++b) {
         float sum = sums[a][b];
         sum = __fmaf_rn(doc[a].x, query[b].x, sum);
         sum = __fmaf_rn(doc[a].y, query[b].y, sum);
@@ -159,14 +173,13 @@ template <class Element>
 __device__ void ExactMaxima(const DeviceTokens& tokens, const float* query,
                             uint32_t num_tokens, uint32_t begin, uint32_t end,
                             RankShared* shared, float* best) {
-  static_assert(kThreads == kBlock / kTile * (kBlock / kTile));
-  const uint32_t row = threadIdx.x % 8;
-  const uint32_t column = threadIdx.x / 8;
-  float maxima[kTile];
+  const uint32_t row = threadIdx.x % kDocStep;
+  const uint32_t column = threadIdx.x / kDocStep;
+  float maxima[kQueryTile];
 #pragma unroll
   for (float& maximum : maxima) maximum = -INFINITY;
   for (uint32_t first = begin; first < end; first += kBlock) {
-    float sums[kTile][kTile] = {};
+    float sums[kDocTile][kQueryTile] = {};
     for (uint32_t dim = 0; dim < tokens.dim; dim += kDims) {
       __syncthreads();
       LoadDocs<Element>(tokens, first, end, dim, shared->tiles.docs);
@@ -176,21 +189,21 @@ __device__ void ExactMaxima(const DeviceTokens& tokens, const float* query,
                  shared->tiles.queries + column * kPitch, sums);
     }
 #pragma unroll
-    for (uint32_t b = 0; b < kTile; ++b) {
+    for (uint32_t b = 0; b < kQueryTile; ++b) {
 #pragma unroll
-      for (uint32_t a = 0; a < kTile; ++a) {  // what is no number is left out
+      for (uint32_t a = 0; a < kDocTile;
+           ++a) {  // what is no number is left out
         maxima[b] = sums[a][b] > maxima[b] ? sums[a][b] : maxima[b];
       }
     }
   }
 #pragma unroll
-  for (uint32_t b = 0; b < kTile; ++b) {
-    for (int step = 1; step < 8; step *= 2) {
+  for (uint32_t b = 0; b < kQueryTile; ++b) {
+    for (uint32_t step = 1; step < kDocStep; step *= 2) {
       maxima[b] = fmaxf(maxima[b], __shfl_xor_sync(~0u, maxima[b], step));
     }
-    if (row == 0 && column + 8 * b < num_tokens) {
-      best[column + 8 * b] = maxima[b];
-    }
+    const uint32_t token = column + kQueryStep * b;
+    if (row == 0 && token < num_tokens) best[token] = maxima[b];
   }
   __syncthreads();
 }
@@ -233,7 +246,8 @@ __device__ inline uint32_t PartsOf(uint32_t num_tokens) {
   return max(1u, min(kExactParts, (num_tokens + kBlock - 1) / kBlock));
 }
 
-// Blocks x of query y share its survivors, or their parts.
+// Blocks x of query y share its survivors, or their parts; the last writes the
+// nearest.
 template <class Element>
 __global__ __launch_bounds__(kThreads,
                              kBlocks) void RankKernel(const DeviceTokens tokens,
@@ -245,6 +259,7 @@ __global__ __launch_bounds__(kThreads,
   const TokenQuery query = state.queries[q];
   const uint32_t count = state.counts[q];
   const bool split = count <= kSplitCandidates;
+  bool is_last = count == 0 && blockIdx.x == 0;
   const uint32_t num_works = count * (split ? kExactParts : 1);
   for (uint32_t work = blockIdx.x; work < num_works; work += gridDim.x) {
     // First parts first, as there may not be others.
@@ -286,62 +301,13 @@ __global__ __launch_bounds__(kThreads,
       state.distances[query.list_begin + survivor] =
           length == 0 ? INFINITY : distance;
     }
-    __syncthreads();
+    is_last = IsLast(state.ranked + q, count, shared);
   }
-}
-
-// The k nearest of the survivors; distance_of(survivor, candidate), infinite:
-// it has no tokens. By all threads.
-template <class Distance>
-__device__ void WriteRanked(const MaxSimState& state, uint32_t q,
-                            const TokenQuery& query, uint32_t count,
-                            Neighbor* neighbors, const Distance& distance_of) {
-  uint32_t kept = 0;
-  for (uint32_t first = 0; first < count;) {
-    const uint32_t taken = min(count - first, kSorted - kept);
-    const uint32_t n = kept + taken;
-    const uint32_t sorted = PowerOfTwo(n);
-    __syncthreads();
-    for (uint32_t i = kept + threadIdx.x; i < sorted; i += kOrderThreads) {
-      Neighbor neighbor = {INFINITY, kInvalidRow};
-      if (i < n) {
-        const uint32_t survivor = first + i - kept;
-        const uint32_t slot = state.survivors[query.list_begin + survivor];
-        const float distance = distance_of(survivor, slot);
-        if (distance < INFINITY) {
-          neighbor = {distance, state.docs == nullptr
-                                    ? slot
-                                    : state.docs[query.list_begin + slot]};
-        }
-      }
-      neighbors[i] = neighbor;
-    }
-    SortNeighbors(neighbors, sorted);
-    kept = min(state.k, n);
-    first += taken;
-  }
-  for (uint32_t i = threadIdx.x; i < state.k; i += kOrderThreads) {
-    state.out[size_t{q} * state.k + i] =
-        i < kept ? neighbors[i] : Neighbor{INFINITY, kInvalidRow};
-  }
-  if (threadIdx.x == 0) {
-    state.reports[q] = {count, state.errors[q] < INFINITY ? 0u : 1u};
-  }
-}
-
-__global__ __launch_bounds__(kOrderThreads) void OrderKernel(
-    const MaxSimState state) {
-  WaitForKernelBefore();
-  __shared__ Neighbor neighbors[kSorted];
-  const uint32_t q = blockIdx.x;
-  const TokenQuery query = state.queries[q];
-  const float* const scores = state.scores + query.list_begin;
+  if (!is_last) return;
   const float* const distances = state.distances + query.list_begin;
-  // Without distances scores are exact.
-  WriteRanked(state, q, query, state.counts[q], neighbors,
-              [&](uint32_t survivor, uint32_t candidate) {
-                return state.distances != nullptr ? distances[survivor]
-                                                  : -scores[candidate];
+  WriteRanked(state, q, query, count, shared->neighbors,
+              [&](uint32_t survivor, uint32_t) {
+                return __ldcg(distances + survivor);
               });
 }
 
@@ -349,19 +315,14 @@ __global__ __launch_bounds__(kOrderThreads) void OrderKernel(
 
 cudaError_t RankMaxSim(const DeviceTokens& tokens, const MaxSimState& state,
                        int num_processors, cudaStream_t stream) {
-  if (tokens.code_bits == 0) {
-    const uint32_t most =
-        std::max(1u, kBlocks * num_processors / state.num_queries);
-    const dim3 grid(std::min(most, kSplitCandidates * kExactParts),
-                    state.num_queries);
-    const cudaError_t ranked = ForTokens(tokens, [&]<class Element>() {
-      return LaunchAfter(state.overlaps, RankKernel<Element>, grid, kThreads,
-                         sizeof(RankShared), stream, tokens, state);
-    });
-    if (ranked != cudaSuccess) return ranked;
-  }
-  return LaunchAfter(state.overlaps, OrderKernel, state.num_queries,
-                     kOrderThreads, 0, stream, state);
+  const uint32_t most =
+      std::max(1u, kBlocks * num_processors / state.num_queries);
+  const dim3 grid(std::min(most, kSplitCandidates * kExactParts),
+                  state.num_queries);
+  return ForTokens(tokens, [&]<class Element>() {
+    return LaunchAfter(state.overlaps, RankKernel<Element>, grid, kThreads,
+                       sizeof(RankShared), stream, tokens, state);
+  });
 }
 
 }  // namespace vicinal::gpu

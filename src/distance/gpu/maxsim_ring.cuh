@@ -1,9 +1,10 @@
-// What the blocks of maxsim_sm90.cu share, and the warp that copies: it goes
-// through parts of documents and copies up to 64 tokens at a time, as they lie,
-// into a ring; so that the bytes of several are on their way, whatever is done
-// with them and wherever a document ends, and before the columns are there.
+// What the blocks of maxsim_sm90.cu share, and the thread that copies: it goes
+// through parts of documents and copies up to 64 tokens at a time into a ring;
+// so that the bytes of several are on their way, whatever is done with them and
+// wherever a document ends, and before the columns are there.
 #pragma once
 
+#include <cuda.h>
 #include <cuda_runtime.h>
 
 #include <cstddef>
@@ -20,8 +21,12 @@ namespace vicinal::gpu::maxsim {
 inline constexpr uint32_t kRows = 64;  // of a product
 static_assert(kRows == kTokenStep);
 inline constexpr uint32_t kGroupThreads = 128;
-inline constexpr uint32_t kSlice =
-    128;  // bytes of a column that lie side by side
+// Bytes of a column, or of a token that is multiplied as it lies, that lie side
+// by side: 64 halves or 128 bytes.
+inline constexpr uint32_t kSlice = 128;
+inline constexpr uint32_t kSteps = 4;  // products of a slice
+// Floats of a stage: copies begin and end at multiples of four.
+inline constexpr uint32_t kFloatRoom = kRows + 4;
 // Of a token, at most.
 inline constexpr uint32_t kMostRowBytes = 512;
 inline constexpr uint32_t kMostNarrowBytes = 192;
@@ -36,9 +41,10 @@ inline constexpr uint32_t kTablePadding = 8;  // floats a row
 struct alignas(16) Note {
   uint32_t num_tokens;
   uint32_t candidate;
-  uint32_t part;        // its number; kNoMore: there is none
-  uint16_t ends;        // the part
-  uint16_t has_tokens;  // the document
+  uint32_t part;       // its number; kNoMore: there is none
+  uint8_t ends;        // the part
+  uint8_t has_tokens;  // the document
+  uint8_t gap;         // floats before the first token's
 };
 inline constexpr uint32_t kNoMore = ~0u;
 
@@ -57,16 +63,18 @@ struct Config {
   // By one warpgroup more, the last, is copied.
   static constexpr uint32_t kConsumers = kPairs * kGroupThreads;
   static constexpr uint32_t kThreads = (kPairs + 1) * kGroupThreads;
+  // Tokens are multiplied as they lie in shared memory; others are unpacked.
+  static constexpr bool kDirect = kBits == 0 || kBits == 8;
   using Sum = std::conditional_t<kBits == 0, float, int32_t>;
-  // Products of 128 dimensions.
-  static constexpr int kSteps = kBits == 0 ? 8 : 4;
 };
 
-// Bytes that a column takes: products are of whole 128 dimensions.
+__host__ __device__ inline uint32_t SlicesOf(uint32_t bytes) {
+  return (bytes + kSlice - 1) / kSlice;
+}
+// Bytes of a stage.
 template <class C>
-__host__ __device__ uint32_t RoomOf(uint32_t column_bytes) {
-  constexpr uint32_t kUnit = C::kSteps * 32;
-  return (column_bytes + kUnit - 1) / kUnit * kUnit;
+__host__ __device__ uint32_t StageBytes(uint32_t row_bytes) {
+  return kRows * (C::kDirect ? SlicesOf(row_bytes) * kSlice : row_bytes);
 }
 
 // Where things are in shared memory.
@@ -85,10 +93,10 @@ __host__ __device__ Places PlacesOf(uint32_t row_bytes, uint32_t column_bytes,
     return taken;
   };
   Places places;
-  take(RoomOf<C>(column_bytes) * C::kColumns);
-  places.ring = take(stages * kRows * row_bytes);
-  places.scales = take(C::kScaled ? stages * kRows * 4 : 0);
-  places.centroids = take(C::kCentroids ? stages * kRows * 4 : 0);
+  take(SlicesOf(column_bytes) * kSlice * C::kColumns);
+  places.ring = take(stages * StageBytes<C>(row_bytes));
+  places.scales = take(C::kScaled ? stages * kFloatRoom * 4 : 0);
+  places.centroids = take(C::kCentroids ? stages * kFloatRoom * 4 : 0);
   places.maxima = take(C::kPairs * 4 * C::kColumns * 4);
   places.best = take(C::kPairs * C::kColumns * 4);
   places.tile_sums = take(C::kPairs * kMaxPassTiles * 4);
@@ -109,7 +117,7 @@ template <class C>
 __device__ void LoadColumns(const MaxSimState& state, const MaxSimPass& pass,
                             uint32_t column_bytes, uint8_t* to) {
   const uint32_t own_pieces = column_bytes / 16;
-  const uint32_t pieces = RoomOf<C>(column_bytes) / 16;
+  const uint32_t pieces = SlicesOf(column_bytes) * kSlice / 16;
   const std::byte* const from =
       state.columns + size_t{pass.first_tile} * kTokenColumns * column_bytes;
   for (uint32_t i = threadIdx.x; i < C::kColumns * pieces; i += C::kConsumers) {
@@ -161,27 +169,6 @@ __device__ void LoadTable(const MaxSimState& state, const MaxSimPass& pass,
   }
 }
 
-__device__ inline void CopyBytes(void* to, const void* from, uint32_t bytes,
-                                 uint64_t* barrier) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], "
-      "[%1], %2, [%3];" ::"r"(SharedAddress(to)),
-      "l"(from), "r"(bytes), "r"(SharedAddress(barrier))
-      : "memory");
-}
-__device__ inline void CopyWord(void* to, const void* from) {
-  asm volatile(
-      "cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(SharedAddress(to)),
-      "l"(from)
-      : "memory");
-}
-// Arrives when the words that the thread copies are there.
-__device__ inline void ArriveAfterWords(uint64_t* barrier) {
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(
-                   SharedAddress(barrier))
-               : "memory");
-}
-
 // The ring of a pair.
 struct Ring {
   uint8_t* rows;
@@ -201,45 +188,50 @@ struct Ring {
   }
 };
 
+// Tokens first .. + note.num_tokens - 1.
 template <class C>
-__device__ void Push(const DeviceTokens& tokens, uint32_t row_bytes,
-                     uint32_t first, const Note& note, uint32_t lane,
+__device__ void Push(const DeviceTokens& tokens, const CUtensorMap* map,
+                     uint32_t row_bytes, uint32_t first, Note note,
                      Ring* ring) {
   const uint32_t stage = ring->stage;
+  uint64_t* const full = &ring->full[stage];
+  const uint32_t stage_bytes = StageBytes<C>(row_bytes);
+  uint8_t* const to = ring->rows + stage * stage_bytes;
+  note.gap = first % 4;
+  const uint32_t num_floats = (note.gap + note.num_tokens + 3) / 4 * 4;
   BarrierWaitInBlock(&ring->empty[stage], ring->parity ^ 1);
-  if constexpr (C::kScaled) {
-    for (uint32_t i = lane; i < note.num_tokens; i += 32) {
-      CopyWord(ring->scales + stage * kRows + i, tokens.scales + first + i);
-      if constexpr (C::kCentroids) {
-        CopyWord(ring->centroids + stage * kRows + i,
-                 tokens.centroids + first + i);
-      }
-    }
-    ArriveAfterWords(&ring->full[stage]);
-  }
-  if (lane == 0) {
-    ring->notes[stage] = note;
-    if (note.num_tokens == 0) {
-      BarrierArrive(&ring->full[stage]);
-    } else {
-      const uint32_t bytes = note.num_tokens * row_bytes;
-      const void* const from =
-          C::kBits == 0 ? static_cast<const void*>(tokens.half) : tokens.codes;
-      BarrierExpect(&ring->full[stage], bytes);
-      CopyBytes(ring->rows + stage * kRows * row_bytes,
-                static_cast<const uint8_t*>(from) + size_t{first} * row_bytes,
-                bytes, &ring->full[stage]);
-    }
-  }
-  __syncwarp();
+  ring->notes[stage] = note;
   ring->Advance();
+  if (note.num_tokens == 0) {
+    BarrierArrive(full);
+    return;
+  }
+  const uint64_t once = ReadOnce();
+  const uint32_t bytes = C::kDirect ? stage_bytes : note.num_tokens * row_bytes;
+  BarrierExpect(full, bytes + (C::kScaled ? num_floats * 4 : 0) +
+                          (C::kCentroids ? num_floats * 4 : 0));
+  if constexpr (C::kDirect) {
+    for (uint32_t i = 0; i < SlicesOf(row_bytes); ++i) {
+      CopyTile2(to + i * kRows * kSlice, map, full, i * kSlice, first, once);
+    }
+  } else {
+    CopyBytes(to, tokens.codes + size_t{first} * row_bytes, bytes, full, once);
+  }
+  if constexpr (C::kScaled) {
+    CopyBytes(ring->scales + stage * kFloatRoom,
+              tokens.scales + first - note.gap, num_floats * 4, full, once);
+  }
+  if constexpr (C::kCentroids) {
+    CopyBytes(ring->centroids + stage * kFloatRoom,
+              tokens.centroids + first - note.gap, num_floats * 4, full, once);
+  }
 }
 
-// The warp that copies.
+// The thread that copies.
 template <class C>
 __device__ void CopyParts(const DeviceTokens& tokens, const MaxSimPass& pass,
-                          uint32_t row_bytes, uint32_t pair, uint32_t lane,
-                          Ring ring) {
+                          const CUtensorMap* map, uint32_t row_bytes,
+                          uint32_t pair, Ring ring) {
   const uint32_t num_parts = pass.num_candidates * pass.num_parts;
   const uint32_t num_pairs = gridDim.x * C::kPairs;
   const auto part_at = [&](uint32_t number) {
@@ -257,19 +249,23 @@ __device__ void CopyParts(const DeviceTokens& tokens, const MaxSimPass& pass,
     do {
       const uint32_t count = min(kRows, part.num_tokens - done);
       const bool ends = done + count == part.num_tokens;
-      Push<C>(tokens, row_bytes, part.first_token + done,
-              {count, part.candidate, number, ends, part.of_document > 0}, lane,
-              &ring);
+      uint32_t first = part.first_token + done;
+      Note note = {count, part.candidate, number, ends, part.of_document > 0};
+      // What a tile has besides costs nothing if it is of the same part.
+      if (C::kDirect && count < kRows && done > 0) {
+        first -= kRows - count;
+        note.num_tokens = kRows;
+      }
+      Push<C>(tokens, map, row_bytes, first, note, &ring);
       done += count;
     } while (done < part.num_tokens);
     part = following;
     number = next;
     if (!has_waited) WaitForKernelBefore();
     has_waited = true;
-    const uint32_t asked = lane == 0 ? atomicAdd(pass.next_part, 1) : 0;
-    next = 2 * num_pairs + __shfl_sync(~0u, asked, 0);
+    next = 2 * num_pairs + atomicAdd(pass.next_part, 1);
   }
-  Push<C>(tokens, row_bytes, 0, {0, 0, kNoMore, 1, 0}, lane, &ring);
+  Push<C>(tokens, map, row_bytes, 0, {0, 0, kNoMore, 1, 0}, &ring);
 }
 
 }  // namespace vicinal::gpu::maxsim

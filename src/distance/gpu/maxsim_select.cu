@@ -1,9 +1,11 @@
-// From scores with a known error to the candidates that it cannot rule out.
+// From scores with a known error to the candidates that it cannot rule out; of
+// exact scores, to the nearest.
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
 #include "src/distance/gpu/maxsim_kernels.h"
+#include "src/distance/gpu/maxsim_order.cuh"
 #include "src/distance/gpu/overlap.cuh"
 
 namespace vicinal::gpu {
@@ -175,6 +177,10 @@ __global__ __launch_bounds__(kSelectThreads) void SelectKernel(
   }
   __syncthreads();
   if (threadIdx.x == 0) state.counts[q] = count;
+  if (state.distances != nullptr) return;
+  __shared__ Neighbor neighbors[kSorted];
+  WriteRanked(state, q, state.queries[q], count, neighbors,
+              [&](uint32_t, uint32_t i) { return -scores[i]; });
 }
 
 }  // namespace

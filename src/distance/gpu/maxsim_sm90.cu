@@ -1,8 +1,9 @@
 // Scores of documents of token vectors on compute capability 9.0.
 //
-// A block is some pairs of a warp that copies (maxsim_ring.cuh) and a warpgroup
-// that multiplies (maxsim_compare.cuh), which share the queries' columns and
-// nothing else.
+// A block is some pairs of a thread that copies (maxsim_ring.cuh) and a
+// warpgroup that multiplies (maxsim_compare.cuh), which share the queries'
+// columns and nothing else.
+#include <cuda.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -23,7 +24,8 @@ template <class C>
 __global__ __launch_bounds__(C::kThreads, 1) void HopperKernel(
     const __grid_constant__ DeviceTokens tokens,
     const __grid_constant__ MaxSimState state,
-    const __grid_constant__ MaxSimPass pass, uint32_t row_bytes,
+    const __grid_constant__ MaxSimPass pass,
+    const __grid_constant__ CUtensorMap map, uint32_t row_bytes,
     uint32_t column_bytes, uint32_t num_stages) {
   extern __shared__ uint4 dynamic_shared[];
   uint8_t* room = reinterpret_cast<uint8_t*>(dynamic_shared);
@@ -33,7 +35,7 @@ __global__ __launch_bounds__(C::kThreads, 1) void HopperKernel(
   auto* const empty = reinterpret_cast<uint64_t*>(room + places.empty);
   if (threadIdx.x == 0) {
     for (uint32_t i = 0; i < C::kPairs * num_stages; ++i) {
-      BarrierInit(&full[i], C::kScaled ? 33 : 1);
+      BarrierInit(&full[i], 1);
       BarrierInit(&empty[i], 4);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -44,23 +46,23 @@ __global__ __launch_bounds__(C::kThreads, 1) void HopperKernel(
   const uint32_t pair = copies ? warp % 4 : warp / 4;
   const uint32_t first = pair * num_stages;
   const Ring ring = {
-      room + places.ring + first * kRows * row_bytes,
-      reinterpret_cast<float*>(room + places.scales) + first * kRows,
-      reinterpret_cast<uint32_t*>(room + places.centroids) + first * kRows,
+      room + places.ring + first * StageBytes<C>(row_bytes),
+      reinterpret_cast<float*>(room + places.scales) + first * kFloatRoom,
+      reinterpret_cast<uint32_t*>(room + places.centroids) + first * kFloatRoom,
       reinterpret_cast<Note*>(room + places.notes) + first,
       full + first,
       empty + first,
       num_stages};
   if (copies) {
     if constexpr (C::kPairs == 2) {
-      asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+      asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
     }
-    if (pair < C::kPairs) {
-      CopyParts<C>(tokens, pass, row_bytes, pair, threadIdx.x % 32, ring);
+    if (pair < C::kPairs && threadIdx.x % 32 == 0) {
+      CopyParts<C>(tokens, pass, &map, row_bytes, pair, ring);
     }
   } else {
     if constexpr (C::kPairs == 2) {
-      asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+      asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
     }
     auto* const factors = reinterpret_cast<float*>(room + places.factors);
     auto* const shifts = reinterpret_cast<int32_t*>(room + places.shifts);
@@ -80,7 +82,7 @@ __global__ __launch_bounds__(C::kThreads, 1) void HopperKernel(
         factors,
         shifts,
         table};
-    CompareParts<C>(tokens, state, pass, room, row_bytes, pair,
+    CompareParts<C>(tokens, state, pass, room, row_bytes, column_bytes, pair,
                     threadIdx.x % kGroupThreads, shared, ring);
   }
 }
@@ -178,7 +180,8 @@ cudaError_t StreamOnHopper(const DeviceTokens& tokens, const MaxSimState& state,
     const uint32_t grid = std::min<uint32_t>(
         pass.num_candidates * pass.num_parts, num_processors);
     return LaunchAfter(state.overlaps, kernel, grid, C::kThreads, size, stream,
-                       tokens, state, pass, row_bytes, column_bytes, stages);
+                       tokens, state, pass, *state.map, row_bytes, column_bytes,
+                       stages);
   });
 }
 

@@ -20,24 +20,17 @@ __device__ inline float ToFloat(Bfloat value) {
   return __uint_as_float(static_cast<uint32_t>(value.bits) << 16);
 }
 
-// Where StreamOnHopper has a dimension of a query's column: in products a lane
-// wants four of each 16 halves, or eight of each 32 bytes; it reads those of a
-// document that lie side by side. bits: of codes, 0: halves.
+// Where StreamOnHopper has a dimension of a query's column. Codes of less than
+// 8 bits are unpacked: in products a lane wants eight of each 32 bytes, and it
+// reads those of a document that lie side by side.
 __device__ inline uint32_t PlaceOf(uint32_t bits, uint32_t dim) {
-  if (bits == 0) {  // 8 halves a lane: two products of two pairs
-    const uint32_t lane = dim / 8 % 4;
-    return dim / 32 * 32 + dim / 4 % 2 * 16 + dim / 2 % 2 * 8 + 2 * lane +
-           dim % 2;
-  }
+  if (bits == 8) return dim;
   // 32 elements a lane: four products of two words of four bytes.
   const uint32_t lane = dim / 32 % 4;
   const uint32_t own = dim % 32;
   uint32_t word;
   uint32_t byte;
-  if (bits == 8) {
-    word = own / 4;
-    byte = own % 4;
-  } else if (bits == 4) {
+  if (bits == 4) {
     word = own / 8 * 2 + own % 2;
     byte = own % 8 / 2;
   } else if (bits == 2) {

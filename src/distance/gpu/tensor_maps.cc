@@ -3,9 +3,11 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
+#include "src/distance/gpu/maxsim_kernels.h"
 #include "src/distance/gpu/search_kernels.h"
 #include "src/distance/gpu/train_kernels.h"
 
@@ -13,6 +15,7 @@ namespace vicinal::gpu {
 namespace {
 
 using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
+constexpr CUtensorMapDataType kBf16 = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
 
 // By the runtime, so that nothing links with the driver's library.
 EncodeTiled FindEncodeTiled() {
@@ -32,14 +35,14 @@ EncodeTiled FoundEncodeTiled() {
   return encode;
 }
 
-bool Encode(EncodeTiled encode, const uint16_t* data, uint32_t num_dims,
-            const cuuint64_t* sizes, const cuuint64_t* strides,
-            const cuuint32_t* box, CUtensorMap* out) {
+bool Encode(EncodeTiled encode, CUtensorMapDataType type, const void* data,
+            uint32_t num_dims, const cuuint64_t* sizes,
+            const cuuint64_t* strides, const cuuint32_t* box,
+            CUtensorMap* out) {
   const cuuint32_t steps[3] = {1, 1, 1};
-  return encode(out, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, num_dims,
-                const_cast<uint16_t*>(data), sizes, strides, box, steps,
-                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+  return encode(out, type, num_dims, const_cast<void*>(data), sizes, strides,
+                box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
@@ -56,9 +59,9 @@ bool MakeTensorMaps(const DeviceRows& rows, const uint16_t* queries,
   const cuuint64_t row_sizes[3] = {rows.padded_dim, rows.stripe_rows, kStripes};
   const cuuint64_t row_strides[2] = {pitch, pitch * rows.stripe_rows};
   const cuuint32_t row_box[3] = {64, kStripeRun, kStripes / out->cluster};
-  return Encode(encode, queries, 2, query_sizes, &pitch, query_box,
+  return Encode(encode, kBf16, queries, 2, query_sizes, &pitch, query_box,
                 &out->queries) &&
-         Encode(encode, rows.bf16, 3, row_sizes, row_strides, row_box,
+         Encode(encode, kBf16, rows.bf16, 3, row_sizes, row_strides, row_box,
                 &out->rows);
 }
 
@@ -75,9 +78,23 @@ bool MakeAssignMaps(const DeviceRows& points, const DeviceCentroids& centroids,
                                cuuint64_t{centroids.num_tiles()} * kStripes};
   const cuuint64_t strides[2] = {pitch, pitch * kStripeRun};
   const cuuint32_t box[3] = {64, kStripeRun, kStripes / out->cluster};
-  return Encode(encode, points.bf16, 2, point_sizes, &point_pitch, point_box,
-                &out->queries) &&
-         Encode(encode, centroids.bf16, 3, sizes, strides, box, &out->rows);
+  return Encode(encode, kBf16, points.bf16, 2, point_sizes, &point_pitch,
+                point_box, &out->queries) &&
+         Encode(encode, kBf16, centroids.bf16, 3, sizes, strides, box,
+                &out->rows);
+}
+
+bool MakeTokenMap(const DeviceTokens& tokens, CUtensorMap* out) {
+  const EncodeTiled encode = FoundEncodeTiled();
+  if (encode == nullptr) return false;
+  const cuuint64_t pitch = tokens.row_bytes();
+  const cuuint64_t sizes[2] = {pitch, std::max(1u, tokens.num_tokens)};
+  const cuuint32_t box[2] = {128, kTokenStep};
+  const void* const rows = tokens.code_bits == 0
+                               ? static_cast<const void*>(tokens.half)
+                               : tokens.codes;
+  return Encode(encode, CU_TENSOR_MAP_DATA_TYPE_UINT8, rows, 2, sizes, &pitch,
+                box, out);
 }
 
 }  // namespace vicinal::gpu

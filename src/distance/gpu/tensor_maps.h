@@ -24,4 +24,8 @@ struct DeviceCentroids;
 bool MakeAssignMaps(const DeviceRows& points, const DeviceCentroids& centroids,
                     TensorMaps* out);
 
+// Tokens as rows of bytes, in tiles of kTokenStep tokens and 128 bytes.
+struct DeviceTokens;
+bool MakeTokenMap(const DeviceTokens& tokens, CUtensorMap* out);
+
 }  // namespace vicinal::gpu
