@@ -12,7 +12,6 @@
 // one more, which is only built for its links: without it the 128-d set of
 // docs/BENCHMARKS.md takes 1.2x the distances at recall 0.99.
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -94,11 +93,7 @@ class Builder {
       progress_->done = 0;
     }
     DrawStages();
-    for (size_t stage = stages_.size(); stage-- > 0;) {
-      DeviceStage device(backend_, distance_.pair_scale());
-      VICINAL_RETURN_IF_ERROR(LinkStage(stage, &device));
-      MergeReverse(&stages_[stage], device);
-    }
+    VICINAL_RETURN_IF_ERROR(LinkStages());
     DropInnerStages();
     if (n_ > 0) ConnectLevel0();
     if (Cancelled()) return CancelledStatus();
@@ -151,15 +146,16 @@ class Builder {
     if (n_ == 0) return;
     const double scale = kStages / std::log(static_cast<double>(params_.m));
     std::vector<uint8_t> stage_of(n_);
-    size_t top = 0;
-    for (size_t row = 0; row < n_; ++row) {
-      Random random(params_.seed * 0x9E3779B97F4A7C15ULL + row);
-      const double u = 1.0 - random.UniformDouble();
-      const auto stage = static_cast<size_t>(-std::log(u) * scale);
-      stage_of[row] = std::min(stage, (kMaxHnswLevels - 1) * kStages);
-      top = std::max<size_t>(top, stage_of[row]);
-    }
-    top = top / kStages * kStages;
+    workers_.For(n_, 4096, [&](size_t begin, size_t end, size_t) {
+      for (size_t row = begin; row < end; ++row) {
+        Random random(params_.seed * 0x9E3779B97F4A7C15ULL + row);
+        const double u = 1.0 - random.UniformDouble();
+        const auto stage = static_cast<size_t>(-std::log(u) * scale);
+        stage_of[row] = std::min(stage, (kMaxHnswLevels - 1) * kStages);
+      }
+    });
+    const size_t top =
+        *std::max_element(stage_of.begin(), stage_of.end()) / kStages * kStages;
     stages_.resize(top + 1);
     stages_[0].Init(n_, 2 * params_.m);
     for (size_t s = 1; s <= top; ++s) {
@@ -187,31 +183,59 @@ class Builder {
     stages_ = std::move(whole);
   }
 
-  // Fills the link rows of a stage with what its rows choose.
-  absl::Status LinkStage(size_t stage, DeviceStage* device) {
-    BuildLevel& level = stages_[stage];
-    const size_t n = level.num_nodes();
-    const RowSource rows{.num_rows = n,
-                         .dim = distance_.pair_dim(),
-                         .load = [&](uint32_t slot, float* out) {
-                           distance_.Load(level.RowOf(slot), out);
-                         }};
-    if (device->Load(rows, &workers_)) {
-      std::vector<Neighbor> links;
-      const auto go_on = [&](size_t num_rows) {
-        if (stage == 0 && progress_ != nullptr) {
-          progress_->done.fetch_add(num_rows / 2, std::memory_order_relaxed);
-        }
-        return !Cancelled();
-      };
-      if (device->Link(NumCandidates(params_, stage), RuleFor(params_.m),
-                       kMaxLeafDuplicates, go_on, &links)) {
-        SetDeviceLinks(stage, links, *device);
+  RowSource RowsOf(const BuildLevel& level) const {
+    return {.num_rows = level.num_nodes(),
+            .dim = distance_.pair_dim(),
+            .load = [this, &level](uint32_t slot, float* out) {
+              distance_.Load(level.RowOf(slot), out);
+            }};
+  }
+
+  absl::Status LinkStages() {
+    // A device gets the rows of the lowest stage that it takes, and makes those
+    // of the others, which are among them, by itself.
+    DeviceStage lowest(backend_, distance_.pair_scale());
+    size_t lowest_stage = 0;
+    while (lowest_stage < stages_.size() &&
+           !lowest.Load(RowsOf(stages_[lowest_stage]), &workers_)) {
+      ++lowest_stage;
+    }
+    for (size_t stage = stages_.size(); stage-- > 0;) {
+      DeviceStage part(backend_, distance_.pair_scale());
+      if (stage > lowest_stage) {
+        part.LoadPart(lowest, SlotsIn(lowest_stage, stage));
+      }
+      const DeviceStage& device = stage == lowest_stage ? lowest : part;
+      ReverseLinks reverse(stages_[stage].num_nodes());
+      VICINAL_RETURN_IF_ERROR(LinkStage(stage, device, &reverse));
+      MergeReverse(&stages_[stage], device, &reverse);
+    }
+    return absl::OkStatus();
+  }
+
+  // Slots that the nodes of a stage have in a lower one.
+  std::vector<uint32_t> SlotsIn(size_t lower, size_t stage) const {
+    std::vector<uint32_t> slots = stages_[stage].down;
+    while (--stage > lower) {
+      for (uint32_t& slot : slots) slot = stages_[stage].down[slot];
+    }
+    return slots;
+  }
+
+  // Fills the link rows of a stage with what its rows choose, and counts them.
+  absl::Status LinkStage(size_t stage, const DeviceStage& device,
+                         ReverseLinks* reverse) {
+    if (device.is_loaded()) {
+      if (LinkByDevice(stage, device, reverse)) {
         return Cancelled() ? CancelledStatus() : absl::OkStatus();
       }
       if (Cancelled()) return CancelledStatus();
       if (stage == 0 && progress_ != nullptr) progress_->done = 0;
+      *reverse = ReverseLinks(stages_[stage].num_nodes());
     }
+    BuildLevel& level = stages_[stage];
+    const size_t n = level.num_nodes();
+    const RowSource rows = RowsOf(level);
     VICINAL_ASSIGN_OR_RETURN(
         const Leaves leaves,
         PartitionIntoLeaves(rows, {.fanout = NumLeaves(params_)}, &workers_,
@@ -244,6 +268,7 @@ class Builder {
           SelectUnlessRoom(level, &work);
         }
         level.SetLinks(slot, work.selected);
+        reverse->Count(level, slot);
       }
       report(end - begin, n);
     });
@@ -256,34 +281,57 @@ class Builder {
             .max_duplicates = kMaxDuplicateLinks};
   }
 
-  // What a device chose for each slot, m links each, and the links above.
-  void SetDeviceLinks(size_t stage, const std::vector<Neighbor>& links,
-                      const DeviceStage& device) {
+  // False where the device fails: links may be set and counted then.
+  bool LinkByDevice(size_t stage, const DeviceStage& device,
+                    ReverseLinks* reverse) {
     BuildLevel& level = stages_[stage];
     const std::vector<uint32_t> above = SlotsAbove(stage);
     std::vector<FullRows> full(workers_.size());
-    workers_.For(
-        level.num_nodes(), 64, [&](size_t begin, size_t end, size_t worker) {
-          if (Cancelled()) return;
-          Work& work = work_[worker];
-          for (size_t slot = begin; slot < end; ++slot) {
-            TakeLinks(links, slot, params_.m, &work);
-            if (!above.empty() && above[slot] != kNoLink) {
-              AddLinksAbove(stage, above[slot], &work);
-              SelectOrDefer(&level, slot, device, &work, &full[worker]);
-            } else {
-              level.SetLinks(slot, work.selected);
-            }
-          }
-        });
-    for (const FullRows& rows : full) SelectFull(rows, device, &level);
+    const auto take = [&](size_t first, size_t last, const Neighbor* links) {
+      const auto set = [&](size_t i, size_t worker) {
+        const auto slot = static_cast<uint32_t>(first + i);
+        Work& work = work_[worker];
+        TakeLinks(links, i, params_.m, &work);
+        if (!above.empty() && above[slot] != kNoLink) {
+          AddLinksAbove(stage, above[slot], &work);
+          if (DeferIfFull(level, slot, work, &full[worker])) return;
+          SelectUnlessRoom(level, &work);
+        }
+        level.SetLinks(slot, work.selected);
+        reverse->Count(level, slot);
+      };
+      workers_.For(last - first, 64,
+                   [&](size_t begin, size_t end, size_t worker) {
+                     for (size_t i = begin; i < end; ++i) set(i, worker);
+                   });
+      if (stage == 0 && progress_ != nullptr) {
+        progress_->done.fetch_add((last - first) / 2,
+                                  std::memory_order_relaxed);
+      }
+      return !Cancelled();
+    };
+    if (!device.Link(NumCandidates(params_, stage), RuleFor(params_.m),
+                     kMaxLeafDuplicates, take)) {
+      return false;
+    }
+    for (const FullRows& rows : full) {
+      SelectFull(rows, device, &level);
+      if (Cancelled()) return true;
+      workers_.For(rows.slots.size(), 256,
+                   [&](size_t begin, size_t end, size_t) {
+                     for (size_t i = begin; i < end; ++i) {
+                       reverse->Count(level, rows.slots[i]);
+                     }
+                   });
+    }
     if (stage == 0 && progress_ != nullptr) progress_->done = n_ / 2;
+    return true;
   }
 
   // List i of those that a device chose, into work->selected.
-  static void TakeLinks(const std::vector<Neighbor>& links, size_t i,
-                        size_t max_links, Work* work) {
-    const auto begin = links.begin() + i * max_links;
+  static void TakeLinks(const Neighbor* links, size_t i, size_t max_links,
+                        Work* work) {
+    const Neighbor* const begin = links + i * max_links;
     work->selected.assign(
         begin, std::find_if(begin, begin + max_links, [](const Neighbor& link) {
           return link.row == kInvalidRow;
@@ -368,64 +416,36 @@ class Builder {
     return false;
   }
 
-  // A link to add to a row.
-  struct ReverseLink {
-    uint32_t source;
-    float distance;
-  };
-
-  // Gives every link its reverse; a full row is selected anew.
-  void MergeReverse(BuildLevel* level, const DeviceStage& device) {
+  // Gives every link its reverse, all of which are counted; a full row is
+  // selected anew.
+  void MergeReverse(BuildLevel* level, const DeviceStage& device,
+                    ReverseLinks* reverse) {
     const size_t n = level->num_nodes();
-    // links[starts[t] .. starts[t + 1]) go to target t, in any order: what is
-    // made of them does not depend on it.
-    std::vector<size_t> starts(n + 1);
-    const auto each = [&](const auto& visit) {
-      workers_.For(n, 1024, [&](size_t begin, size_t end, size_t) {
-        for (size_t slot = begin; slot < end; ++slot) {
-          for (size_t i = 0; i < level->counts[slot]; ++i) {
-            visit(static_cast<uint32_t>(slot), slot * level->stride + i);
-          }
-        }
-      });
-    };
-    const auto count = [](size_t* counter) {
-      return std::atomic_ref<size_t>(*counter).fetch_add(
-          1, std::memory_order_relaxed);
-    };
-    each([&](uint32_t, size_t at) { count(&starts[level->links[at] + 1]); });
-    for (size_t t = 0; t < n; ++t) starts[t + 1] += starts[t];
-    std::vector<ReverseLink> links(starts[n]);
-    std::vector<size_t> next(starts.begin(), starts.end() - 1);
-    each([&](uint32_t source, size_t at) {
-      links[count(&next[level->links[at]])] = {source, level->distances[at]};
-    });
+    reverse->Build(*level, &workers_);
     std::vector<FullRows> full(workers_.size());
     workers_.For(n, 64, [&](size_t begin, size_t end, size_t worker) {
       if (Cancelled()) return;
       Work& work = work_[worker];
       for (size_t target = begin; target < end; ++target) {
-        Merge(
-            *level, target,
-            {links.data() + starts[target], links.data() + starts[target + 1]},
-            &work);
-        SelectOrDefer(level, target, device, &work, &full[worker]);
+        Merge(*level, target, reverse->Of(target), &work);
+        if (device.is_loaded() &&
+            DeferIfFull(*level, target, work, &full[worker])) {
+          continue;
+        }
+        SelectUnlessRoom(*level, &work);
+        level->SetLinks(target, work.selected);
       }
     });
     for (const FullRows& rows : full) SelectFull(rows, device, level);
   }
 
-  // Links of work->candidates, now or, where there are too many and there is a
-  // device, by it.
-  void SelectOrDefer(BuildLevel* level, uint32_t slot,
-                     const DeviceStage& device, Work* work,
-                     FullRows* full) const {
-    if (device.is_loaded() && work->candidates.size() > level->degree) {
-      full->Add(slot, work->candidates);
-      return;
-    }
-    SelectUnlessRoom(*level, work);
-    level->SetLinks(slot, work->selected);
+  // Whether there are too many candidates, which a device is then to select of
+  // with those of other rows.
+  static bool DeferIfFull(const BuildLevel& level, uint32_t slot,
+                          const Work& work, FullRows* full) {
+    if (work.candidates.size() <= level.degree) return false;
+    full->Add(slot, work.candidates);
+    return true;
   }
 
   void SelectFull(const FullRows& rows, const DeviceStage& device,
@@ -439,7 +459,7 @@ class Builder {
                    Work& work = work_[worker];
                    for (size_t i = begin; i < end; ++i) {
                      if (done) {
-                       TakeLinks(chosen, i, level->degree, &work);
+                       TakeLinks(chosen.data(), i, level->degree, &work);
                      } else {
                        work.candidates.assign(
                            rows.candidates.begin() + rows.offsets[i],
@@ -453,14 +473,14 @@ class Builder {
 
   // The links of a node and those that lead to it, into work->candidates.
   void Merge(const BuildLevel& level, uint32_t target,
-             std::span<const ReverseLink> links, Work* work) const {
+             std::span<const ReverseLinks::Link> links, Work* work) const {
     work->candidates.clear();
     for (size_t i = 0; i < level.counts[target]; ++i) {
       const size_t at = target * level.stride + i;
       work->candidates.push_back({level.distances[at], level.links[at]});
     }
     const size_t num_own = work->candidates.size();
-    for (const ReverseLink& link : links) {
+    for (const ReverseLinks::Link& link : links) {
       AddNew({link.distance, link.source}, num_own, work);
     }
   }

@@ -1,12 +1,18 @@
 #include "index/hnsw_build_level.h"
 
 #include <algorithm>
+#include <atomic>
 #include <optional>
 
 #include "src/base/check.h"
 
 namespace vicinal {
 namespace {
+
+// Slots that are fetched before they are looked at: they lie anywhere.
+constexpr size_t kAhead = 8;
+
+void Prefetch(const void* address) { __builtin_prefetch(address); }
 
 // The tree of a breadth-first walk over a level; its links must stay.
 class ReachTree {
@@ -52,6 +58,14 @@ class ReachTree {
   void Grow(uint32_t root) {
     std::vector<uint32_t> queue = {root};
     for (size_t head = 0; head < queue.size(); ++head) {
+      if (head + kAhead < queue.size()) {
+        const uint32_t later = queue[head + kAhead];
+        Prefetch(&level_.counts[later]);
+        // A cache line has 16 links.
+        for (size_t i = 0; i < level_.stride; i += 16) {
+          Prefetch(&level_.links[later * level_.stride + i]);
+        }
+      }
       const uint32_t from = queue[head];
       for (size_t i = 0; i < level_.counts[from]; ++i) {
         const uint32_t to = level_.links[from * level_.stride + i];
@@ -67,6 +81,32 @@ class ReachTree {
 };
 
 }  // namespace
+
+void ReverseLinks::Count(const BuildLevel& level, uint32_t slot) {
+  for (size_t i = 0; i < level.counts[slot]; ++i) {
+    const uint32_t target = level.links[slot * level.stride + i];
+    std::atomic_ref<uint32_t>(counts_[target])
+        .fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+void ReverseLinks::Build(const BuildLevel& level, Workers* workers) {
+  const size_t n = counts_.size();
+  for (size_t t = 0; t < n; ++t) starts_[t + 1] = starts_[t] + counts_[t];
+  links_ = std::make_unique_for_overwrite<Link[]>(starts_[n]);
+  workers->For(n, 1024, [&](size_t begin, size_t end, size_t) {
+    for (size_t slot = begin; slot < end; ++slot) {
+      for (size_t i = 0; i < level.counts[slot]; ++i) {
+        const size_t at = slot * level.stride + i;
+        const uint32_t target = level.links[at];
+        const uint32_t left = std::atomic_ref<uint32_t>(counts_[target])
+                                  .fetch_sub(1, std::memory_order_relaxed);
+        links_[starts_[target] + left - 1] = {static_cast<uint32_t>(slot),
+                                              level.distances[at]};
+      }
+    }
+  });
+}
 
 void Connect(BuildLevel* level, uint32_t entry,
              const std::function<std::vector<Neighbor>(uint32_t)>& nearest) {

@@ -4,12 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "index/hnsw_graph.h"
 #include "src/base/top_k.h"
 #include "src/base/types.h"
+#include "src/base/workers.h"
 
 namespace vicinal {
 
@@ -20,15 +22,17 @@ struct BuildLevel {
   size_t stride = 0;
   std::vector<RowId> rows;  // ascending; empty at level 0
   std::vector<uint32_t> down;
-  std::vector<uint32_t> links;
-  std::vector<float> distances;
+  std::unique_ptr<uint32_t[]> links;
+  std::unique_ptr<float[]> distances;
   std::vector<uint8_t> counts;
 
+  // Nothing but counts is filled, which would be one thread's work: SetLinks
+  // fills the row of its slot.
   void Init(size_t num_nodes, size_t max_degree) {
     degree = max_degree;
     stride = HnswLinkStride(degree);
-    links.assign(num_nodes * stride, kNoLink);
-    distances.assign(num_nodes * stride, 0);
+    links = std::make_unique_for_overwrite<uint32_t[]>(num_nodes * stride);
+    distances = std::make_unique_for_overwrite<float[]>(num_nodes * stride);
     counts.assign(num_nodes, 0);
   }
   size_t num_nodes() const { return counts.size(); }
@@ -36,7 +40,7 @@ struct BuildLevel {
   HnswLevel View() const {
     return {.rows = rows.empty() ? nullptr : rows.data(),
             .down = down.empty() ? nullptr : down.data(),
-            .links = links.data(),
+            .links = links.get(),
             .num_nodes = num_nodes(),
             .stride = stride};
   }
@@ -48,6 +52,34 @@ struct BuildLevel {
     }
     counts[slot] = neighbors.size();
   }
+};
+
+// The links that lead to each slot of a level, in any order.
+// Life: counted slot by slot, then built, then const. Count may be called for
+// different slots from any number of threads.
+class ReverseLinks {
+ public:
+  struct Link {
+    uint32_t source;
+    float distance;
+  };
+
+  explicit ReverseLinks(size_t num_slots)
+      : counts_(num_slots), starts_(num_slots + 1) {}
+
+  // Once for each slot, when its links are there.
+  void Count(const BuildLevel& level, uint32_t slot);
+  // When all are counted.
+  void Build(const BuildLevel& level, Workers* workers);
+  std::span<const Link> Of(uint32_t target) const {
+    return {links_.get() + starts_[target], links_.get() + starts_[target + 1]};
+  }
+
+ private:
+  std::vector<uint32_t> counts_;  // of a target
+  // links_[starts_[t] .. starts_[t + 1]) go to target t.
+  std::vector<size_t> starts_;
+  std::unique_ptr<Link[]> links_;
 };
 
 // Makes every slot reachable from `entry`: adds a link to each unreachable one

@@ -10,10 +10,12 @@
 #include <limits>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "src/base/top_k.h"
 #include "src/base/types.h"
 #include "src/distance/gpu/backend.h"
+#include "tests/distance/gpu/reference_encoder.h"
 
 namespace vicinal {
 
@@ -38,9 +40,12 @@ class FailingDevice final : public DistanceBackend {
   }
 
   int num_calls() const { return num_calls_; }
+  // Segments that were made of others.
+  int num_parts() const { return num_parts_; }
   int num_kmeans() const { return num_kmeans_; }
   int num_searches() const { return num_searches_; }
   int num_graphs() const { return num_graphs_; }
+  int num_encodings() const { return num_encodings_; }
   size_t most_queries() const { return most_queries_; }
   // Segments that are there, the most that ever were, and the most rows of one.
   int num_segments() const { return num_segments_; }
@@ -54,11 +59,28 @@ class FailingDevice final : public DistanceBackend {
                      std::shared_ptr<const LoadedSegment>* out) override {
     if (Fails()) return status_;
     if (segment.rows.num_rows > most_rows_) return BackendStatus::kNoMemory;
+    SegmentRows rows = segment;
+    std::vector<std::byte> own;
+    if (rows.whole != nullptr) {
+      ++num_parts_;
+      rows.whole = &CpuOf(*rows.whole);
+    } else if (rows.write != nullptr) {
+      rows.rows.stride_bytes = rows.rows.dim * ElementSize(rows.rows.type);
+      own.resize(rows.rows.num_rows * rows.rows.stride_bytes);
+      rows.rows.data = own.data();
+      // In two steps, as a device may.
+      const size_t half = rows.rows.num_rows / 2;
+      if (half > 0) (*rows.write)(0, half, own.data());
+      (*rows.write)(half, rows.rows.num_rows,
+                    own.data() + half * rows.rows.stride_bytes);
+      rows.write = nullptr;
+    }
     std::shared_ptr<const LoadedSegment> cpu;
-    const BackendStatus status = cpu_->Load(segment, &cpu);
+    const BackendStatus status = cpu_->Load(rows, &cpu);
     if (status != BackendStatus::kOk) return status;
     largest_segment_ = std::max(largest_segment_, segment.rows.num_rows);
-    *out = std::make_shared<Segment>(std::move(cpu), &num_segments_);
+    *out = std::make_shared<Segment>(std::move(cpu), rows, std::move(own),
+                                     &num_segments_);
     most_segments_ = std::max(most_segments_, num_segments_);
     return status;
   }
@@ -123,21 +145,42 @@ class FailingDevice final : public DistanceBackend {
     return cpu_->KMeans(CpuOf(segment), num_centroids, rounds, centroids,
                         nearest, inertia);
   }
+  BackendStatus Encode(const LoadedSegment& segment, const RowCoding& coding,
+                       uint8_t* records) const override {
+    ++num_encodings_;
+    const SegmentRows& rows = static_cast<const Segment&>(segment).rows();
+    const size_t num_bytes = rows.rows.num_rows * coding.layout->record_bytes;
+    if (Fails()) {
+      std::fill_n(records, num_bytes, 0xAB);
+      return status_;
+    }
+    const std::vector<uint8_t> made =
+        backend_tests::EncodeRows(rows.rows, rows.metric, coding);
+    std::copy(made.begin(), made.end(), records);
+    return BackendStatus::kOk;
+  }
 
  private:
   class Segment final : public LoadedSegment {
    public:
-    Segment(std::shared_ptr<const LoadedSegment> cpu, int* count)
-        : cpu_(std::move(cpu)), count_(count) {
+    Segment(std::shared_ptr<const LoadedSegment> cpu, const SegmentRows& rows,
+            std::vector<std::byte> own, int* count)
+        : cpu_(std::move(cpu)),
+          rows_(rows),
+          own_(std::move(own)),
+          count_(count) {
       ++*count_;
     }
     ~Segment() override { --*count_; }
     size_t num_rows() const override { return cpu_->num_rows(); }
     size_t device_bytes() const override { return 0; }
     const LoadedSegment& cpu() const { return *cpu_; }
+    const SegmentRows& rows() const { return rows_; }
 
    private:
     const std::shared_ptr<const LoadedSegment> cpu_;
+    const SegmentRows rows_;
+    const std::vector<std::byte> own_;
     int* const count_;
   };
 
@@ -160,10 +203,12 @@ class FailingDevice final : public DistanceBackend {
   int num_segments_ = 0;
   int most_segments_ = 0;
   size_t largest_segment_ = 0;
+  int num_parts_ = 0;
   mutable int num_calls_ = 0;
   mutable int num_kmeans_ = 0;
   mutable int num_searches_ = 0;
   mutable int num_graphs_ = 0;
+  mutable int num_encodings_ = 0;
   mutable size_t most_queries_ = 0;
 };
 

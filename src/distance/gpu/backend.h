@@ -15,6 +15,7 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "src/base/top_k.h"
@@ -35,13 +36,6 @@ enum class BackendStatus : uint8_t {
 };
 const char* BackendStatusName(BackendStatus status);
 
-// The rows of one segment as Load takes them; borrowed until it returns, by the
-// CPU for as long as the segment is loaded.
-struct SegmentRows {
-  VectorSetView rows;  // bf16: kUnsupported
-  Metric metric = Metric::kL2;
-};
-
 // A segment that a backend holds. Freed when the last owner lets go, which must
 // be before the backend is.
 class LoadedSegment {
@@ -49,6 +43,24 @@ class LoadedSegment {
   virtual ~LoadedSegment() = default;
   virtual size_t num_rows() const = 0;
   virtual size_t device_bytes() const = 0;
+};
+
+// Writes rows begin .. end - 1, without gaps.
+using RowWriter = std::function<void(size_t begin, size_t end, void* out)>;
+
+// The rows of one segment as Load takes them; borrowed until it returns, by the
+// CPU for as long as the segment is loaded. Rows that are nowhere yet have
+// rows.data and stride_bytes 0, and one of the following.
+struct SegmentRows {
+  VectorSetView rows;  // bf16: kUnsupported
+  Metric metric = Metric::kL2;
+  // Asked for parts of the rows, one after the other, by the thread that loads
+  // them, until Load returns.
+  const RowWriter* write = nullptr;
+  // Row i is row part[i] of `whole`, which the same backend holds, of the same
+  // dimension and type. Borrowed until Load returns.
+  const LoadedSegment* whole = nullptr;
+  const RowId* part = nullptr;
 };
 
 // num_queries x dim elements of the segment's type, without gaps.

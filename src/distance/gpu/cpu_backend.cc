@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -60,6 +61,14 @@ class CpuSegment final : public LoadedSegment {
         metric_(segment.metric),
         ops_(OpsOf(segment.metric, segment.rows.type)) {}
 
+  // Makes room for rows that are nowhere yet.
+  std::byte* MakeRoom() {
+    rows_.stride_bytes = rows_.dim * ElementSize(rows_.type);
+    own_.resize(rows_.num_rows * rows_.stride_bytes);
+    rows_.data = own_.data();
+    return own_.data();
+  }
+
   size_t num_rows() const override { return rows_.num_rows; }
   size_t device_bytes() const override { return 0; }
 
@@ -76,6 +85,7 @@ class CpuSegment final : public LoadedSegment {
   VectorSetView rows_;
   Metric metric_;
   const kernels::OpsEntry& ops_;
+  std::vector<std::byte> own_;  // rows that were nowhere before
 };
 
 const CpuSegment& AsCpu(const LoadedSegment& segment) {
@@ -179,7 +189,24 @@ class CpuBackend final : public DistanceBackend {
     if (segment.rows.type > ElementType::kUint8) {
       return BackendStatus::kUnsupported;  // no kernels compare these
     }
-    *out = std::make_shared<CpuSegment>(segment);
+    auto loaded = std::make_shared<CpuSegment>(segment);
+    const VectorSetView& rows = loaded->rows();
+    if (segment.whole != nullptr) {
+      const auto* whole = dynamic_cast<const CpuSegment*>(segment.whole);
+      if (whole == nullptr || whole->rows().dim != rows.dim ||
+          whole->rows().type != rows.type) {
+        return BackendStatus::kUnsupported;
+      }
+      std::byte* const room = loaded->MakeRoom();
+      for (size_t i = 0; i < rows.num_rows; ++i) {
+        std::memcpy(room + i * rows.stride_bytes,
+                    whole->rows().row(segment.part[i]), rows.stride_bytes);
+      }
+    } else if (segment.write != nullptr) {
+      std::byte* const room = loaded->MakeRoom();
+      if (rows.num_rows > 0) (*segment.write)(0, rows.num_rows, room);
+    }
+    *out = std::move(loaded);
     return BackendStatus::kOk;
   }
 

@@ -2,15 +2,19 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <vector>
 
 #include "src/distance/gpu/gpu_backend_parts.h"
+#include "src/distance/gpu/link_kernels.h"
 #include "src/distance/gpu/search_kernels.h"
+#include "src/distance/gpu/staging.h"
 
 namespace vicinal {
 namespace gpu {
@@ -18,6 +22,19 @@ namespace {
 
 constexpr size_t kSharedForMaxCapacity = 160 << 10;
 constexpr uint32_t kMaxDim = 4096;
+
+// Rows begin .. end - 1, without gaps.
+void CopyRows(const VectorSetView& rows, size_t begin, size_t end, void* to) {
+  const size_t row_bytes = rows.dim * ElementSize(rows.type);
+  if (rows.stride_bytes == row_bytes) {
+    std::memcpy(to, rows.row(begin), (end - begin) * row_bytes);
+    return;
+  }
+  auto* const out = static_cast<std::byte*>(to);
+  for (size_t i = begin; i < end; ++i) {
+    std::memcpy(out + (i - begin) * row_bytes, rows.row(i), row_bytes);
+  }
+}
 
 }  // namespace
 
@@ -137,6 +154,12 @@ BackendStatus GpuBackend::Load(const SegmentRows& segment,
       view.num_rows >= kInvalidRow / 2) {
     return BackendStatus::kUnsupported;
   }
+  const auto* const whole = dynamic_cast<const GpuSegment*>(segment.whole);
+  if (segment.whole != nullptr &&
+      (whole == nullptr || whole->rows().dim != view.dim ||
+       whole->rows().type != view.type)) {
+    return BackendStatus::kUnsupported;
+  }
   auto loaded = std::make_shared<GpuSegment>();
   DeviceRows& rows = loaded->rows_;
   rows = ShapeOf(static_cast<uint32_t>(view.num_rows),
@@ -156,13 +179,26 @@ BackendStatus GpuBackend::Load(const SegmentRows& segment,
   rows.bf16 = reinterpret_cast<uint16_t*>(bf16);
   rows.exact = exact;
 
+  // Others search meanwhile.
+  if (segment.write != nullptr) {
+    GPU_RETURN_IF_ERROR(
+        Check(CopyWritten(*segment.write, row_bytes, view.num_rows, exact)));
+  } else if (whole == nullptr) {
+    GPU_RETURN_IF_ERROR(
+        Check(CopyWritten([&view](size_t begin, size_t end,
+                                  void* to) { CopyRows(view, begin, end, to); },
+                          row_bytes, view.num_rows, exact)));
+  }
   const std::lock_guard<std::mutex> lock(mutex_);
   workspace_.Rewind(0);
   float* const maxima = workspace_.Take<float>(2);
   if (maxima == nullptr) return BackendStatus::kNoMemory;
-  GPU_RETURN_IF_ERROR(Check(cudaMemcpy2DAsync(
-      exact, row_bytes, view.data, view.stride_bytes, row_bytes, view.num_rows,
-      cudaMemcpyHostToDevice, stream_)));
+  if (whole != nullptr) {
+    uint32_t* part;
+    GPU_RETURN_IF_ERROR(Upload(segment.part, view.num_rows, &part));
+    GPU_RETURN_IF_ERROR(Check(GatherRows(whole->rows(), part, rows.num_rows,
+                                         row_bytes, exact, stream_)));
+  }
   GPU_RETURN_IF_ERROR(
       Check(cudaMemsetAsync(maxima, 0, 2 * sizeof(float), stream_)));
   const size_t used_bytes = view.num_rows * rows.padded_dim * 2;

@@ -130,9 +130,8 @@ class GpuBackend final : public DistanceBackend {
   BackendStatus Upload(const T* from, size_t count, T** there) const;
   // Makes room for documents and copies their offsets.
   BackendStatus Place(const uint64_t* offsets, GpuTokens* loaded);
-  // Copies tokens to where `tokens` are to be, and measures them.
-  BackendStatus MeasureDocuments(const void* from, std::byte* base,
-                                 DeviceTokens* tokens) const;
+  // Measures tokens that are there.
+  BackendStatus MeasureDocuments(std::byte* base, DeviceTokens* tokens) const;
   // Copies records and takes them apart.
   BackendStatus PlaceRecords(const CodedTokenDocuments& documents,
                              std::byte* base, const DeviceTokens& tokens) const;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "src/distance/gpu/gpu_backend.h"
 #include "src/distance/gpu/gpu_backend_parts.h"
 #include "src/distance/gpu/maxsim_kernels.h"
+#include "src/distance/gpu/staging.h"
 #include "src/distance/gpu/tensor_maps.h"
 
 namespace vicinal::gpu {
@@ -121,6 +123,27 @@ struct Places {
   size_t size;
 };
 
+// Tokens of halves are padded with zeros as they are copied.
+cudaError_t CopyTokens(const void* from, const DeviceTokens& tokens,
+                       std::byte* base) {
+  const size_t token_bytes = tokens.dim * ElementSize(tokens.type);
+  const size_t pitch = tokens.exact_stride * ElementSize(tokens.type);
+  const auto* const source = static_cast<const std::byte*>(from);
+  const RowWriter write = [&](size_t begin, size_t end, void* to) {
+    auto* out = static_cast<std::byte*>(to);
+    if (pitch == token_bytes) {
+      std::memcpy(out, source + begin * pitch, (end - begin) * pitch);
+      return;
+    }
+    for (size_t i = begin; i < end; ++i, out += pitch) {
+      std::memcpy(out, source + i * token_bytes, token_bytes);
+      std::memset(out + token_bytes, 0, pitch - token_bytes);
+    }
+  };
+  return CopyWritten(write, pitch, tokens.num_tokens,
+                     base + Places(tokens).exact);
+}
+
 }  // namespace
 
 PinnedBlock::~PinnedBlock() { cudaFreeHost(data); }
@@ -155,13 +178,17 @@ BackendStatus GpuBackend::LoadTokens(
   auto loaded = std::make_shared<GpuTokens>();
   loaded->tokens = ShapeOf(documents);
   if (documents.num_docs > 0) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock(mutex_);
     GPU_RETURN_IF_ERROR(Place(documents.offsets, loaded.get()));
-    if (loaded->tokens.num_tokens > 0) {
-      GPU_RETURN_IF_ERROR(MeasureDocuments(
-          documents.tokens, loaded->block.data(), &loaded->tokens));
-    }
     GPU_RETURN_IF_ERROR(Check(cudaStreamSynchronize(stream_)));
+    if (loaded->tokens.num_tokens > 0) {
+      lock.unlock();  // others search meanwhile
+      GPU_RETURN_IF_ERROR(Check(
+          CopyTokens(documents.tokens, loaded->tokens, loaded->block.data())));
+      lock.lock();
+      GPU_RETURN_IF_ERROR(
+          MeasureDocuments(loaded->block.data(), &loaded->tokens));
+    }
   }
   *out = std::move(loaded);
   return BackendStatus::kOk;
@@ -220,28 +247,17 @@ BackendStatus GpuBackend::PlaceRecords(const CodedTokenDocuments& documents,
   return BackendStatus::kOk;
 }
 
-BackendStatus GpuBackend::MeasureDocuments(const void* from, std::byte* base,
+BackendStatus GpuBackend::MeasureDocuments(std::byte* base,
                                            DeviceTokens* tokens) const {
   const Places places(*tokens);
   auto* const half = reinterpret_cast<uint16_t*>(base + places.rows);
   auto* const scales = reinterpret_cast<float*>(base + places.scales);
   auto* const norms = reinterpret_cast<float*>(base + places.norms);
-  const bool is_half = tokens->type == ElementType::kFloat16;
-  const size_t num = tokens->num_tokens;
-  const size_t token_bytes = tokens->dim * ElementSize(tokens->type);
   workspace_.Rewind(0);
   float* const maxima = workspace_.Take<float>(2);
   if (maxima == nullptr) return BackendStatus::kNoMemory;
   GPU_RETURN_IF_ERROR(
       Check(cudaMemsetAsync(maxima, 0, 2 * sizeof(float), stream_)));
-  if (is_half && tokens->padded_dim != tokens->dim) {
-    GPU_RETURN_IF_ERROR(
-        Check(cudaMemsetAsync(half, 0, num * tokens->padded_dim * 2, stream_)));
-  }
-  const size_t pitch = is_half ? size_t{tokens->padded_dim} * 2 : token_bytes;
-  GPU_RETURN_IF_ERROR(Check(
-      cudaMemcpy2DAsync(base + places.exact, pitch, from, token_bytes,
-                        token_bytes, num, cudaMemcpyHostToDevice, stream_)));
   GPU_RETURN_IF_ERROR(Check(MeasureTokens(
       *tokens, half, tokens->scales == nullptr ? nullptr : scales,
       tokens->norms == nullptr ? nullptr : norms, maxima, stream_)));

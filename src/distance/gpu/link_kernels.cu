@@ -4,6 +4,8 @@
 #include <cuda_pipeline.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 #include "src/distance/gpu/canonical.cuh"
@@ -16,6 +18,8 @@ namespace {
 constexpr uint32_t kThreads = 256;
 constexpr uint32_t kWarps = kThreads / 32;
 constexpr size_t kMostShared = 226 << 10;
+// Blocks enough for any device.
+constexpr uint32_t kManyBlocks = 4096;
 
 size_t SharedBytes(uint32_t dim, const LinkRule& rule) {
   return (rule.max_links + 2) * (size_t{dim} * sizeof(float) + 4);
@@ -127,7 +131,35 @@ __global__ __launch_bounds__(kThreads) void SelectKernel(
   }
 }
 
+// By one warp a row, `words` of them.
+template <class Word>
+__global__ __launch_bounds__(kThreads) void GatherRowsKernel(
+    const Word* from, const uint32_t* part, uint32_t num_rows, size_t words,
+    Word* to) {
+  const uint32_t step = gridDim.x * kWarps;
+  for (uint32_t i = blockIdx.x * kWarps + threadIdx.x / 32; i < num_rows;
+       i += step) {
+    for (size_t j = threadIdx.x % 32; j < words; j += 32) {
+      to[i * words + j] = from[part[i] * words + j];
+    }
+  }
+}
+
 }  // namespace
+
+cudaError_t GatherRows(const DeviceRows& from, const uint32_t* part,
+                       uint32_t num_rows, size_t row_bytes, std::byte* to,
+                       cudaStream_t stream) {
+  const uint32_t blocks =
+      std::min<uint32_t>((num_rows + kWarps - 1) / kWarps, kManyBlocks);
+  const auto copy = [&]<class Word>(Word) {
+    GatherRowsKernel<<<blocks, kThreads, 0, stream>>>(
+        static_cast<const Word*>(from.exact), part, num_rows,
+        row_bytes / sizeof(Word), reinterpret_cast<Word*>(to));
+    return cudaGetLastError();
+  };
+  return row_bytes % sizeof(uint4) == 0 ? copy(uint4{}) : copy(uint8_t{});
+}
 
 bool CanSelectLinks(uint32_t dim, const LinkRule& rule) {
   return rule.max_links > 0 && rule.max_links <= kMaxBackendLinks &&

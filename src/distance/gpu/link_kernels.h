@@ -1,4 +1,4 @@
-// Link selection on the device.
+// Link selection on the device, and the rows that it is done of.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -22,6 +22,10 @@ struct CandidateLists {
   size_t width = 0;
 };
 
+// Copies rows part[0 .. num_rows) of a segment to `to`, without gaps.
+cudaError_t GatherRows(const DeviceRows& from, const uint32_t* part,
+                       uint32_t num_rows, size_t row_bytes, std::byte* to,
+                       cudaStream_t stream);
 // Whether SelectLinks has room for vectors of so many dimensions.
 bool CanSelectLinks(uint32_t dim, const LinkRule& rule);
 // num_duplicates may be null.

@@ -7,7 +7,10 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstddef>
+
+#include "src/distance/gpu/backend.h"
 
 namespace vicinal::gpu {
 
@@ -18,21 +21,47 @@ class Staging {
   Staging& operator=(const Staging&) = delete;
   ~Staging();
 
-  cudaError_t Make();
+  static constexpr size_t kChunks = 4;
+  static constexpr size_t kChunkBytes = size_t{2} << 20;
+
+  cudaError_t Make(size_t chunk_bytes = kChunkBytes);
   // `to` is on the device. `from`, which is not pinned, has been read when this
   // returns.
   cudaError_t Copy(void* to, const void* from, size_t bytes,
                    cudaStream_t stream);
+  // The same of what fill(offset, bytes, out) writes, a chunk at a time.
+  template <class Fill>
+  cudaError_t CopyFilled(void* to, size_t bytes, const Fill& fill,
+                         cudaStream_t stream) {
+    for (size_t at = 0; at < bytes; at += chunk_bytes_) {
+      const size_t n = std::min(chunk_bytes_, bytes - at);
+      std::byte* chunk = nullptr;
+      cudaError_t error = NextChunk(&chunk);
+      if (error != cudaSuccess) return error;
+      fill(at, n, chunk);
+      error = SendChunk(static_cast<std::byte*>(to) + at, n, stream);
+      if (error != cudaSuccess) return error;
+    }
+    return cudaSuccess;
+  }
 
  private:
-  static constexpr size_t kChunks = 4;
-  static constexpr size_t kChunkBytes = size_t{2} << 20;
   // What the driver copies as fast.
   static constexpr size_t kFewBytes = size_t{64} << 10;
 
+  // Waits until it has been sent.
+  cudaError_t NextChunk(std::byte** chunk);
+  cudaError_t SendChunk(void* to, size_t bytes, cudaStream_t stream);
+
+  size_t chunk_bytes_ = 0;
   std::byte* data_ = nullptr;       // kChunks of them, pinned
   cudaEvent_t sent_[kChunks] = {};  // of each, the last time
   size_t next_ = 0;
 };
+
+// Copies rows of so many bytes to `to`, on the device, while the next ones are
+// written; they are there when this returns. On a stream of its own.
+cudaError_t CopyWritten(const RowWriter& write, size_t row_bytes,
+                        size_t num_rows, std::byte* to);
 
 }  // namespace vicinal::gpu

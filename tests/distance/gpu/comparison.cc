@@ -148,10 +148,50 @@ std::string Comparison::Context(const std::string& question) const {
 }
 
 std::string Comparison::Load(const Vectors& rows, Metric metric) {
+  return LoadAs({rows.view(), metric}, rows);
+}
+
+std::string Comparison::LoadWritten(const Vectors& rows, Metric metric) {
+  const VectorSetView& from = rows.view();
+  const size_t row_bytes = from.dim * ElementSize(from.type);
+  size_t num_written = 0;
+  bool in_order = true;
+  const RowWriter write = [&](size_t begin, size_t end, void* out) {
+    in_order = in_order && begin == num_written && end > begin;
+    num_written = end;
+    for (size_t row = begin; row < end; ++row) {
+      std::memcpy(static_cast<std::byte*>(out) + (row - begin) * row_bytes,
+                  from.row(row), row_bytes);
+    }
+  };
+  SegmentRows segment = {from, metric};
+  segment.rows.data = nullptr;
+  segment.rows.stride_bytes = 0;
+  segment.write = &write;
+  std::string problem = LoadAs(segment, rows);
+  if (problem.empty() && (!in_order || num_written != rows.num())) {
+    problem = At(Context("load"), "rows are not written one after the other");
+  }
+  return problem;
+}
+
+std::string Comparison::LoadPart(const Comparison& whole,
+                                 std::span<const RowId> part,
+                                 const Vectors& rows, Metric metric) {
+  SegmentRows segment = {rows.view(), metric};
+  segment.rows.data = nullptr;
+  segment.rows.stride_bytes = 0;
+  segment.whole = whole.in_tested_.get();
+  segment.part = part.data();
+  return LoadAs(segment, rows);
+}
+
+std::string Comparison::LoadAs(const SegmentRows& segment,
+                               const Vectors& rows) {
   rows_ = &rows;
-  metric_ = metric;
-  const SegmentRows segment = {rows.view(), metric};
-  const BackendStatus reference = reference_.Load(segment, &in_reference_);
+  metric_ = segment.metric;
+  const BackendStatus reference =
+      reference_.Load({rows.view(), metric_}, &in_reference_);
   const BackendStatus tested = tested_.Load(segment, &in_tested_);
   std::string problem = StatusProblem(tested, reference);
   if (problem.empty() && in_tested_->num_rows() != rows.num()) {

@@ -24,6 +24,12 @@ class Comparison {
 
   // Borrows rows.
   std::string Load(const Vectors& rows, Metric metric);
+  // The same of rows that the tested backend has written for it.
+  std::string LoadWritten(const Vectors& rows, Metric metric);
+  // The same of rows which are, in the tested backend, rows `part` of what
+  // `whole` has loaded.
+  std::string LoadPart(const Comparison& whole, std::span<const RowId> part,
+                       const Vectors& rows, Metric metric);
 
   // accepted null: all rows.
   std::string Search(const Vectors& queries, size_t k,
@@ -40,6 +46,8 @@ class Comparison {
   std::string Assign(const Vectors& centroids, bool with_distances) const;
 
  private:
+  // The reference loads rows from where they are.
+  std::string LoadAs(const SegmentRows& tested, const Vectors& rows);
   // "search, l2 f32, 7 rows x 31, 9 queries, k 10: ".
   std::string Context(const std::string& question) const;
   size_t dim() const { return rows_->dim(); }

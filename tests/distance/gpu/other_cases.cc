@@ -361,6 +361,49 @@ std::string ManyThreads(DistanceBackend& tested, DistanceBackend& reference,
   return "";
 }
 
+// Segments of rows that are written as they are loaded, and of some rows of
+// these, in any order and some twice.
+std::string WrittenRowsAndParts(DistanceBackend& tested,
+                                DistanceBackend& reference, uint64_t seed) {
+  Random random(seed);
+  constexpr ElementType kBytes = ElementType::kInt8;
+  for (const ElementType type : {kF32, kF16, kBytes}) {
+    for (const size_t dim : {1, 7, 96, 771}) {
+      for (const size_t num_rows : {0, 1, 300, 5000}) {
+        const Metric metric = kMetrics[random.Uniform(3)];
+        const Vectors rows(num_rows, dim, type, NoiseFill(random));
+        const Vectors queries(9, dim, type, NoiseFill(random));
+        Comparison written(tested, reference);
+        VICINAL_CHECK_CASE(written.LoadWritten(rows, metric));
+        VICINAL_CHECK_CASE(written.Search(queries, 10));
+        std::vector<RowId> part(num_rows / 3);
+        for (RowId& row : part) {
+          row = static_cast<RowId>(random.Uniform(num_rows));
+        }
+        Vectors few(part.size(), dim, type, [](size_t, std::span<float>) {});
+        for (size_t i = 0; i < part.size(); ++i) few.Copy(i, rows, part[i]);
+        Comparison of_part(tested, reference);
+        VICINAL_CHECK_CASE(
+            of_part.LoadPart(written, part, few, kMetrics[random.Uniform(3)]));
+        VICINAL_CHECK_CASE(of_part.Search(queries, 10));
+        VICINAL_CHECK_CASE(written.Search(queries, 11));
+      }
+    }
+  }
+  return "";
+}
+
+// More than a backend is likely to have written at once.
+std::string LargeWrittenRows(DistanceBackend& tested,
+                             DistanceBackend& reference, uint64_t seed) {
+  Random random(seed);
+  const Vectors rows(30'000, 768, kF32, ClusterFill(random, 30'000, 768, 50));
+  const Vectors queries(20, 768, kF32, NoiseFill(random));
+  Comparison written(tested, reference);
+  VICINAL_CHECK_CASE(written.LoadWritten(rows, Metric::kL2));
+  return written.Search(queries, 10);
+}
+
 // Several segments, let go while others are asked.
 std::string ManySegments(DistanceBackend& tested, DistanceBackend& reference,
                          uint64_t seed) {
@@ -405,8 +448,10 @@ constexpr ConformanceCase kCases[] = {
     {"assignments", Assignments},
     {"assignment_ties", AssignmentTies},
     {"many_threads", ManyThreads},
+    {"written_rows_and_parts", WrittenRowsAndParts},
     {"many_segments", ManySegments},
     {"sums_of_tensor_cores", SumsOfTensorCores},
+    {"large_written_rows", LargeWrittenRows, true},
     {"large_graphs", LargeGraphs, true},
     {"large_links", LargeLinks, true},
     {"large_graphs_of_duplicates", LargeGraphsOfDuplicates, true},

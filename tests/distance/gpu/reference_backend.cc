@@ -21,16 +21,23 @@
 namespace vicinal::backend_tests {
 namespace {
 
+// Rows that lie somewhere: cases compare others with the same ones there.
+struct ReferenceRows {
+  VectorSetView rows;
+  Metric metric;
+};
+
 class ReferenceSegment final : public LoadedSegment {
  public:
-  explicit ReferenceSegment(const SegmentRows& segment) : segment_(segment) {}
+  explicit ReferenceSegment(const SegmentRows& segment)
+      : segment_{segment.rows, segment.metric} {}
 
   size_t num_rows() const override { return segment_.rows.num_rows; }
   size_t device_bytes() const override { return 0; }
-  const SegmentRows& get() const { return segment_; }
+  const ReferenceRows& get() const { return segment_; }
 
  private:
-  SegmentRows segment_;
+  ReferenceRows segment_;
 };
 
 class ReferenceCodes final : public LoadedSegment {
@@ -52,7 +59,7 @@ class ReferenceCodes final : public LoadedSegment {
   SegmentCodes segment_;
 };
 
-const SegmentRows& Get(const LoadedSegment& segment) {
+const ReferenceRows& Get(const LoadedSegment& segment) {
   return static_cast<const ReferenceSegment&>(segment).get();
 }
 
@@ -207,6 +214,9 @@ class ReferenceBackend final : public DistanceBackend {
 
   BackendStatus Load(const SegmentRows& segment,
                      std::shared_ptr<const LoadedSegment>* out) override {
+    if (segment.rows.data == nullptr && segment.rows.num_rows > 0) {
+      return BackendStatus::kUnsupported;
+    }
     *out = std::make_shared<ReferenceSegment>(segment);
     return BackendStatus::kOk;
   }
