@@ -17,6 +17,7 @@
 #include "absl/strings/string_view.h"
 #include "index/calibration.h"
 #include "index/cell_order.h"
+#include "index/encode_device.h"
 #include "index/hnsw.h"
 #include "index/ivf.h"
 #include "index/sealed_lexical.h"
@@ -675,8 +676,8 @@ absl::Status SegmentBuild::BuildCodes(size_t f, VectorSetView vectors,
                  options_.num_threads, options_.cancel, centres, queries));
   Phase("encoding");
   out->codes.resize(vectors.num_rows * out->codec->layout().record_bytes);
-  return out->codec->Encode(vectors, out->codes, options_.num_threads,
-                            options_.cancel, centres);
+  return EncodeRows(*out->codec, vectors, out->codes, options_.num_threads,
+                    options_.cancel, centres, options_.device);
 }
 
 }  // namespace

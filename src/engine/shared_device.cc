@@ -137,6 +137,12 @@ BackendStatus SharedDevice::SelectLinks(
   });
 }
 
+BackendStatus SharedDevice::Encode(const LoadedSegment& segment,
+                                   const RowCoding& coding,
+                                   uint8_t* records) const {
+  return InTurn([&] { return backend_->Encode(segment, coding, records); });
+}
+
 BackendStatus SharedDevice::Assign(const LoadedSegment& segment,
                                    const float* centroids, size_t num_centroids,
                                    uint32_t* nearest, float* distances) const {

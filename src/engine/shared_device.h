@@ -25,8 +25,9 @@ struct DeviceRefusals {
 // Passes calls on to a backend, which computes one at a time anyway: in the
 // order in which they came, so that a build's, which follow each other closely,
 // do not keep searches out. Counts what is refused. A device that is lost is
-// told of once and not asked again. What the engine does not ask for, codes and
-// moments, is not passed on: kUnsupported. Borrows the backend. Thread-safe.
+// told of once and not asked again. What the engine does not ask for, searches
+// by codes and moments, is not passed on: kUnsupported. Borrows the backend.
+// Thread-safe.
 class SharedDevice final : public DistanceBackend {
  public:
   // warn: told in a sentence that the device is lost; empty: nobody is.
@@ -73,6 +74,8 @@ class SharedDevice final : public DistanceBackend {
   BackendStatus Assign(const LoadedSegment& segment, const float* centroids,
                        size_t num_centroids, uint32_t* nearest,
                        float* distances) const override;
+  BackendStatus Encode(const LoadedSegment& segment, const RowCoding& coding,
+                       uint8_t* records) const override;
   // Others wait for all rounds: ask for one at a time.
   BackendStatus KMeans(const LoadedSegment& segment, size_t num_centroids,
                        size_t rounds, float* centroids, uint32_t* nearest,
