@@ -55,12 +55,14 @@ struct SegmentRows {
   VectorSetView rows;  // bf16: kUnsupported
   Metric metric = Metric::kL2;
   // Asked for parts of the rows, one after the other, by the thread that loads
-  // them, until Load returns.
+  // them, until Load returns; a Load that is tried again begins anew.
   const RowWriter* write = nullptr;
   // Row i is row part[i] of `whole`, which the same backend holds, of the same
   // dimension and type. Borrowed until Load returns.
   const LoadedSegment* whole = nullptr;
   const RowId* part = nullptr;
+  // Not worth letting go of what others have loaded, where room can be made so.
+  bool is_modest = false;
 };
 
 // num_queries x dim elements of the segment's type, without gaps.

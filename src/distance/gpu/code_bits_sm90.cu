@@ -458,6 +458,7 @@ cudaError_t Start(const DeviceCodes& codes, const CodeScan& scan,
                   cudaStream_t stream) {
   constexpr size_t kShared =
       kGroups * kSteps * kColumnStep + kStages * sizeof(Stage<kSteps>);
+  static_assert(kShared > 48 << 10);  // or AllowShared would not ask
   const auto kernel = BitsKernel<kSteps, kMissing, kStore>;
   const cudaError_t allowed = AllowShared(kernel, kShared);
   if (allowed != cudaSuccess) return allowed;

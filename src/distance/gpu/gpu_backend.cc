@@ -14,7 +14,6 @@
 #include "src/distance/gpu/gpu_backend_parts.h"
 #include "src/distance/gpu/link_kernels.h"
 #include "src/distance/gpu/search_kernels.h"
-#include "src/distance/gpu/staging.h"
 
 namespace vicinal {
 namespace gpu {
@@ -157,7 +156,8 @@ BackendStatus GpuBackend::Load(const SegmentRows& segment,
   const auto* const whole = dynamic_cast<const GpuSegment*>(segment.whole);
   if (segment.whole != nullptr &&
       (whole == nullptr || whole->rows().dim != view.dim ||
-       whole->rows().type != view.type)) {
+       whole->rows().type != view.type ||
+       (whole->num_rows() > 0 && whole->block_.backend_ != this))) {
     return BackendStatus::kUnsupported;
   }
   auto loaded = std::make_shared<GpuSegment>();
@@ -181,13 +181,13 @@ BackendStatus GpuBackend::Load(const SegmentRows& segment,
 
   // Others search meanwhile.
   if (segment.write != nullptr) {
-    GPU_RETURN_IF_ERROR(
-        Check(CopyWritten(*segment.write, row_bytes, view.num_rows, exact)));
+    GPU_RETURN_IF_ERROR(Check(
+        row_copier_.Copy(*segment.write, row_bytes, view.num_rows, exact)));
   } else if (whole == nullptr) {
-    GPU_RETURN_IF_ERROR(
-        Check(CopyWritten([&view](size_t begin, size_t end,
-                                  void* to) { CopyRows(view, begin, end, to); },
-                          row_bytes, view.num_rows, exact)));
+    GPU_RETURN_IF_ERROR(Check(
+        row_copier_.Copy([&view](size_t begin, size_t end,
+                                 void* to) { CopyRows(view, begin, end, to); },
+                         row_bytes, view.num_rows, exact)));
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   workspace_.Rewind(0);

@@ -194,6 +194,7 @@ class GpuBackend final : public DistanceBackend {
   PinnedBlock pinned_;  // of MaxSim, from the first LoadTokens on
   PinnedBlock few_;     // of SearchCodes, from the first LoadCodes on
   mutable Staging staging_;
+  RowCopier row_copier_;
   // Copies of what the stream needs later, beside it.
   cudaStream_t copies_ = nullptr;
   cudaEvent_t copied_ = nullptr;

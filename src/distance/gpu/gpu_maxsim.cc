@@ -394,6 +394,8 @@ BackendStatus GpuBackend::RunMaxSim(const LoadedSegment& documents,
     const size_t n = std::min(at_once, question.num_queries - first);
     const BackendStatus status = MaxSimRun(*this, documents, question, first, n)
                                      .Run(out + first * k, &done);
+    // What has begun still reads what the next call writes.
+    if (status != BackendStatus::kOk) cudaStreamSynchronize(stream_);
     if (status == BackendStatus::kNoMemory && n > 1) {
       at_once = n / 2;
       continue;

@@ -125,7 +125,7 @@ struct Places {
 
 // Tokens of halves are padded with zeros as they are copied.
 cudaError_t CopyTokens(const void* from, const DeviceTokens& tokens,
-                       std::byte* base) {
+                       std::byte* base, RowCopier* copier) {
   const size_t token_bytes = tokens.dim * ElementSize(tokens.type);
   const size_t pitch = tokens.exact_stride * ElementSize(tokens.type);
   const auto* const source = static_cast<const std::byte*>(from);
@@ -140,8 +140,8 @@ cudaError_t CopyTokens(const void* from, const DeviceTokens& tokens,
       std::memset(out + token_bytes, 0, pitch - token_bytes);
     }
   };
-  return CopyWritten(write, pitch, tokens.num_tokens,
-                     base + Places(tokens).exact);
+  return copier->Copy(write, pitch, tokens.num_tokens,
+                      base + Places(tokens).exact);
 }
 
 }  // namespace
@@ -183,8 +183,9 @@ BackendStatus GpuBackend::LoadTokens(
     GPU_RETURN_IF_ERROR(Check(cudaStreamSynchronize(stream_)));
     if (loaded->tokens.num_tokens > 0) {
       lock.unlock();  // others search meanwhile
-      GPU_RETURN_IF_ERROR(Check(
-          CopyTokens(documents.tokens, loaded->tokens, loaded->block.data())));
+      GPU_RETURN_IF_ERROR(
+          Check(CopyTokens(documents.tokens, loaded->tokens,
+                           loaded->block.data(), &row_copier_)));
       lock.lock();
       GPU_RETURN_IF_ERROR(
           MeasureDocuments(loaded->block.data(), &loaded->tokens));

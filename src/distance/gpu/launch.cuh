@@ -9,7 +9,8 @@
 
 namespace vicinal::gpu {
 
-// Lets the kernel have so much dynamic shared memory.
+// Lets the kernel have so much dynamic shared memory. One with static memory,
+// too, must not need less than 48 KB of it where both are more.
 template <class Kernel>
 cudaError_t AllowShared(Kernel* kernel, size_t bytes) {
   if (bytes <= 48 << 10) return cudaSuccess;

@@ -191,8 +191,8 @@ __device__ void ExactMaxima(const DeviceTokens& tokens, const float* query,
 #pragma unroll
     for (uint32_t b = 0; b < kQueryTile; ++b) {
 #pragma unroll
-      for (uint32_t a = 0; a < kDocTile;
-           ++a) {  // what is no number is left out
+      for (uint32_t a = 0; a < kDocTile; ++a) {
+        // What is no number is left out.
         maxima[b] = sums[a][b] > maxima[b] ? sums[a][b] : maxima[b];
       }
     }

@@ -2,22 +2,15 @@
 
 #include <cuda_runtime.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <mutex>
 
 namespace vicinal::gpu {
 namespace {
 
 // Rows written at a time: enough work for some threads.
 constexpr size_t kWrittenBytes = size_t{8} << 20;
-
-struct Stream {
-  ~Stream() {
-    if (stream != nullptr) cudaStreamDestroy(stream);
-  }
-  cudaStream_t stream = nullptr;
-};
 
 }  // namespace
 
@@ -48,7 +41,7 @@ cudaError_t Staging::Copy(void* to, const void* from, size_t bytes,
     return cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream);
   }
   return CopyFilled(
-      to, bytes,
+      to, bytes, chunk_bytes_,
       [from](size_t at, size_t n, std::byte* chunk) {
         std::memcpy(chunk, static_cast<const std::byte*>(from) + at, n);
       },
@@ -69,25 +62,45 @@ cudaError_t Staging::SendChunk(void* to, size_t bytes, cudaStream_t stream) {
   return cudaEventRecord(sent, stream);
 }
 
-cudaError_t CopyWritten(const RowWriter& write, size_t row_bytes,
-                        size_t num_rows, std::byte* to) {
-  const size_t chunk_rows =
-      std::clamp<size_t>(kWrittenBytes / row_bytes, 1, num_rows);
-  Stream own;
-  cudaError_t error =
-      cudaStreamCreateWithFlags(&own.stream, cudaStreamNonBlocking);
+RowCopier::~RowCopier() {
+  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+}
+
+cudaError_t RowCopier::Make(size_t row_bytes) {
+  if (stream_ == nullptr) {
+    const cudaError_t error =
+        cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
+    if (error != cudaSuccess) return error;
+  }
+  if (staging_.chunk_bytes() > 0) return cudaSuccess;
+  size_t chunk_bytes = kWrittenBytes;
+  cudaError_t error = staging_.Make(chunk_bytes);
+  // Less of the host's memory is slower; to have the device let go of segments,
+  // as is done where it has no room, would not help.
+  while (error == cudaErrorMemoryAllocation && chunk_bytes / 2 >= row_bytes) {
+    cudaGetLastError();
+    chunk_bytes /= 2;
+    error = staging_.Make(chunk_bytes);
+  }
+  return error;
+}
+
+cudaError_t RowCopier::Copy(const RowWriter& write, size_t row_bytes,
+                            size_t num_rows, std::byte* to) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  cudaError_t error = Make(row_bytes);
   if (error != cudaSuccess) return error;
-  Staging staging;
-  error = staging.Make(chunk_rows * row_bytes);
-  if (error != cudaSuccess) return error;
-  error = staging.CopyFilled(
-      to, num_rows * row_bytes,
+  const size_t rows_at_once = staging_.chunk_bytes() / row_bytes;
+  if (rows_at_once == 0) return cudaErrorMemoryAllocation;
+  error = staging_.CopyFilled(
+      to, num_rows * row_bytes, rows_at_once * row_bytes,
       [&](size_t at, size_t bytes, std::byte* chunk) {
         write(at / row_bytes, (at + bytes) / row_bytes, chunk);
       },
-      own.stream);
-  if (error != cudaSuccess) return error;
-  return cudaStreamSynchronize(own.stream);
+      stream_);
+  // Also after an error, as the caller frees `to` then.
+  const cudaError_t done = cudaStreamSynchronize(stream_);
+  return error != cudaSuccess ? error : done;
 }
 
 }  // namespace vicinal::gpu

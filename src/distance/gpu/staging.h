@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <mutex>
 
 #include "src/distance/gpu/backend.h"
 
@@ -25,16 +26,18 @@ class Staging {
   static constexpr size_t kChunkBytes = size_t{2} << 20;
 
   cudaError_t Make(size_t chunk_bytes = kChunkBytes);
+  // 0: it was not made.
+  size_t chunk_bytes() const { return chunk_bytes_; }
   // `to` is on the device. `from`, which is not pinned, has been read when this
   // returns.
   cudaError_t Copy(void* to, const void* from, size_t bytes,
                    cudaStream_t stream);
-  // The same of what fill(offset, bytes, out) writes, a chunk at a time.
+  // The same of what fill(offset, bytes, out) writes, so many bytes at a time.
   template <class Fill>
-  cudaError_t CopyFilled(void* to, size_t bytes, const Fill& fill,
-                         cudaStream_t stream) {
-    for (size_t at = 0; at < bytes; at += chunk_bytes_) {
-      const size_t n = std::min(chunk_bytes_, bytes - at);
+  cudaError_t CopyFilled(void* to, size_t bytes, size_t bytes_at_once,
+                         const Fill& fill, cudaStream_t stream) {
+    for (size_t at = 0; at < bytes; at += bytes_at_once) {
+      const size_t n = std::min(bytes_at_once, bytes - at);
       std::byte* chunk = nullptr;
       cudaError_t error = NextChunk(&chunk);
       if (error != cudaSuccess) return error;
@@ -59,9 +62,26 @@ class Staging {
   size_t next_ = 0;
 };
 
-// Copies rows of so many bytes to `to`, on the device, while the next ones are
-// written; they are there when this returns. On a stream of its own.
-cudaError_t CopyWritten(const RowWriter& write, size_t row_bytes,
-                        size_t num_rows, std::byte* to);
+// Copies rows beside the stream of a backend, so that others search meanwhile.
+// One copy at a time; what it needs is made by the first. Thread-safe.
+class RowCopier {
+ public:
+  RowCopier() = default;
+  RowCopier(const RowCopier&) = delete;
+  RowCopier& operator=(const RowCopier&) = delete;
+  ~RowCopier();
+
+  // Rows of so many bytes to `to`, on the device, while the next ones are
+  // written; they are there when this returns.
+  cudaError_t Copy(const RowWriter& write, size_t row_bytes, size_t num_rows,
+                   std::byte* to);
+
+ private:
+  cudaError_t Make(size_t row_bytes);
+
+  std::mutex mutex_;
+  Staging staging_;
+  cudaStream_t stream_ = nullptr;
+};
 
 }  // namespace vicinal::gpu

@@ -199,11 +199,11 @@ std::string CodesOfManyRows(DistanceBackend& tested, DistanceBackend& reference,
 std::string CodesInLists(DistanceBackend& tested, DistanceBackend& reference,
                          uint64_t seed) {
   Random random(seed);
-  for (const bool with_factor : {false, true}) {
-    std::vector<SegmentShape> shapes = {{.bits = 1, .num_dims = 256}};
-    if (with_factor) {
-      shapes = {{.bits = 4, .num_dims = 64, .has_levels = true}, {.bits = 0}};
-    }
+  const std::vector<SegmentShape> all[] = {
+      {{.bits = 1, .num_dims = 256}},
+      {{.bits = 1, .num_dims = 384}, {.bits = 0}},
+      {{.bits = 4, .num_dims = 64, .has_levels = true}, {.bits = 0}}};
+  for (const std::vector<SegmentShape>& shapes : all) {
     const TestCodes codes(shapes, true, 60'000, random);
     Pair pair(tested, reference);
     VICINAL_CHECK_CASE(pair.Load(codes));

@@ -459,9 +459,16 @@ std::string LongDocuments(DistanceBackend& tested, DistanceBackend& reference,
   lengths[0] = 9000;
   lengths[20] = 2047;
   lengths[49] = 4001;
-  const Documents documents(lengths, 16, kF16, true, Noises(random));
-  const Queries queries(documents, {10, 3, 66}, Noises(random));
-  return AskAll(tested, reference, documents, queries, {1, 10, 60});
+  // As they are, and with scales; whole slices of 64 dimensions and a half one.
+  for (const bool cosine : {true, false}) {
+    for (const size_t dim : {16, 96, 200}) {
+      const Documents documents(lengths, dim, kF16, cosine, Noises(random));
+      const Queries queries(documents, {10, 3, 66}, Noises(random));
+      VICINAL_CHECK_CASE(
+          AskAll(tested, reference, documents, queries, {1, 10, 60}));
+    }
+  }
+  return "";
 }
 
 // The size that benchmarks have, and one of ragged lengths.

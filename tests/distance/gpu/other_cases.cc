@@ -438,6 +438,45 @@ std::string ManySegments(DistanceBackend& tested, DistanceBackend& reference,
   return "";
 }
 
+// Segments come and go while others are searched.
+std::string LoadsByManyThreads(DistanceBackend& tested,
+                               DistanceBackend& reference, uint64_t seed) {
+  constexpr size_t kThreads = 6;
+  constexpr size_t kRows = 3000;
+  std::vector<std::string> problems(kThreads);
+  const auto ask = [&](size_t thread) -> std::string {
+    Random own(seed + 1 + thread);
+    for (size_t round = 0; round < 5; ++round) {
+      const size_t dim = 1 + own.Uniform(200);
+      const Vectors rows(kRows, dim, kF32, NoiseFill(own));
+      const Vectors queries(1 + own.Uniform(20), dim, kF32, NoiseFill(own));
+      Comparison loaded(tested, reference), written(tested, reference),
+          part(tested, reference);
+      VICINAL_CHECK_CASE(loaded.Load(rows, Metric::kCosine));
+      VICINAL_CHECK_CASE(written.LoadWritten(rows, Metric::kL2));
+      std::vector<RowId> some;
+      for (RowId row = 0; row < kRows; row += 1 + own.Uniform(5)) {
+        some.push_back(row);
+      }
+      Vectors few(some.size(), dim, kF32, [](size_t, std::span<float>) {});
+      for (size_t i = 0; i < some.size(); ++i) few.Copy(i, rows, some[i]);
+      VICINAL_CHECK_CASE(
+          part.LoadPart(written, some, few, Metric::kInnerProduct));
+      for (const Comparison* comparison : {&loaded, &written, &part}) {
+        VICINAL_CHECK_CASE(comparison->Search(queries, 20));
+      }
+    }
+    return "";
+  };
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] { problems[i] = ask(i); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string& problem : problems) VICINAL_CHECK_CASE(problem);
+  return "";
+}
+
 constexpr ConformanceCase kCases[] = {
     {"scores", Scores},
     {"empty_scores", EmptyScores},
@@ -448,6 +487,7 @@ constexpr ConformanceCase kCases[] = {
     {"assignments", Assignments},
     {"assignment_ties", AssignmentTies},
     {"many_threads", ManyThreads},
+    {"loads_by_many_threads", LoadsByManyThreads},
     {"written_rows_and_parts", WrittenRowsAndParts},
     {"many_segments", ManySegments},
     {"sums_of_tensor_cores", SumsOfTensorCores},
