@@ -36,7 +36,17 @@ constexpr double kPartNs = 2e7;
 // vectors that are longer may have others.
 constexpr float kMostElement = 1e15f;
 
-bool IsWorthIt(const Codec& codec, VectorSetView rows, size_t num_threads) {
+// Of centres, which a device needs room for beside the rows.
+constexpr size_t kMostCentreBytes = size_t{256} << 20;
+
+bool IsWorthIt(const Codec& codec, VectorSetView rows, size_t num_threads,
+               const RowCentres* centres) {
+  if (centres != nullptr && centres->offsets.size() *
+                                    (rows.dim + codec.num_coded_dims()) *
+                                    sizeof(float) >
+                                kMostCentreBytes) {
+    return false;
+  }
   const auto n = static_cast<double>(rows.num_rows);
   const auto dim = static_cast<double>(rows.dim);
   const auto threads = static_cast<double>(std::max<size_t>(1, num_threads));
@@ -119,7 +129,8 @@ absl::Status EncodeRowsByDevice(const Codec& codec, VectorSetView rows,
     const SegmentRows segment = {
         .rows = {.num_rows = n, .dim = rows.dim, .type = rows.type},
         .metric = codec.metric(),
-        .write = &write};
+        .write = &write,
+        .is_modest = true};
     RowCoding terms = coding.terms;
     std::vector<uint32_t> offsets;
     if (centres != nullptr) {
@@ -142,7 +153,7 @@ absl::Status EncodeRows(const Codec& codec, VectorSetView rows,
                         std::span<uint8_t> records, size_t num_threads,
                         const CancelToken* cancel, const RowCentres* centres,
                         DistanceBackend* device) {
-  if (device != nullptr && IsWorthIt(codec, rows, num_threads)) {
+  if (device != nullptr && IsWorthIt(codec, rows, num_threads, centres)) {
     const absl::Status status = EncodeRowsByDevice(
         codec, rows, records, num_threads, cancel, centres, device);
     if (!absl::IsUnavailable(status)) return status;

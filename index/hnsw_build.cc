@@ -4,7 +4,7 @@
 // was offered (the idea of PiPNN, arXiv 2602.21247). Where there is a device,
 // it compares all rows with all in place of that, and selects links. Every step
 // is a function of sets of rows, so the graph depends neither on their order
-// nor, in any bit, on the number of threads.
+// nor, in any bit, on the number of threads, unless a device fails meanwhile.
 //
 // Leaves know only short links. Insertion leaves long ones behind, in the rows
 // that came early; here they come from the level above, whose links a row
@@ -95,7 +95,7 @@ class Builder {
     DrawStages();
     VICINAL_RETURN_IF_ERROR(LinkStages());
     DropInnerStages();
-    if (n_ > 0) ConnectLevel0();
+    if (n_ > 0 && !Cancelled()) ConnectLevel0();
     if (Cancelled()) return CancelledStatus();
     if (progress_ != nullptr) progress_->done = n_;
     return SerializeHnswGraph(Graph());
@@ -193,17 +193,25 @@ class Builder {
 
   absl::Status LinkStages() {
     // A device gets the rows of the lowest stage that it takes, and makes those
-    // of the others, which are among them, by itself.
+    // of the others, which are among them, by itself. Where there is no room
+    // for both, it gets the rows of one stage at a time.
     DeviceStage lowest(backend_, distance_.pair_scale());
     size_t lowest_stage = 0;
-    while (lowest_stage < stages_.size() &&
+    while (lowest_stage < stages_.size() && !Cancelled() &&
            !lowest.Load(RowsOf(stages_[lowest_stage]), &workers_)) {
       ++lowest_stage;
     }
     for (size_t stage = stages_.size(); stage-- > 0;) {
+      const BuildLevel& level = stages_[stage];
       DeviceStage part(backend_, distance_.pair_scale());
       if (stage > lowest_stage) {
-        part.LoadPart(lowest, SlotsIn(lowest_stage, stage));
+        if (lowest.is_loaded() && part.Serves(RowsOf(level)) &&
+            !part.LoadPart(lowest, SlotsIn(lowest_stage, stage))) {
+          lowest.Drop();
+        }
+        if (!lowest.is_loaded()) part.Load(RowsOf(level), &workers_);
+      } else if (stage == lowest_stage && !lowest.is_loaded()) {
+        lowest.Load(RowsOf(level), &workers_);
       }
       const DeviceStage& device = stage == lowest_stage ? lowest : part;
       ReverseLinks reverse(stages_[stage].num_nodes());

@@ -65,14 +65,14 @@ class LinkedRanges {
 
 }  // namespace
 
-bool DeviceStage::Serves(size_t num_rows, size_t dim) const {
+bool DeviceStage::Serves(const RowSource& rows) const {
   return backend_ != nullptr && backend_->builds_graphs() &&
-         num_rows >= kMinRows && num_rows <= kMaxRows &&
-         num_rows * dim * sizeof(float) <= kMaxBytes;
+         rows.num_rows >= kMinRows && rows.num_rows <= kMaxRows &&
+         rows.num_rows * rows.dim * sizeof(float) <= kMaxBytes;
 }
 
 bool DeviceStage::Load(const RowSource& rows, Workers* workers) {
-  if (!Serves(rows.num_rows, rows.dim)) return false;
+  if (!Serves(rows)) return false;
   const size_t dim = rows.dim;
   const RowWriter write = [&](size_t begin, size_t end, void* out) {
     auto* const floats = static_cast<float*>(out);
@@ -93,7 +93,7 @@ bool DeviceStage::Load(const RowSource& rows, Workers* workers) {
 
 bool DeviceStage::LoadPart(const DeviceStage& whole,
                            const std::vector<uint32_t>& part) {
-  if (!whole.is_loaded() || !Serves(part.size(), whole.dim_)) return false;
+  if (!whole.is_loaded()) return false;
   const SegmentRows segment = {.rows = {.num_rows = part.size(),
                                         .dim = whole.dim_,
                                         .type = ElementType::kFloat32},

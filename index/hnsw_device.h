@@ -32,10 +32,14 @@ class DeviceStage {
   static constexpr size_t kMaxBytes = size_t{16} << 30;
 
   bool is_loaded() const { return segment_ != nullptr; }
+  // Whether as many rows are worth it.
+  bool Serves(const RowSource& rows) const;
   // Copies the rows there.
   bool Load(const RowSource& rows, Workers* workers);
   // Copies rows that are there: row i is row part[i] of `whole`.
   bool LoadPart(const DeviceStage& whole, const std::vector<uint32_t>& part);
+  // Lets go of what was loaded.
+  void Drop() { segment_.reset(); }
   // Takes the links of rows begin .. end - 1, max_links per row, filled up with
   // kInvalidRow. False: no more are wanted.
   using LinkTaker =
@@ -52,9 +56,6 @@ class DeviceStage {
               std::vector<Neighbor>* links) const;
 
  private:
-  // Whether stages of so many rows are worth it.
-  bool Serves(size_t num_rows, size_t dim) const;
-
   DistanceBackend* const backend_;
   const float scale_;
   size_t dim_ = 0;

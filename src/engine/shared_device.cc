@@ -75,6 +75,9 @@ BackendStatus SharedDevice::WithRoom(const Call& call) {
 
 BackendStatus SharedDevice::Load(const SegmentRows& segment,
                                  std::shared_ptr<const LoadedSegment>* out) {
+  if (segment.is_modest && !is_lost()) {
+    return Note(backend_->Load(segment, out));
+  }
   return WithRoom([&] { return backend_->Load(segment, out); });
 }
 

@@ -33,6 +33,8 @@ class FailingDevice final : public DistanceBackend {
   void FailOnce() { num_failing_ = 1; }
   // There is no memory for segments of more rows.
   void HoldAtMost(size_t num_rows) { most_rows_ = num_rows; }
+  // Nor for segments of more rows together.
+  void HoldTogether(size_t num_rows) { most_rows_together_ = num_rows; }
   void StopBuildingGraphs() { builds_graphs_ = false; }
   // Called at the beginning of each call with its number, from 0 on.
   void OnCall(std::function<void(int call)> on_call) {
@@ -58,7 +60,10 @@ class FailingDevice final : public DistanceBackend {
   BackendStatus Load(const SegmentRows& segment,
                      std::shared_ptr<const LoadedSegment>* out) override {
     if (Fails()) return status_;
-    if (segment.rows.num_rows > most_rows_) return BackendStatus::kNoMemory;
+    if (segment.rows.num_rows > most_rows_ ||
+        segment.rows.num_rows + num_rows_ > most_rows_together_) {
+      return BackendStatus::kNoMemory;
+    }
     SegmentRows rows = segment;
     std::vector<std::byte> own;
     if (rows.whole != nullptr) {
@@ -80,7 +85,7 @@ class FailingDevice final : public DistanceBackend {
     if (status != BackendStatus::kOk) return status;
     largest_segment_ = std::max(largest_segment_, segment.rows.num_rows);
     *out = std::make_shared<Segment>(std::move(cpu), rows, std::move(own),
-                                     &num_segments_);
+                                     &num_segments_, &num_rows_);
     most_segments_ = std::max(most_segments_, num_segments_);
     return status;
   }
@@ -164,14 +169,19 @@ class FailingDevice final : public DistanceBackend {
   class Segment final : public LoadedSegment {
    public:
     Segment(std::shared_ptr<const LoadedSegment> cpu, const SegmentRows& rows,
-            std::vector<std::byte> own, int* count)
+            std::vector<std::byte> own, int* count, size_t* num_rows)
         : cpu_(std::move(cpu)),
           rows_(rows),
           own_(std::move(own)),
-          count_(count) {
+          count_(count),
+          num_rows_(num_rows) {
       ++*count_;
+      *num_rows_ += cpu_->num_rows();
     }
-    ~Segment() override { --*count_; }
+    ~Segment() override {
+      --*count_;
+      *num_rows_ -= cpu_->num_rows();
+    }
     size_t num_rows() const override { return cpu_->num_rows(); }
     size_t device_bytes() const override { return 0; }
     const LoadedSegment& cpu() const { return *cpu_; }
@@ -182,6 +192,7 @@ class FailingDevice final : public DistanceBackend {
     const SegmentRows rows_;
     const std::vector<std::byte> own_;
     int* const count_;
+    size_t* const num_rows_;
   };
 
   static const LoadedSegment& CpuOf(const LoadedSegment& segment) {
@@ -198,6 +209,8 @@ class FailingDevice final : public DistanceBackend {
   const std::unique_ptr<DistanceBackend> cpu_;
   int num_failing_ = std::numeric_limits<int>::max();
   size_t most_rows_ = std::numeric_limits<size_t>::max();
+  size_t most_rows_together_ = std::numeric_limits<size_t>::max();
+  size_t num_rows_ = 0;  // of segments that are there
   bool builds_graphs_ = true;
   std::function<void(int call)> on_call_;
   int num_segments_ = 0;

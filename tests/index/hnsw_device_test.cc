@@ -120,6 +120,18 @@ TEST(HnswDeviceTest, ADeviceThatHoldsUpperStagesAloneLinksThese) {
   EXPECT_NE(graph, BuildFewLinks(vectors, nullptr));
 }
 
+TEST(HnswDeviceTest, ADeviceWithRoomForOneStageLinksOneAfterTheOther) {
+  const OwnedVectors vectors = Clustered(kManyRows, 8, 90, /*seed=*/1);
+  FailingDevice device, roomy;
+  device.HoldTogether(kManyRows + 100);
+  const std::string graph = BuildFewLinks(vectors, &device);
+  EXPECT_EQ(device.num_parts(), 0);
+  EXPECT_EQ(device.most_segments(), 1);
+  EXPECT_EQ(device.largest_segment(), kManyRows);
+  EXPECT_EQ(graph, BuildFewLinks(vectors, &roomy));
+  EXPECT_EQ(roomy.num_parts(), 1);
+}
+
 TEST(HnswDeviceTest, AGraphIsWholeWhereverADeviceFails) {
   const OwnedVectors vectors = Clustered(kManyRows, 8, 90, /*seed=*/1);
   const OwnedVectors queries = Clustered(100, 8, 90, /*seed=*/1, 1);
