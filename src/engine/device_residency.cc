@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <tuple>
@@ -22,12 +21,15 @@ namespace {
 // Between two looks at a StopCondition, and at a copy that is still in use.
 constexpr std::chrono::milliseconds kPoll{5};
 
-// That a copy takes on a GPU: the rows, and their elements as bf16; or tokens,
-// in f16 beside what they are, and some words of each token and document.
+// That a copy takes on a GPU: the rows, and their elements as bf16, three more
+// under L2, in multiples of 32; or tokens, in f16 beside what they are, and
+// some words of each token and document.
 size_t BytesOf(const DeviceContent& content) {
   if (const auto* segment = std::get_if<SegmentRows>(&content)) {
     const VectorSetView& rows = segment->rows;
-    return rows.num_rows * rows.dim * (ElementSize(rows.type) + 2);
+    const size_t more = segment->metric == Metric::kL2 ? 3 : 0;
+    const size_t padded_dim = (rows.dim + more + 31) / 32 * 32;
+    return rows.num_rows * (rows.dim * ElementSize(rows.type) + 2 * padded_dim);
   }
   constexpr size_t kPerToken = 8, kPerDocument = 28;
   const auto& documents = std::get<TokenDocuments>(content);
@@ -72,11 +74,17 @@ DeviceResidency::~DeviceResidency() {
   for (size_t d = 0; d < devices_.size(); ++d) Clear(d);
 }
 
-std::optional<size_t> DeviceResidency::DeviceWithMostRoom() const {
+bool DeviceResidency::IsTooMuch(const Place& place, size_t size_bytes) const {
+  return size_bytes >= place.too_many_bytes &&
+         clock_->Now() < place.too_many_until;
+}
+
+std::optional<size_t> DeviceResidency::DeviceWithMostRoom(
+    size_t size_bytes) const {
   std::optional<size_t> best;
   std::tuple<size_t, uint64_t> least;  // bytes, and then loads
   for (size_t d = 0; d < devices_.size(); ++d) {
-    if (devices_[d]->is_lost()) continue;
+    if (devices_[d]->is_lost() || IsTooMuch(places_[d], size_bytes)) continue;
     const std::tuple<size_t, uint64_t> taken = {
         devices_[d]->device_bytes() + places_[d].coming_bytes,
         places_[d].num_loads};
@@ -95,16 +103,10 @@ PlacedSegment DeviceResidency::FindOrOrder(
     copy->state_ = DeviceCopy::State::kAway;
   }
   if (copy->state_ == DeviceCopy::State::kAway && !stopping_) {
-    const std::optional<size_t> device = DeviceWithMostRoom();
+    const size_t size_bytes = BytesOf(copy->content_);
+    const std::optional<size_t> device = DeviceWithMostRoom(size_bytes);
     if (!device.has_value()) return {};
     Place& place = places_[*device];
-    const size_t size_bytes = BytesOf(copy->content_);
-    if (size_bytes >= place.too_many_bytes &&
-        clock_->Now() < place.too_many_until) {
-      copy->state_ = DeviceCopy::State::kRefused;
-      copy->refused_until_ = place.too_many_until;
-      return {};
-    }
     copy->state_ = DeviceCopy::State::kComing;
     copy->device_ = *device;
     place.orders.push_back({copy, size_bytes});
@@ -168,8 +170,14 @@ void DeviceResidency::LoadOne(const Order& order, size_t device) {
   std::shared_ptr<const void> owner;
   if (copy != nullptr) owner = copy->owner_.lock();
   std::shared_ptr<const LoadedSegment> loaded;
+  // Others may have been found too large since it was ordered.
+  bool is_too_much = false;
+  {
+    MutexLock lock(mu_);
+    is_too_much = IsTooMuch(places_[device], order.size_bytes);
+  }
   BackendStatus status = BackendStatus::kUnsupported;
-  if (owner != nullptr) {
+  if (owner != nullptr && !is_too_much) {
     status = Load(*devices_[device], copy->content_, &loaded);
   }
   MutexLock lock(mu_);
@@ -177,37 +185,42 @@ void DeviceResidency::LoadOne(const Order& order, size_t device) {
   place.coming_bytes -= order.size_bytes;
   if (copy == nullptr) return;
   if (status == BackendStatus::kOk && !stopping_) {
+    // What is larger than this still is.
     if (order.size_bytes >= place.too_many_bytes) {
-      place.too_many_bytes = std::numeric_limits<size_t>::max();
-      place.next_delay = kRetryDelay;
+      place.too_many_bytes = order.size_bytes + 1;
     }
     ++place.num_loads;
     copy->state_ = DeviceCopy::State::kThere;
     copy->loaded_ = std::move(loaded);
+    copy->next_delay_ = kRetryDelay;
     std::erase_if(place.there, [](const auto& weak) { return weak.expired(); });
     place.there.push_back(copy);
-  } else if (status == BackendStatus::kDeviceLost) {
+  } else if (is_too_much || status == BackendStatus::kDeviceLost) {
     copy->state_ = DeviceCopy::State::kAway;  // another may take it
+  } else if (status == BackendStatus::kNoMemory) {
+    Refuse(device, order.size_bytes, copy.get());
   } else {
     copy->state_ = DeviceCopy::State::kRefused;
-    copy->refused_until_ = status == BackendStatus::kNoMemory
-                               ? RetryTime(device, order.size_bytes)
-                               : std::chrono::steady_clock::time_point::max();
+    copy->refused_until_ = std::chrono::steady_clock::time_point::max();
   }
   arrived_.NotifyAll();
 }
 
-std::chrono::steady_clock::time_point DeviceResidency::RetryTime(
-    size_t device, size_t size_bytes) {
-  // Otherwise a build is there, or copies that searches wait for.
-  const bool was_alone =
-      devices_[device]->device_bytes() <= places_[device].idle_bytes;
-  if (!was_alone) return clock_->Now() + kRetryDelay;
+void DeviceResidency::Refuse(size_t device, size_t size_bytes,
+                             DeviceCopy* copy) {
   Place& place = places_[device];
-  place.too_many_bytes = std::min(place.too_many_bytes, size_bytes);
-  place.too_many_until = clock_->Now() + place.next_delay;
-  place.next_delay = std::min(2 * place.next_delay, kLongestRetryDelay);
-  return place.too_many_until;
+  // Otherwise a build is there, or copies that searches wait for.
+  if (devices_[device]->device_bytes() > place.idle_bytes) {
+    copy->state_ = DeviceCopy::State::kRefused;
+    copy->refused_until_ = clock_->Now() + kRetryDelay;
+    return;
+  }
+  const std::chrono::seconds delay = std::max(copy->next_delay_, kRetryDelay);
+  copy->next_delay_ = std::min(2 * delay, kLongestRetryDelay);
+  place.too_many_bytes = size_bytes;
+  place.too_many_until = clock_->Now() + delay;
+  // Another device may take it.
+  copy->state_ = DeviceCopy::State::kAway;
 }
 
 std::vector<std::shared_ptr<DeviceCopy>> DeviceResidency::Alive(size_t device) {

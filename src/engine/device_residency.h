@@ -49,6 +49,7 @@ class DeviceCopy {
   uint64_t last_use_ = 0;
   size_t num_waiting_ = 0;  // searches that wait for it
   std::chrono::steady_clock::time_point refused_until_;
+  std::chrono::seconds next_delay_;
 };
 
 struct ResidencyStats {
@@ -76,9 +77,9 @@ class DeviceResidency {
   // Frees all copies, also of segments that live on.
   ~DeviceResidency();
 
-  // What found no room is not tried again for so long. What does not fit even
-  // alone, and nothing as large, for twice as long each time, as each attempt
-  // costs all others their place.
+  // What found no room is not tried again for so long; what does not fit even
+  // alone for twice as long each time, as each attempt costs all others their
+  // place, and meanwhile nothing as large is.
   static constexpr std::chrono::seconds kRetryDelay{60};
   static constexpr std::chrono::seconds kLongestRetryDelay{64 * 60};
 
@@ -113,19 +114,20 @@ class DeviceResidency {
     // So many bytes did not fit when nothing else was there.
     size_t too_many_bytes = std::numeric_limits<size_t>::max();
     std::chrono::steady_clock::time_point too_many_until;
-    std::chrono::seconds next_delay = kRetryDelay;
     uint64_t num_loads = 0;
     uint64_t num_evictions = 0;
   };
 
   PlacedSegment FindOrOrder(const std::shared_ptr<DeviceCopy>& copy)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Of those that are not lost; nullopt: all are.
-  std::optional<size_t> DeviceWithMostRoom() const
+  // Whether so many bytes did not fit on the device a while ago.
+  bool IsTooMuch(const Place& place, size_t size_bytes) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // When what found no room on the device may be tried again.
-  std::chrono::steady_clock::time_point RetryTime(size_t device,
-                                                  size_t size_bytes)
+  // Of those that are not lost and may have room; nullopt: there is none.
+  std::optional<size_t> DeviceWithMostRoom(size_t size_bytes) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // What found no room on the device: when it may be tried again.
+  void Refuse(size_t device, size_t size_bytes, DeviceCopy* copy)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The thread of a device.
   void LoadOrdered(size_t device);

@@ -105,9 +105,17 @@ TEST_F(DeviceResidencyTest, BuildsGetRoomToo) {
             BackendStatus::kOk);
   EXPECT_EQ(residency_->stats(0).num_evictions, 1u);
   EXPECT_EQ(residency_->stats(0).num_segments, 0u);
+  // For what is not worth it nothing is given up.
+  of_build.reset();
+  Load(a);
+  EXPECT_EQ(shared_.Load({.rows = rows_.view, .is_modest = true}, &of_build),
+            BackendStatus::kNoMemory);
+  EXPECT_EQ(residency_->stats(0).num_segments, 1u);
+  EXPECT_EQ(shared_.Load({rows_.view, Metric::kL2}, &of_build),
+            BackendStatus::kOk);
   // What a build holds is not given up.
   EXPECT_EQ(Load(a), nullptr);
-  EXPECT_EQ(shared_.refusals().num_no_memory, 1u);
+  EXPECT_EQ(shared_.refusals().num_no_memory, 2u);
 }
 
 TEST_F(DeviceResidencyTest, WaitsUntilAnEvictedCopyIsNotSearchedAnyMore) {
@@ -150,12 +158,14 @@ TEST_F(DeviceResidencyTest, WhatCanNeverFitCostsOthersTheirPlaceLessOften) {
   EXPECT_EQ(Load(as_large), nullptr);
   EXPECT_EQ(device_.num_loads(), tried);
   EXPECT_NE(Find(small), nullptr);
-  clock_.Advance(DeviceResidency::kRetryDelay);
-  EXPECT_EQ(Load(as_large), nullptr);
-  EXPECT_EQ(residency_->stats(0).num_evictions, 2u);
-  // Now neither of them is for twice as long.
-  ASSERT_NE(Load(small), nullptr);
+  for (const auto& copy : {as_large, large}) {
+    clock_.Advance(DeviceResidency::kRetryDelay);
+    EXPECT_EQ(Load(copy), nullptr);
+    ASSERT_NE(Load(small), nullptr);
+  }
+  EXPECT_EQ(residency_->stats(0).num_evictions, 3u);
   tried = device_.num_loads();
+  // The second time it is refused for twice as long.
   clock_.Advance(DeviceResidency::kRetryDelay);
   EXPECT_EQ(Load(large), nullptr);
   EXPECT_EQ(Load(as_large), nullptr);
@@ -163,8 +173,33 @@ TEST_F(DeviceResidencyTest, WhatCanNeverFitCostsOthersTheirPlaceLessOften) {
   clock_.Advance(DeviceResidency::kRetryDelay);
   device_.RefuseRows(TestRows::kNum + 1);
   EXPECT_NE(Load(large), nullptr);
-  // As it did fit, the next is tried again.
   EXPECT_NE(Load(as_large), nullptr);
+}
+
+TEST_F(DeviceResidencyTest, ManyThatDoNotFitAreOneAttempt) {
+  device_.HoldAtMost(0);
+  device_.BlockLoads();
+  std::vector<std::shared_ptr<DeviceCopy>> copies;
+  for (int i = 0; i < 8; ++i) {
+    copies.push_back(rows_.NewCopy());
+    EXPECT_EQ(Find(copies.back()), nullptr);
+  }
+  device_.Unblock();
+  for (const auto& copy : copies) EXPECT_EQ(Load(copy), nullptr);
+  EXPECT_EQ(device_.num_loads(), 1);
+  device_.HoldAtMost(copies.size());
+  clock_.Advance(DeviceResidency::kRetryDelay);
+  for (const auto& copy : copies) EXPECT_NE(Load(copy), nullptr);
+}
+
+TEST_F(DeviceResidencyTest, WhatIsTooLargeForOneDeviceGoesToAnother) {
+  UseBoth();
+  device_.RefuseRows(1);
+  const auto a = rows_.NewCopy(), b = rows_.NewCopy();
+  EXPECT_EQ(Load(a), nullptr);
+  EXPECT_EQ(DeviceOf(a), 1u);
+  EXPECT_EQ(DeviceOf(b), 1u);
+  EXPECT_EQ(device_.num_loads(), 1);
 }
 
 TEST_F(DeviceResidencyTest, ABuildInTheWaySaysNothingOfWhatFits) {
