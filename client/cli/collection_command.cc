@@ -1,6 +1,9 @@
 // vicinal collection create | list | show | update | drop | optimize
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -11,12 +14,14 @@
 #include "CLI/App.hpp"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/multi_options.h"
@@ -562,6 +567,27 @@ int Optimize(const Globals& globals, const std::string& name,
   return Report(status);
 }
 
+// 2GiB, 2 gb, 1024. As in CLI11, a kilobyte has 1,024 bytes.
+std::optional<uint64_t> ParseBytes(absl::string_view text) {
+  constexpr std::pair<absl::string_view, int> kUnits[] = {
+      {"", 0},     {"b", 0},   {"k", 10},   {"kb", 10}, {"kib", 10},
+      {"m", 20},   {"mb", 20}, {"mib", 20}, {"g", 30},  {"gb", 30},
+      {"gib", 30}, {"t", 40},  {"tb", 40},  {"tib", 40}};
+  text = absl::StripAsciiWhitespace(text);
+  const size_t digits =
+      std::min(text.find_first_not_of("0123456789"), text.size());
+  uint64_t number = 0;
+  if (!absl::SimpleAtoi(text.substr(0, digits), &number)) return std::nullopt;
+  const std::string unit = absl::AsciiStrToLower(
+      absl::StripLeadingAsciiWhitespace(text.substr(digits)));
+  for (const auto& [name, shift] : kUnits) {
+    if (unit != name) continue;
+    if (number > std::numeric_limits<uint64_t>::max() >> shift) break;
+    return number << shift;
+  }
+  return std::nullopt;
+}
+
 void AddPlacementOptions(CLI::App& command, PlacementOptions& options) {
   command
       .add_option("--memory-tier", options.memory_tier,
@@ -571,22 +597,26 @@ void AddPlacementOptions(CLI::App& command, PlacementOptions& options) {
       ->check(CLI::IsMember(TierNames()));
   command
       .add_option("--memory-budget", options.memory_budget,
-                  "Most bytes of codes and links in memory, e.g. 2GiB")
-      ->transform(CLI::AsSizeValue(false))
-      // Runs first; a minus sign would be taken for a huge number.
+                  "Most bytes of codes and links in memory, e.g. 2GiB; 0: no "
+                  "limit")
       ->transform(CLI::Validator(
-          [](const std::string& text) {
-            return absl::StartsWith(text, "-")
-                       ? "must not be negative, but is " + text
-                       : std::string();
+          [](std::string& text) {
+            const std::optional<uint64_t> bytes = ParseBytes(text);
+            if (!bytes.has_value()) {
+              return absl::StrCat("\"", text,
+                                  "\" is not a whole number of bytes, or of "
+                                  "KiB, MiB, GiB or TiB, below 2^64");
+            }
+            text = absl::StrCat(*bytes);
+            return std::string();
           },
-          ""));
+          "BYTES"));
   command
       .add_option("--gpu", options.gpu,
                   "What the server's GPU builds and searches: auto (what it "
                   "is faster at), never (nothing) or require (every exact "
-                  "search; refused where the server has none); of a new "
-                  "collection auto")
+                  "search, and every one by multi-vectors; refused where the "
+                  "server has none); of a new collection auto")
       ->check(CLI::IsMember({"auto", "never", "require"}));
 }
 

@@ -59,6 +59,13 @@ TEST_F(CliTest, ExitsWith2OnWrongUsage) {
       {"collection", "create", "a"},
       {"collection", "update", "a"},
       {"collection", "update", "a", "--gpu", "on"},
+      {"collection", "update", "a", "--memory-budget", "-1"},
+      {"collection", "update", "a", "--memory-budget", " -1"},
+      {"collection", "update", "a", "--memory-budget", "1.5GiB"},
+      {"collection", "update", "a", "--memory-budget", "GiB"},
+      {"collection", "update", "a", "--memory-budget", "1 parsec"},
+      {"collection", "update", "a", "--memory-budget", "16777216TiB"},
+      {"collection", "update", "a", "--memory-budget", "18446744073709551616"},
       {"collection", "create", "a", "--dim", "3"},
       {"collection", "create", "a", "--vector", "nonsense"},
       {"collection", "create", "a", "--vector", "x:3:l7"},
@@ -178,6 +185,13 @@ TEST_F(CliTest, CreatesListsShowsAndDropsCollections) {
   EXPECT_EQ(changed["memory_tier"], "mapped");
   EXPECT_THAT(Run({"collection", "update", "two", "--memory-tier", "ram"}).out,
               HasSubstr("ram, at most 2.0 MiB"));
+  EXPECT_EQ(
+      Run({"collection", "update", "two", "--memory-budget", " 3 kib "}).code,
+      kOk);
+  changed = json::parse(Run({"collection", "show", "two", "--json"}).out);
+  EXPECT_EQ(changed["memory_budget_bytes"], 3 << 10);
+  EXPECT_THAT(Run({"collection", "update", "two", "--memory-budget", "0"}).out,
+              Not(HasSubstr("at most")));
   EXPECT_EQ(Run({"collection", "update", "three", "--gpu", "never"}).code,
             kFailed);
   EXPECT_EQ(Run({"collection", "drop", "two"}).code, kOk);
