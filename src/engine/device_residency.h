@@ -49,7 +49,7 @@ class DeviceCopy {
   uint64_t last_use_ = 0;
   size_t num_waiting_ = 0;  // searches that wait for it
   std::chrono::steady_clock::time_point refused_until_;
-  std::chrono::seconds next_delay_;
+  std::chrono::seconds next_delay_{0};  // below kRetryDelay: that
 };
 
 struct ResidencyStats {
