@@ -4,6 +4,7 @@
 #include <climits>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -323,6 +324,19 @@ std::string LargeAssignments(DistanceBackend& tested,
   return comparison.Assign(centroids, true);
 }
 
+// What ask(i) says of each thread i, the first problem.
+std::string InThreads(size_t num_threads,
+                      const std::function<std::string(size_t)>& ask) {
+  std::vector<std::string> problems(num_threads);
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < num_threads; ++i) {
+    threads.emplace_back([&, i] { problems[i] = ask(i); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string& problem : problems) VICINAL_CHECK_CASE(problem);
+  return "";
+}
+
 // Threads that ask one segment for different things at once.
 std::string ManyThreads(DistanceBackend& tested, DistanceBackend& reference,
                         uint64_t seed) {
@@ -332,7 +346,6 @@ std::string ManyThreads(DistanceBackend& tested, DistanceBackend& reference,
   const Vectors rows(3000, kDim, kF32, ClusterFill(random, 3000, kDim, 20));
   Comparison comparison(tested, reference);
   VICINAL_CHECK_CASE(comparison.Load(rows, Metric::kCosine));
-  std::vector<std::string> problems(kThreads);
   const auto ask = [&](size_t thread) -> std::string {
     Random own(seed + 1 + thread);
     for (size_t round = 0; round < 6; ++round) {
@@ -352,13 +365,7 @@ std::string ManyThreads(DistanceBackend& tested, DistanceBackend& reference,
     }
     return "";
   };
-  std::vector<std::thread> threads;
-  for (size_t i = 0; i < kThreads; ++i) {
-    threads.emplace_back([&, i] { problems[i] = ask(i); });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (const std::string& problem : problems) VICINAL_CHECK_CASE(problem);
-  return "";
+  return InThreads(kThreads, ask);
 }
 
 // Segments of rows that are written as they are loaded, and of some rows of
@@ -443,7 +450,6 @@ std::string LoadsByManyThreads(DistanceBackend& tested,
                                DistanceBackend& reference, uint64_t seed) {
   constexpr size_t kThreads = 6;
   constexpr size_t kRows = 3000;
-  std::vector<std::string> problems(kThreads);
   const auto ask = [&](size_t thread) -> std::string {
     Random own(seed + 1 + thread);
     for (size_t round = 0; round < 5; ++round) {
@@ -468,13 +474,7 @@ std::string LoadsByManyThreads(DistanceBackend& tested,
     }
     return "";
   };
-  std::vector<std::thread> threads;
-  for (size_t i = 0; i < kThreads; ++i) {
-    threads.emplace_back([&, i] { problems[i] = ask(i); });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (const std::string& problem : problems) VICINAL_CHECK_CASE(problem);
-  return "";
+  return InThreads(kThreads, ask);
 }
 
 constexpr ConformanceCase kCases[] = {
