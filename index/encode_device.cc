@@ -24,8 +24,8 @@ constexpr double kCpuPairsPerNs = 25;
 constexpr double kFastRotation = 32;
 // Of an H200 (docs/gpu-notes.md): rows are copied at 38 GB/s by 16 threads,
 // records at 6 GB/s into memory that is not pinned, f32 products take 26 ms of
-// 768 x 768 x 1,000,000; a part takes 20 ms beside that, half of them to pin
-// memory.
+// 768 x 768 x 1,000,000; a part is reckoned to take 20 ms beside that (not
+// measured).
 constexpr double kCopiedPerNsAndThread = 4;
 constexpr double kMostCopiedPerNs = 38;
 constexpr double kRecordBytesPerNs = 6;
