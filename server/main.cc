@@ -123,6 +123,9 @@ int Serve(const Flags& flags, const sigset_t& signals) {
   options.warn = [](absl::string_view message) {
     spdlog::warn("{}", std::string(message));
   };
+  options.inform = [](absl::string_view message) {
+    spdlog::info("{}", std::string(message));
+  };
   // Outlive the database, which borrows them.
   std::vector<std::unique_ptr<DistanceBackend>> gpus;
   if (!FindGpus(flags, &gpus)) return kFailed;

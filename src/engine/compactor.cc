@@ -21,7 +21,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
+#include "src/base/clock.h"
 #include "src/base/mutex.h"
 #include "src/base/status_macros.h"
 #include "src/engine/partition_ranks.h"
@@ -56,6 +58,50 @@ double DeadShare(const SealedSegment& segment) {
   return static_cast<double>(segment.num_deleted()) /
          static_cast<double>(std::max<size_t>(segment.num_rows(), 1));
 }
+
+// How long each phase of some work takes. By one thread.
+class PhaseTimes {
+ public:
+  explicit PhaseTimes(const Clock& clock)
+      : clock_(clock), start_(clock.Now()), since_(start_) {}
+
+  // Ends the phase before. One that comes again goes on.
+  void Begin(absl::string_view phase) {
+    const auto now = clock_.Now();
+    if (current_ < phases_.size()) phases_[current_].second += now - since_;
+    since_ = now;
+    current_ =
+        absl::c_find_if(
+            phases_, [&](const auto& known) { return known.first == phase; }) -
+        phases_.begin();
+    if (current_ == phases_.size()) phases_.emplace_back(phase, Duration(0));
+  }
+
+  // E.g. "12.3 s: ordering rows 8.2 s, encoding 4.1 s", of those that took a
+  // twentieth or more.
+  std::string Text() {
+    Begin("");
+    const Duration total = since_ - start_;
+    std::string out = absl::StrFormat("%.1f s", total.count());
+    absl::string_view separator = ": ";
+    for (const auto& [phase, time] : phases_) {
+      if (time * 20 < total) continue;
+      absl::StrAppendFormat(&out, "%s%s %.1f s", separator, phase,
+                            time.count());
+      separator = ", ";
+    }
+    return out;
+  }
+
+ private:
+  using Duration = std::chrono::duration<double>;
+
+  const Clock& clock_;
+  const std::chrono::steady_clock::time_point start_;
+  std::chrono::steady_clock::time_point since_;
+  std::vector<std::pair<std::string, Duration>> phases_;
+  size_t current_ = 0;
+};
 
 }  // namespace
 
@@ -617,8 +663,10 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
   };
   options.cancel = &operation->cancel();
   options.progress = &operation->progress();
-  options.on_phase = [operation](absl::string_view phase) {
+  PhaseTimes times(*context_->options->clock);
+  options.on_phase = [operation, &times](absl::string_view phase) {
     operation->SetPhase(phase);
+    times.Begin(phase);
   };
   options.test_hook = context_->options->test_hook;
   options.fault_hook = context_->options->segment_fault_hook;
@@ -642,7 +690,7 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
   absl::Status status = built.status();
   if (status.ok() && built->segment != nullptr) {
     collection.CheckPlacement(*built->segment);
-    operation->SetPhase("payload indexes");
+    options.on_phase("payload indexes");
     // It hears of deaths when it takes its place; the sources do at once.
     const auto is_dead = [&](RowId row) {
       const Ordinal ordinal = built->segment->OrdinalOf(row);
@@ -662,8 +710,16 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
   if (!status.ok()) {
     collection.AbandonBuild();
   } else {
+    options.on_phase("committing");
+    const size_t num_rows =
+        built->segment == nullptr ? 0 : built->segment->num_rows();
     status = collection.FinishBuild(job.frozen, job.sealed,
                                     std::move(built->segment), built->dropped);
+    if (status.ok() && context_->options->inform) {
+      context_->options->inform(absl::StrCat(
+          "Collection \"", schema.name, "\": segment ", options.number, " of ",
+          num_rows, " rows was built in ", times.Text()));
+    }
   }
   if (!status.ok()) {
     std::error_code ignored;

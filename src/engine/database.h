@@ -60,6 +60,9 @@ struct DatabaseOptions {
   // failed build, the end of writes. From any thread, must not block. Empty:
   // nobody.
   std::function<void(absl::string_view message)> warn;
+  // Likewise of what went well: which segment was built, and how long each part
+  // of that took.
+  std::function<void(absl::string_view message)> inform;
   const Clock* clock = &Clock::Real();
   // Tests only: called at named points; may block or kill the process.
   // Commits, in order: commit:before_store, commit:before_apply,

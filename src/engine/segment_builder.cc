@@ -453,6 +453,7 @@ absl::Status SegmentBuild::WriteField(const SectionFile& vectors_file, size_t f,
   VICINAL_ASSIGN_OR_RETURN(const VectorSetView vectors,
                            VectorsIn(vectors_file, f));
   VICINAL_ASSIGN_OR_RETURN(const BuiltIndex index, BuildIndexOf(f, vectors));
+  Phase("writing the index");
   field.flags |=
       index.is_lists ? segment_file::kHasLists : segment_file::kHasGraph;
   std::string table;

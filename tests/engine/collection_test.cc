@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "src/base/mutex.h"
 #include "src/engine/database.h"
 #include "tests/engine/engine_testing.h"
 
@@ -291,6 +292,31 @@ TEST_F(CollectionTest, OptimizeLeavesOneSealedSegment) {
   EXPECT_GT(stats.segments[0].index_bytes, 0u);
   EXPECT_EQ(stats.num_indexed, count);
   EXPECT_EQ(collection_->Count(), count);
+}
+
+TEST_F(CollectionTest, TellsWhatWasBuiltAndHowLongItTook) {
+  database_.reset();
+  Mutex mu;
+  std::string told;
+  options_.inform = [&](absl::string_view message) {
+    MutexLock lock(mu);
+    told = std::string(message);
+  };
+  Open();
+  CreatePlane();
+  BatchBuilder points(collection_->schema());
+  for (uint64_t id = 0; id < 300; ++id) {
+    points.Add(PointId(id), {Bytes({static_cast<float>(id), 1})});
+  }
+  ASSERT_TRUE(collection_->Upsert(points.batch()).status.ok());
+  ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
+  {
+    MutexLock lock(mu);
+    EXPECT_THAT(
+        told, ::testing::MatchesRegex("Collection \"c\": segment [0-9]+ of 300 "
+                                      "rows was built in [0-9]+[.][0-9] s.*"));
+  }
+  database_.reset();  // told no more
 }
 
 TEST_F(CollectionTest, OptimizingNothingSucceeds) {
