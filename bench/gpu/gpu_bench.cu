@@ -250,6 +250,18 @@ void RunSizes(const Sizes& sizes, double bandwidth, const std::string& only) {
     json += (json.empty() ? "{\n  \"" : ",\n  \"") + name +
             " ms\": " + std::to_string(seconds * 1e3);
     if (right != checked) std::printf("NOT EXACT\n");
+    if (run.batch > 64 || run.k != 10) continue;
+    // As a server asks.
+    std::vector<std::byte> asked(run.batch * row_bytes);
+    CHECK_CUDA(cudaMemcpy(asked.data(), queries, asked.size(),
+                          cudaMemcpyDeviceToHost));
+    std::vector<Neighbor> found(run.batch * run.k);
+    const double from_host = MedianSeconds(30, [&] {
+      CheckStatus(backend->Search(*loaded, {asked.data(), run.batch}, run.k,
+                                  nullptr, found.data(), nullptr),
+                  name.c_str());
+    });
+    Report(name + " from the host ms", from_host * 1e3, "ms");
   }
   CHECK_CUDA(cudaFree(out));
   if (only.empty() || only == "ranges") {

@@ -17,6 +17,7 @@
 #include "src/distance/gpu/code_scan.h"
 #include "src/distance/gpu/overlap.cuh"
 #include "src/distance/gpu/select.cuh"
+#include "src/distance/gpu/signal.cuh"
 
 namespace vicinal::gpu {
 namespace {
@@ -274,9 +275,14 @@ __global__ __launch_bounds__(kChooseThreads) void ChooseKernel(
 // Candidates that are put in order, at most.
 constexpr uint32_t kOrdered = 2048;
 
+// Is asked again. By one thread.
+__device__ void GiveUp(const QueryState& state, uint32_t query, bool is_last) {
+  state.lost[query] = 1;
+  if (is_last) Signal(&state.done[query], DoneWord(1, 0));
+}
+
 __global__ __launch_bounds__(kChooseThreads) void RankFewKernel(
-    const QueryState state, uint32_t depth, uint32_t k, Neighbor* out,
-    uint8_t* done) {
+    const QueryState state, uint32_t depth, uint32_t k, Neighbor* out) {
   WaitForKernelBefore();
   __shared__ Candidate best[kOrdered];
   __shared__ uint64_t order[kOrdered];  // ascending: by score, then by row
@@ -284,7 +290,10 @@ __global__ __launch_bounds__(kChooseThreads) void RankFewKernel(
   const uint32_t query = blockIdx.x;
   const uint32_t thread = threadIdx.x;
   const uint32_t n = state.counts[query];
-  if (state.lost[query] != 0 || n > state.capacity) return;
+  if (state.lost[query] != 0 || n > state.capacity) {
+    if (thread == 0) GiveUp(state, query, out != nullptr);
+    return;
+  }
   if (thread == 0) num_best = 0;
   Candidate* const candidates =
       state.candidates + size_t{query} * state.capacity;
@@ -315,7 +324,10 @@ __global__ __launch_bounds__(kChooseThreads) void RankFewKernel(
   }
   __syncthreads();
   const uint32_t m = num_best;
-  if (m > kOrdered) return;
+  if (m > kOrdered) {
+    if (thread == 0) GiveUp(state, query, out != nullptr);
+    return;
+  }
   // Each by as many lanes as there are threads for: how many are before it.
   uint32_t lanes = 32;
   while (lanes > 1 && m * lanes > kChooseThreads) lanes /= 2;
@@ -343,9 +355,10 @@ __global__ __launch_bounds__(kChooseThreads) void RankFewKernel(
       out[size_t{query} * k + i] = {INFINITY, kInvalidRow};
     }
   }
-  if (thread != 0) return;
-  state.counts[query] = kept;
-  done[query] = 1;
+  if (thread == 0) state.counts[query] = kept;
+  if (out == nullptr) return;
+  __syncthreads();
+  if (thread == 0) Signal(&state.done[query], DoneWord(0, kept));
 }
 
 template <int kSteps, int kQuads>
@@ -387,10 +400,9 @@ cudaError_t ChooseGroups(const CodeScan& scan, const QueryState& state,
 }
 
 cudaError_t RankFew(const QueryState& state, uint32_t depth, uint32_t k,
-                    Neighbor* out, uint8_t* done, bool overlaps,
-                    cudaStream_t stream) {
-  return LaunchAfter(overlaps, RankFewKernel, state.num_queries, kChooseThreads,
-                     0, stream, state, depth, k, out, done);
+                    Neighbor* out, cudaStream_t stream) {
+  return LaunchAfter(state.overlaps, RankFewKernel, state.num_queries,
+                     kChooseThreads, 0, stream, state, depth, k, out);
 }
 
 cudaError_t ScanFewBits(const DeviceCodes& codes, const CodeScan& scan,

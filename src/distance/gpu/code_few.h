@@ -54,13 +54,12 @@ cudaError_t PrepareFew(const CodeLayout& layout, const DeviceCodes& codes,
 cudaError_t ChooseGroups(const CodeScan& scan, const QueryState& state,
                          uint32_t num_tiles, uint32_t depth, ScanItem* items,
                          cudaStream_t stream);
-// Puts the `depth` best candidates of each query in order, writes the k first
-// to `out` (null: does not) and then 1 to done[query]; both may be on the host.
-// A query is not done that is lost, has more candidates than there is room for
-// or far more than `depth` that are not below the depth-th.
+// Puts the `depth` best candidates of each query in order, and writes the k
+// first to `out` and then `done`; out null: neither. A query becomes lost that
+// has more candidates than there is room for or far more than `depth` that are
+// not below the depth-th.
 cudaError_t RankFew(const QueryState& state, uint32_t depth, uint32_t k,
-                    Neighbor* out, uint8_t* done, bool overlaps,
-                    cudaStream_t stream);
+                    Neighbor* out, cudaStream_t stream);
 // What ScanCodes does with scan.maxima or scan.items of codes that are is_bits
 // and a few queries as bits.
 cudaError_t ScanFewBits(const DeviceCodes& codes, const CodeScan& scan,

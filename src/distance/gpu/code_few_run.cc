@@ -111,14 +111,15 @@ BackendStatus CodeRun::RunFew(const std::vector<uint32_t>& queries) {
   }
   QueryState state;
   Neighbor* const out = pinned.Take<Neighbor>(n * k);
-  uint8_t* const done = pinned.Take<uint8_t>(n);
-  if (out == nullptr || done == nullptr ||
+  state.done = pinned.Take<uint32_t>(n);
+  state.overlaps = by_maxima && gpu_.is_hopper_;
+  if (out == nullptr || state.done == nullptr ||
       !SendFew(queries, &pinned, &few, &state)) {
     gpu_.workspace_.Rewind(base_);
     return RunRounds(queries, nullptr);
   }
   GPU_RETURN_IF_ERROR(Take(plan, n, &state));
-  std::fill_n(done, n, uint8_t{0});
+  std::fill_n(state.done, n, 0u);
   GPU_RETURN_IF_ERROR(
       Check(PrepareFew(segment_.layout(), codes(), few, state, gpu_.stream_)));
   CodeScan scan;
@@ -132,17 +133,17 @@ BackendStatus CodeRun::RunFew(const std::vector<uint32_t>& queries) {
                                 : ScanRounds(plan, state, scan, false));
   GPU_RETURN_IF_ERROR(
       Check(RankFew(state, depth, k, question_.rows == nullptr ? out : nullptr,
-                    done, by_maxima && gpu_.is_hopper_, gpu_.stream_)));
+                    gpu_.stream_)));
   if (question_.rows != nullptr) {
     GPU_RETURN_IF_ERROR(
         Check(RankCandidates(rows(), state, k, out, gpu_.stream_)));
   }
-  GPU_RETURN_IF_ERROR(Check(cudaStreamSynchronize(gpu_.stream_)));
+  GPU_RETURN_IF_ERROR(gpu_.Await(n, [&](size_t i) { return &state.done[i]; }));
   num_rounds_ =
       by_maxima ? kFewRounds : static_cast<uint32_t>(plan.rounds.size());
   std::vector<uint32_t> again;
   for (size_t i = 0; i < n; ++i) {
-    if (done[i] == 0) {
+    if (LostOf(state.done[i]) != 0) {
       again.push_back(queries[i]);
     } else {
       std::copy_n(out + i * k, k, out_ + queries[i] * k);

@@ -23,8 +23,6 @@ namespace vicinal::gpu {
 inline constexpr uint32_t kListRounds = 5;
 // Scans of a few queries: of all rows, and of some again.
 inline constexpr uint32_t kFewRounds = 2;
-// Pinned memory of what a few queries send and get.
-inline constexpr size_t kFewBytes = size_t{1} << 20;
 
 class GpuCodes final : public LoadedSegment {
  public:

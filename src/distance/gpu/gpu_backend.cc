@@ -96,6 +96,9 @@ BackendStatus GpuBackend::Make(const GpuOptions& options,
   const BackendStatus pinned = backend->Check(cudaMallocHost(&lost, kMaxBatch));
   if (pinned != BackendStatus::kOk) return pinned;
   backend->lost_queries_ = static_cast<uint8_t*>(lost);
+  const BackendStatus few =
+      backend->Check(cudaMallocHost(&backend->few_.data, kFewBytes));
+  if (few != BackendStatus::kOk) return few;
   *out = std::move(backend);
   return BackendStatus::kOk;
 }

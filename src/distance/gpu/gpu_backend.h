@@ -125,6 +125,10 @@ class GpuBackend final : public DistanceBackend {
   BackendStatus Ready() const;
   // Device memory that is kept, if the budget has room; `out` is empty.
   BackendStatus Allocate(size_t bytes, DeviceBlock* out) const;
+  // Waits for what kernels say by Signal and returns before they have ended:
+  // words that were 0, *flag(0) .. *flag(num - 1), on the host and pinned.
+  template <class Flag>
+  BackendStatus Await(size_t num, const Flag& flag) const;
   // A copy in the workspace, there when the stream has come to it.
   template <class T>
   BackendStatus Upload(const T* from, size_t count, T** there) const;
@@ -154,6 +158,10 @@ class GpuBackend final : public DistanceBackend {
   // Copies the rows that queries leave out.
   BackendStatus Exclude(const std::vector<uint32_t>& rows,
                         QueryState* state) const;
+  // The same of kStreamQueries of kFewBytes / 2 at most at once, which go there
+  // and whose results come back through pinned memory.
+  BackendStatus RunFew(const DeviceRows& rows, const DeviceRows& whole,
+                       const Question& question, BackendReport* report) const;
   // All batches of a search.
   BackendStatus Run(const DeviceRows& rows, const DeviceRows& whole,
                     const Question& question, BackendReport* report) const;
@@ -192,7 +200,7 @@ class GpuBackend final : public DistanceBackend {
   mutable std::mutex mutex_;  // of the workspace and the stream
   mutable Arena workspace_;
   PinnedBlock pinned_;  // of MaxSim, from the first LoadTokens on
-  PinnedBlock few_;     // of SearchCodes, from the first LoadCodes on
+  PinnedBlock few_;     // of searches of a few queries
   mutable Staging staging_;
   RowCopier row_copier_;
   // Copies of what the stream needs later, beside it.

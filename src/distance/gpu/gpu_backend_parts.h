@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -23,6 +24,8 @@ namespace vicinal::gpu {
 inline constexpr uint32_t kMaxCapacity = 16384;
 // Queries of one batch: enough for any number of processors.
 inline constexpr size_t kMaxBatch = 16384;
+// Pinned memory of what a few queries send and get.
+inline constexpr size_t kFewBytes = size_t{1} << 20;
 
 // Sizes of the rows; no memory yet.
 DeviceRows ShapeOf(uint32_t num_rows, uint32_t dim, ElementType type,
@@ -47,6 +50,8 @@ class DeviceBlock {
   DeviceBlock(const DeviceBlock&) = delete;
   DeviceBlock& operator=(const DeviceBlock&) = delete;
   ~DeviceBlock() {
+    // Of a call that has its results, kernels may still be ending.
+    if (backend_ != nullptr) cudaStreamSynchronize(backend_->stream_);
     cudaFree(data_);
     if (backend_ != nullptr) backend_->bytes_in_use_ -= bytes_;
   }
@@ -90,6 +95,30 @@ struct GpuBackend::Question {
     return k + (first_excluded == kInvalidRow ? 0 : 1);
   }
 };
+
+template <class Flag>
+BackendStatus GpuBackend::Await(size_t num, const Flag& flag) const {
+  // Now and then, whether the stream has ended, or failed.
+  constexpr uint32_t kTurns = 1000;
+  size_t i = 0;
+  for (uint32_t turn = 1; i < num; ++turn) {
+    const volatile uint32_t* const word = flag(i);
+    if (*word != 0) {
+      ++i;
+      continue;
+    }
+    if (turn % kTurns != 0) continue;
+    const cudaError_t state = cudaStreamQuery(stream_);
+    if (state == cudaErrorNotReady) {
+      cudaGetLastError();
+      continue;
+    }
+    GPU_RETURN_IF_ERROR(Check(state));
+    if (*word == 0) return Check(cudaErrorUnknown);
+  }
+  std::atomic_thread_fence(std::memory_order_acquire);
+  return BackendStatus::kOk;
+}
 
 template <class T>
 BackendStatus GpuBackend::Upload(const T* from, size_t count, T** there) const {

@@ -101,9 +101,6 @@ BackendStatus GpuBackend::LoadCodes(const SegmentCodes& segment,
   codes.additive = reinterpret_cast<const float*>(data + words_bytes);
   codes.rescale = codes.additive + codes.padded_rows;
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (few_.data == nullptr) {
-    GPU_RETURN_IF_ERROR(Check(cudaMallocHost(&few_.data, kFewBytes)));
-  }
   GPU_RETURN_IF_ERROR(
       Check(cudaMemsetAsync(data, 0, words_bytes + factors, stream_)));
   const size_t record_bytes = segment.layout->record_bytes;
@@ -144,9 +141,13 @@ BackendStatus GpuBackend::SearchCodes(const LoadedSegment& segment,
     return BackendStatus::kOk;
   }
   const std::lock_guard<std::mutex> lock(mutex_);
-  return CodeRun(*this, static_cast<const GpuCodes&>(segment), question, out,
-                 report)
-      .Run();
+  const BackendStatus status =
+      CodeRun(*this, static_cast<const GpuCodes&>(segment), question, out,
+              report)
+          .Run();
+  // What has begun still uses the memory of the next call.
+  if (status != BackendStatus::kOk) cudaStreamSynchronize(stream_);
+  return status;
 }
 
 }  // namespace vicinal::gpu

@@ -335,6 +335,7 @@ BackendStatus MaxSimRun::Take() {
   state_.out = static_cast<Neighbor*>(gpu_.pinned_.data);
   state_.reports =
       reinterpret_cast<MaxSimReport*>(state_.out + num_ * state_.k);
+  std::fill_n(state_.reports, num_, MaxSimReport());
   return taken ? BackendStatus::kOk : BackendStatus::kNoMemory;
 }
 
@@ -358,7 +359,8 @@ BackendStatus MaxSimRun::Run(Neighbor* out, BackendReport* report) {
     GPU_RETURN_IF_ERROR(
         gpu_.Check(RankMaxSim(tokens, state_, gpu_.num_processors_, stream)));
   }
-  GPU_RETURN_IF_ERROR(gpu_.Check(cudaStreamSynchronize(stream)));
+  GPU_RETURN_IF_ERROR(
+      gpu_.Await(num_, [&](size_t i) { return &state_.reports[i].done; }));
   std::copy_n(state_.out, num_ * state_.k, out);
   report->rounds += state_.num_passes;
   for (size_t i = 0; i < num_; ++i) {

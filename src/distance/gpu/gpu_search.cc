@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <mutex>
 #include <numeric>
@@ -74,7 +75,10 @@ struct GpuBackend::Batch {
   const uint64_t* accepted = nullptr;      // of the rows that are compared
   const uint64_t* all_accepted = nullptr;  // of all that there are
   uint32_t first_excluded = kInvalidRow;
-  Neighbor* out = nullptr;  // on the device
+  Neighbor* out = nullptr;  // on the device, or pinned
+  // Of a few queries, which are not yet where `queries` is: see QueryState.
+  const void* sent = nullptr;
+  uint32_t* done = nullptr;
 
   uint32_t ExcludedOf(size_t query) const {
     return first_excluded == kInvalidRow
@@ -163,6 +167,9 @@ BackendStatus GpuBackend::RunBatch(const DeviceRows& rows,
   QueryState state;
   GPU_RETURN_IF_ERROR(Take(plan, batch.num_queries, rows, &state));
   state.raw = batch.queries;
+  state.sent = batch.sent;
+  state.done = batch.done;
+  state.overlaps = batch.done != nullptr && plan.stream && is_hopper_;
   std::vector<uint32_t> excluded;
   if (batch.first_excluded != kInvalidRow) {
     excluded.resize(batch.num_queries);
@@ -189,22 +196,31 @@ BackendStatus GpuBackend::RunBatch(const DeviceRows& rows,
   }
   GPU_RETURN_IF_ERROR(
       Check(RankCandidates(rows, state, batch.k, batch.out, stream_)));
-  GPU_RETURN_IF_ERROR(
-      Check(cudaMemcpyAsync(lost_queries_, state.lost, batch.num_queries,
-                            cudaMemcpyDeviceToHost, stream_)));
-  std::vector<uint32_t> counts(report != nullptr ? batch.num_queries : 0);
-  if (report != nullptr) {
-    GPU_RETURN_IF_ERROR(Check(cudaMemcpyAsync(
-        counts.data(), state.counts, counts.size() * sizeof(uint32_t),
-        cudaMemcpyDeviceToHost, stream_)));
+  std::vector<uint32_t> counts(batch.num_queries);
+  std::vector<uint8_t> lost(batch.num_queries);
+  if (batch.done != nullptr) {
+    GPU_RETURN_IF_ERROR(
+        Await(batch.num_queries, [&](size_t q) { return &batch.done[q]; }));
+    for (size_t q = 0; q < batch.num_queries; ++q) {
+      counts[q] = CandidatesOf(batch.done[q]);
+      lost[q] = LostOf(batch.done[q]);
+    }
+  } else {
+    GPU_RETURN_IF_ERROR(
+        Check(cudaMemcpyAsync(lost_queries_, state.lost, batch.num_queries,
+                              cudaMemcpyDeviceToHost, stream_)));
+    if (report != nullptr) {
+      GPU_RETURN_IF_ERROR(Check(cudaMemcpyAsync(
+          counts.data(), state.counts, counts.size() * sizeof(uint32_t),
+          cudaMemcpyDeviceToHost, stream_)));
+    }
+    GPU_RETURN_IF_ERROR(Check(cudaStreamSynchronize(stream_)));
+    std::copy_n(lost_queries_, batch.num_queries, lost.begin());
   }
-  GPU_RETURN_IF_ERROR(Check(cudaStreamSynchronize(stream_)));
   if (report != nullptr) {
     report->rounds += static_cast<uint32_t>(plan.rounds.size());
     for (uint32_t count : counts) report->candidates += count;
   }
-  const std::vector<uint8_t> lost(lost_queries_,
-                                  lost_queries_ + batch.num_queries);
   if (std::all_of(lost.begin(), lost.end(), [](uint8_t l) { return l == 0; })) {
     return BackendStatus::kOk;
   }
@@ -287,7 +303,7 @@ BackendStatus GpuBackend::Repeat(const DeviceRows& rows,
       }
       GPU_RETURN_IF_ERROR(Check(cudaMemcpyAsync(
           batch.out + q * batch.k, out + i * batch.k,
-          batch.k * sizeof(Neighbor), cudaMemcpyDeviceToDevice, stream_)));
+          batch.k * sizeof(Neighbor), cudaMemcpyDefault, stream_)));
     }
     if (report != nullptr) report->repeated += n;
   }
@@ -320,6 +336,45 @@ BackendStatus GpuBackend::Exclude(const std::vector<uint32_t>& rows,
                                cudaMemcpyHostToDevice, stream_));
 }
 
+BackendStatus GpuBackend::RunFew(const DeviceRows& rows,
+                                 const DeviceRows& whole,
+                                 const Question& question,
+                                 BackendReport* report) const {
+  const size_t n = question.num_queries;
+  const size_t bytes = n * rows.dim * ElementSize(rows.type);
+  Arena pinned(few_.data, kFewBytes);
+  Batch batch;
+  batch.done = pinned.Take<uint32_t>(n);
+  batch.out =
+      question.out_there ? question.out : pinned.Take<Neighbor>(n * question.k);
+  if (batch.done == nullptr || batch.out == nullptr) {
+    return BackendStatus::kNoMemory;
+  }
+  std::fill_n(batch.done, n, 0u);
+  batch.queries = question.queries;
+  if (!question.queries_there) {
+    auto* const sent = pinned.Take<std::byte>(bytes);
+    batch.queries = workspace_.Take<std::byte>(bytes);
+    if (sent == nullptr || batch.queries == nullptr) {
+      return BackendStatus::kNoMemory;
+    }
+    std::memcpy(sent, question.queries, bytes);
+    batch.sent = sent;
+  }
+  batch.num_queries = n;
+  batch.k = static_cast<uint32_t>(question.k);
+  batch.searched_k = batch.k;
+  // Rows that were gathered are accepted all.
+  batch.accepted = rows.row_map != nullptr ? nullptr : question.accepted;
+  batch.all_accepted = question.accepted;
+  batch.most_fallbacks = question.most_fallbacks;
+  GPU_RETURN_IF_ERROR(RunBatch(rows, whole, batch, report));
+  if (!question.out_there) {
+    std::copy_n(batch.out, n * question.k, question.out);
+  }
+  return BackendStatus::kOk;
+}
+
 BackendStatus GpuBackend::Run(const DeviceRows& rows, const DeviceRows& whole,
                               const Question& question,
                               BackendReport* report) const {
@@ -330,6 +385,19 @@ BackendStatus GpuBackend::Run(const DeviceRows& rows, const DeviceRows& whole,
   }
   const size_t query_bytes = rows.dim * ElementSize(rows.type);
   const size_t used = workspace_.used();
+  if (num_queries <= kStreamQueries &&
+      num_queries * query_bytes <= kFewBytes / 2 &&
+      question.first_excluded == kInvalidRow) {
+    const BackendReport before = report != nullptr ? *report : BackendReport();
+    const BackendStatus status = RunFew(rows, whole, question, report);
+    if (status == BackendStatus::kOk) return status;
+    // What has begun still uses the memory of the next call.
+    cudaStreamSynchronize(stream_);
+    if (status != BackendStatus::kNoMemory) return status;
+    // One by one, maybe.
+    workspace_.Rewind(used);
+    if (report != nullptr) *report = before;
+  }
   const Plan plan = MakePlan(num_queries, question.searched_k(), rows);
   const size_t per_query =
       BytesPerQuery(plan, rows) + query_bytes + k * sizeof(Neighbor);

@@ -159,6 +159,7 @@ BackendStatus GpuBackend::Place(const uint64_t* offsets, GpuTokens* loaded) {
   places.SetPointers(loaded->block.data(), &tokens);
   if (is_hopper_ && MakeTokenMap(tokens, &loaded->map)) {
     loaded->hopper_tiles = MostHopperTiles(tokens);
+    GPU_RETURN_IF_ERROR(Check(AllowHopper(tokens)));
   }
   if (pinned_.data == nullptr) {
     GPU_RETURN_IF_ERROR(

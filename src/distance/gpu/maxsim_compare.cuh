@@ -152,10 +152,11 @@ __device__ __forceinline__ void Raise(typename C::Sum (&sums)[C::kN / 2],
           value = sums[4 * j + 2 * row + i];
           if constexpr (C::kScaled) value *= scales[row];
         } else {
-          constexpr int kFactor = C::kBits == 8 ? 1 : 2;
+          const int sum = sums[4 * j + 2 * row + i];
+          const int own = i == 0 ? shift.x : shift.y;
           const float level =
-              __int2float_rn(kFactor * sums[4 * j + 2 * row + i] -
-                             (i == 0 ? shift.x : shift.y));
+              C::kBits == 8 ? __int2float_rn(sum - own)
+                            : __fadd_rn(__int_as_float(2 * sum - own), -kLarge);
           value = C::kCentroids ? __fmaf_rn(scales[row], level,
                                             i == 0 ? of_centroid[row].x
                                                    : of_centroid[row].y)

@@ -102,6 +102,7 @@ struct TokenQuery {
 struct MaxSimReport {
   uint32_t candidates = 0;  // compared exactly
   uint32_t unbounded = 0;   // 1: as their errors have no bound
+  uint32_t done = 0;        // 1, when results are there
 };
 
 // What a batch of queries works in, on the device.
@@ -196,6 +197,8 @@ cudaError_t PrepareMaxSim(const DeviceTokens& tokens, const MaxSimState& state,
 // too long.
 uint32_t MostPassTiles(const DeviceTokens& tokens);
 uint32_t MostHopperTiles(const DeviceTokens& tokens);
+// Once on a device before StreamOnHopper of such tokens.
+cudaError_t AllowHopper(const DeviceTokens& tokens);
 // Of floats.
 cudaError_t StreamMaxSim(const DeviceTokens& tokens, const MaxSimState& state,
                          const MaxSimPass& pass, int num_processors,

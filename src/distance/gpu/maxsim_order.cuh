@@ -6,6 +6,7 @@
 #include "src/base/top_k.h"
 #include "src/base/types.h"
 #include "src/distance/gpu/maxsim_kernels.h"
+#include "src/distance/gpu/signal.cuh"
 #include "src/distance/gpu/sort.cuh"
 
 namespace vicinal::gpu {
@@ -13,17 +14,18 @@ namespace vicinal::gpu {
 inline constexpr uint32_t kSorted = 2048;  // neighbours
 
 // The k nearest of the survivors; distance_of(survivor, candidate), infinite:
-// it has no tokens. By all threads.
-template <class Distance>
+// it has no tokens. By blockDim.x threads that wait for each other.
+template <class Distance, class Sync = BlockSync>
 __device__ void WriteRanked(const MaxSimState& state, uint32_t q,
                             const TokenQuery& query, uint32_t count,
-                            Neighbor* neighbors, const Distance& distance_of) {
+                            Neighbor* neighbors, const Distance& distance_of,
+                            const Sync& sync = {}) {
   uint32_t kept = 0;
   for (uint32_t first = 0; first < count;) {
     const uint32_t taken = min(count - first, kSorted - kept);
     const uint32_t n = kept + taken;
     const uint32_t sorted = PowerOfTwo(n);
-    __syncthreads();
+    sync();
     for (uint32_t i = kept + threadIdx.x; i < sorted; i += blockDim.x) {
       Neighbor neighbor = {INFINITY, kInvalidRow};
       if (i < n) {
@@ -38,7 +40,7 @@ __device__ void WriteRanked(const MaxSimState& state, uint32_t q,
       }
       neighbors[i] = neighbor;
     }
-    SortNeighbors(neighbors, sorted);
+    SortNeighbors(neighbors, sorted, sync);
     kept = min(state.k, n);
     first += taken;
   }
@@ -46,8 +48,12 @@ __device__ void WriteRanked(const MaxSimState& state, uint32_t q,
     state.out[size_t{q} * state.k + i] =
         i < kept ? neighbors[i] : Neighbor{INFINITY, kInvalidRow};
   }
+  sync();
   if (threadIdx.x == 0) {
-    state.reports[q] = {count, state.errors[q] < INFINITY ? 0u : 1u};
+    MaxSimReport* const report = &state.reports[q];
+    report->candidates = count;
+    report->unbounded = state.errors[q] < INFINITY ? 0 : 1;
+    Signal(&report->done, 1);
   }
 }
 

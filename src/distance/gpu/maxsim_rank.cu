@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "src/distance/gpu/launch.cuh"
 #include "src/distance/gpu/maxsim_kernels.h"
 #include "src/distance/gpu/maxsim_order.cuh"
 #include "src/distance/gpu/maxsim_tokens.cuh"
@@ -17,6 +18,9 @@ namespace {
 // tokens: with fewer it would wait for shared memory, with more there would be
 // too few warps.
 constexpr uint32_t kThreads = 128;
+// Of a block, at most. It has a processor for itself, so that the first parts
+// go to all processors.
+constexpr uint32_t kTeams = 4;
 constexpr uint32_t kDocTile = 4;
 constexpr uint32_t kQueryTile = 2;
 constexpr uint32_t kBlock = 32;         // tokens of documents, and of queries
@@ -27,11 +31,17 @@ constexpr uint32_t kQueryStep = kBlock / kQueryTile;
 static_assert(kThreads == kDocStep * kQueryStep);
 constexpr uint32_t kRowThreads = kThreads / kBlock;  // that load a token
 constexpr uint32_t kEights = kDims / kRowThreads / 8;
-// Blocks of a processor.
-constexpr uint32_t kBlocks = 5;
 
-// What a block that compares exactly shares.
-struct RankShared {
+// Thread x of team y. Teams have nothing in common.
+struct TeamSync {
+  __device__ void operator()() const {
+    asm volatile("bar.sync %0, %1;" ::"r"(threadIdx.y + 1), "n"(kThreads)
+                 : "memory");
+  }
+};
+
+// What a team shares.
+struct alignas(16) RankShared {
   union {
     struct {
       float docs[kBlock * kPitch];
@@ -43,6 +53,11 @@ struct RankShared {
   float best[kMaxQueryTokens];
   bool is_last;
 };
+
+__device__ inline RankShared* OwnShared() {
+  extern __shared__ uint4 dynamic_shared[];
+  return reinterpret_cast<RankShared*>(dynamic_shared) + threadIdx.y;
+}
 
 // Elements of a row from `at` on, zeros behind `dim`. vectors: rows are 16-byte
 // aligned, and dim a multiple of 8.
@@ -168,11 +183,13 @@ __device__ __forceinline__ void Accumulate(
 }
 
 // Of up to kBlock query tokens, the largest products with the document tokens
-// begin .. end - 1, into best. By all threads, which may go on at once.
+// begin .. end - 1, into best[at] and so on. By all threads, which may go on at
+// once.
 template <class Element>
 __device__ void ExactMaxima(const DeviceTokens& tokens, const float* query,
                             uint32_t num_tokens, uint32_t begin, uint32_t end,
-                            RankShared* shared, float* best) {
+                            uint32_t at) {
+  RankShared* const shared = OwnShared();
   const uint32_t row = threadIdx.x % kDocStep;
   const uint32_t column = threadIdx.x / kDocStep;
   float maxima[kQueryTile];
@@ -181,10 +198,10 @@ __device__ void ExactMaxima(const DeviceTokens& tokens, const float* query,
   for (uint32_t first = begin; first < end; first += kBlock) {
     float sums[kDocTile][kQueryTile] = {};
     for (uint32_t dim = 0; dim < tokens.dim; dim += kDims) {
-      __syncthreads();
+      TeamSync()();
       LoadDocs<Element>(tokens, first, end, dim, shared->tiles.docs);
       LoadQueries(query, num_tokens, tokens.dim, dim, shared->tiles.queries);
-      __syncthreads();
+      TeamSync()();
       Accumulate(shared->tiles.docs + row * kPitch,
                  shared->tiles.queries + column * kPitch, sums);
     }
@@ -203,19 +220,21 @@ __device__ void ExactMaxima(const DeviceTokens& tokens, const float* query,
       maxima[b] = fmaxf(maxima[b], __shfl_xor_sync(~0u, maxima[b], step));
     }
     const uint32_t token = column + kQueryStep * b;
-    if (row == 0 && token < num_tokens) best[token] = maxima[b];
+    if (row == 0 && token < num_tokens) shared->best[at + token] = maxima[b];
   }
-  __syncthreads();
+  TeamSync()();
 }
 
-// Whether the calling block is the last of `num` to come here; what the others
+// Whether the calling team is the last of `num` to come here; what the others
 // wrote before is then seen. By all threads.
 __device__ bool IsLast(uint32_t* counter, uint32_t num, RankShared* shared) {
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) shared->is_last = atomicAdd(counter, 1) + 1 == num;
-  __syncthreads();
-  __threadfence();
+  TeamSync()();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    shared->is_last = atomicAdd(counter, 1) + 1 == num;
+    __threadfence();
+  }
+  TeamSync()();
   return shared->is_last;
 }
 
@@ -229,7 +248,7 @@ __device__ float DistanceOf(const MaxSimState& state, const TokenQuery& query,
     shared->products[i] =
         __dmul_rn(static_cast<double>(weight), shared->best[i]);
   }
-  __syncthreads();
+  TeamSync()();
   if (threadIdx.x != 0) return 0;
   double score = 0;
 #pragma unroll 8
@@ -246,22 +265,21 @@ __device__ inline uint32_t PartsOf(uint32_t num_tokens) {
   return max(1u, min(kExactParts, (num_tokens + kBlock - 1) / kBlock));
 }
 
-// Blocks x of query y share its survivors, or their parts; the last writes the
-// nearest.
+// The teams of blocks x of query y share its survivors, or their parts; the
+// last writes the nearest.
 template <class Element>
-__global__ __launch_bounds__(kThreads,
-                             kBlocks) void RankKernel(const DeviceTokens tokens,
-                                                      const MaxSimState state) {
+__global__ __launch_bounds__(kThreads* kTeams) void RankKernel(
+    const DeviceTokens tokens, const MaxSimState state) {
   WaitForKernelBefore();
-  extern __shared__ uint4 dynamic_shared[];
-  RankShared* const shared = reinterpret_cast<RankShared*>(dynamic_shared);
+  RankShared* const shared = OwnShared();
+  const uint32_t team = threadIdx.y * gridDim.x + blockIdx.x;
   const uint32_t q = blockIdx.y;
   const TokenQuery query = state.queries[q];
   const uint32_t count = state.counts[q];
   const bool split = count <= kSplitCandidates;
-  bool is_last = count == 0 && blockIdx.x == 0;
+  bool is_last = count == 0 && team == 0;
   const uint32_t num_works = count * (split ? kExactParts : 1);
-  for (uint32_t work = blockIdx.x; work < num_works; work += gridDim.x) {
+  for (uint32_t work = team; work < num_works; work += blockDim.y * gridDim.x) {
     // First parts first, as there may not be others.
     const uint32_t survivor = work % count;
     const uint32_t part = work / count;
@@ -276,7 +294,7 @@ __global__ __launch_bounds__(kThreads,
       ExactMaxima<Element>(
           tokens, state.tokens + (size_t{query.first_token} + i) * tokens.dim,
           query.num_tokens - i, first + length * part / parts,
-          first + length * (part + 1) / parts, shared, shared->best + i);
+          first + length * (part + 1) / parts, i);
     }
     if (parts > 1) {
       const size_t of_survivor = size_t{q} * kSplitCandidates + survivor;
@@ -294,7 +312,7 @@ __global__ __launch_bounds__(kThreads,
         }
         shared->best[i] = best;
       }
-      __syncthreads();
+      TeamSync()();
     }
     const float distance = DistanceOf(state, query, shared);
     if (threadIdx.x == 0) {
@@ -305,23 +323,32 @@ __global__ __launch_bounds__(kThreads,
   }
   if (!is_last) return;
   const float* const distances = state.distances + query.list_begin;
-  WriteRanked(state, q, query, count, shared->neighbors,
-              [&](uint32_t survivor, uint32_t) {
-                return __ldcg(distances + survivor);
-              });
+  WriteRanked(
+      state, q, query, count, shared->neighbors,
+      [&](uint32_t survivor, uint32_t) { return __ldcg(distances + survivor); },
+      TeamSync());
 }
 
 }  // namespace
 
 cudaError_t RankMaxSim(const DeviceTokens& tokens, const MaxSimState& state,
                        int num_processors, cudaStream_t stream) {
-  const uint32_t most =
-      std::max(1u, kBlocks * num_processors / state.num_queries);
-  const dim3 grid(std::min(most, kSplitCandidates * kExactParts),
-                  state.num_queries);
+  int device = 0;
+  int most_shared = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                         device);
+  const uint32_t teams =
+      std::clamp<uint32_t>(most_shared / sizeof(RankShared), 1, kTeams);
+  const dim3 grid(
+      std::max(1u, kTeams / teams * num_processors / state.num_queries),
+      state.num_queries);
+  const uint32_t shared = teams * sizeof(RankShared);
   return ForTokens(tokens, [&]<class Element>() {
-    return LaunchAfter(state.overlaps, RankKernel<Element>, grid, kThreads,
-                       sizeof(RankShared), stream, tokens, state);
+    const cudaError_t allowed = AllowShared(RankKernel<Element>, shared);
+    if (allowed != cudaSuccess) return allowed;
+    return LaunchAfter(state.overlaps, RankKernel<Element>, grid,
+                       dim3(kThreads, teams), shared, stream, tokens, state);
   });
 }
 

@@ -136,15 +136,32 @@ __device__ void LoadColumns(const MaxSimState& state, const MaxSimPass& pass,
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+// The bits of kLarge and an integer below 2^22, added, are the float that is
+// kLarge and it: faster than a conversion. Levels of codes of less than 8 bits
+// are so small; their shifts have the bits of kLarge within.
+inline constexpr float kLarge = 0x1.8p23f;
+inline constexpr uint32_t kLargeBits = 0x4B400000;
+static_assert(15 * 128 * kMostColumnBytes < 1u << 22);
+
+// Of the thread's column, what is read before the columns are waited for.
+struct ColumnScale {
+  float factor = 0;
+  int32_t shift = 0;
+};
 template <class C>
-__device__ void LoadFactors(const MaxSimState& state, const MaxSimPass& pass,
-                            float* factors, int32_t* shifts) {
-  for (uint32_t i = threadIdx.x; i < C::kColumns; i += C::kConsumers) {
-    const bool there = i < pass.num_tiles * kTokenColumns;
-    const uint32_t at = pass.first_tile * kTokenColumns + i;
-    factors[i] = there ? state.factors[at] : 0;
-    if constexpr (C::kBits > 0) shifts[i] = there ? state.shifts[at] : 0;
+__device__ ColumnScale LoadScale(const MaxSimState& state,
+                                 const MaxSimPass& pass) {
+  static_assert(C::kColumns <= C::kConsumers);
+  ColumnScale scale;
+  if (threadIdx.x < min(pass.num_tiles * kTokenColumns, C::kColumns)) {
+    const uint32_t at = pass.first_tile * kTokenColumns + threadIdx.x;
+    scale.factor = state.factors[at];
+    if constexpr (C::kBits > 0) scale.shift = state.shifts[at];
   }
+  if constexpr (!C::kDirect) {
+    scale.shift = static_cast<int32_t>(scale.shift - kLargeBits);
+  }
+  return scale;
 }
 
 // The products of the pass's columns with all centroids.

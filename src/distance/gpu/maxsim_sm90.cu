@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "src/distance/gpu/hopper.cuh"
+#include "src/distance/gpu/launch.cuh"
 #include "src/distance/gpu/maxsim_compare.cuh"
 #include "src/distance/gpu/maxsim_kernels.h"
 #include "src/distance/gpu/maxsim_ring.cuh"
@@ -68,8 +69,12 @@ __global__ __launch_bounds__(C::kThreads, 1) void HopperKernel(
     auto* const shifts = reinterpret_cast<int32_t*>(room + places.shifts);
     auto* const table = reinterpret_cast<float*>(room + places.table);
     WaitForKernelBefore();
+    const ColumnScale scale = LoadScale<C>(state, pass);
     LoadColumns<C>(state, pass, column_bytes, room);
-    LoadFactors<C>(state, pass, factors, shifts);
+    if (threadIdx.x < C::kColumns) {
+      factors[threadIdx.x] = scale.factor;
+      shifts[threadIdx.x] = scale.shift;
+    }
     if constexpr (C::kCentroids) LoadTable<C>(state, pass, table);
     asm volatile("bar.sync %0, %1;" ::"n"(C::kPairs + 1), "n"(C::kConsumers)
                  : "memory");
@@ -162,6 +167,16 @@ uint32_t MostHopperTiles(const DeviceTokens& tokens) {
   return 0;
 }
 
+cudaError_t AllowHopper(const DeviceTokens& tokens) {
+  for (uint32_t tiles = 4; tiles <= kMaxPassTiles; tiles *= 2) {
+    const cudaError_t allowed = maxsim::ForKind(tokens, tiles, [&]<class C>() {
+      return AllowShared(maxsim::HopperKernel<C>, maxsim::kSharedBytes);
+    });
+    if (allowed != cudaSuccess) return allowed;
+  }
+  return cudaSuccess;
+}
+
 cudaError_t StreamOnHopper(const DeviceTokens& tokens, const MaxSimState& state,
                            const MaxSimPass& pass, int num_processors,
                            cudaStream_t stream) {
@@ -173,10 +188,6 @@ cudaError_t StreamOnHopper(const DeviceTokens& tokens, const MaxSimState& state,
     const uint32_t size =
         maxsim::PlacesOf<C>(row_bytes, column_bytes, stages).size + 1024;
     const auto kernel = maxsim::HopperKernel<C>;
-    const cudaError_t sized = cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-        static_cast<int>(size));
-    if (sized != cudaSuccess) return sized;
     const uint32_t grid = std::min<uint32_t>(
         pass.num_candidates * pass.num_parts, num_processors);
     return LaunchAfter(state.overlaps, kernel, grid, C::kThreads, size, stream,

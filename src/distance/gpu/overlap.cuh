@@ -24,14 +24,14 @@ __device__ inline void WaitForKernelBefore() {
 // can, the kernel before is such a kernel, and both begin by waiting.
 template <class... Parameters, class... Arguments>
 cudaError_t LaunchAfter(bool overlaps, void (*kernel)(Parameters...), dim3 grid,
-                        uint32_t threads, size_t shared, cudaStream_t stream,
+                        dim3 threads, size_t shared, cudaStream_t stream,
                         const Arguments&... arguments) {
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
-  config.blockDim = dim3(threads);
+  config.blockDim = threads;
   config.dynamicSmemBytes = shared;
   config.stream = stream;
   config.attrs = &attribute;

@@ -7,9 +7,11 @@
 #include <cstdint>
 
 #include "src/distance/gpu/canonical.cuh"
+#include "src/distance/gpu/overlap.cuh"
 #include "src/distance/gpu/rank.cuh"
 #include "src/distance/gpu/search_kernels.h"
 #include "src/distance/gpu/select.cuh"
+#include "src/distance/gpu/signal.cuh"
 #include "src/distance/gpu/sort.cuh"
 
 namespace vicinal::gpu {
@@ -125,9 +127,18 @@ __global__ __launch_bounds__(kRoundThreads) void RoundRowsKernel(
 template <class Element>
 __global__ __launch_bounds__(kRoundThreads) void PrepareKernel(
     const DeviceRows rows, const QueryState state, bool keep_floor) {
+  WaitForKernelBefore();
   const uint32_t query = blockIdx.x;
-  const Element* from =
-      static_cast<const Element*>(state.raw) + size_t{query} * rows.dim;
+  const size_t first = size_t{query} * rows.dim;
+  const Element* from = static_cast<const Element*>(state.raw) + first;
+  if (state.sent != nullptr) {
+    // Its own copy.
+    auto* const own = const_cast<Element*>(from);
+    for (uint32_t i = threadIdx.x; i < rows.dim; i += kRoundThreads) {
+      own[i] = static_cast<const Element*>(state.sent)[first + i];
+    }
+    __syncthreads();
+  }
   uint16_t* to = state.bf16 + size_t{query} * rows.padded_dim;
   const Rounded rounded = RoundVector(from, rows.dim, rows.metric, to);
   const bool is_l2 = rows.metric == Metric::kL2;
@@ -165,26 +176,17 @@ __global__ __launch_bounds__(kRoundThreads) void PrepareKernel(
   }
 }
 
+// Drops those of the query's n candidates that are ruled out by the k-th best.
 // kEach: candidates that a thread holds.
 template <uint32_t kBlock, int kEach>
-__global__ __launch_bounds__(kBlock) void RaiseKernel(const QueryState state,
-                                                      uint32_t k,
-                                                      uint32_t num_stored) {
+__device__ void Raise(const QueryState& state, uint32_t query, uint32_t k,
+                      uint32_t n) {
   __shared__ uint32_t written;
-  const uint32_t query = blockIdx.x;
   const uint32_t thread = threadIdx.x;
   const uint32_t lane = thread % 32;
-  if (state.lost[query] == 2) return;
   Candidate* const candidates =
       state.candidates + size_t{query} * state.capacity;
-  const uint32_t found = num_stored != 0 ? num_stored : state.counts[query];
-  const uint32_t n = min(found, state.capacity);
-  // Nothing new: nothing to raise.
-  if (n == state.kept[query] && found <= state.capacity) return;
-  if (thread == 0) {
-    written = 0;
-    if (found > state.capacity) state.lost[query] = 1;
-  }
+  if (thread == 0) written = 0;
   Candidate own[kEach];
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
@@ -221,16 +223,45 @@ __global__ __launch_bounds__(kBlock) void RaiseKernel(const QueryState state,
   }
 }
 
+template <uint32_t kBlock, int kEach>
+__global__ __launch_bounds__(kBlock) void RaiseKernel(const QueryState state,
+                                                      uint32_t k,
+                                                      uint32_t num_stored) {
+  WaitForKernelBefore();
+  const uint32_t query = blockIdx.x;
+  if (state.lost[query] == 2) return;
+  const uint32_t found = num_stored != 0 ? num_stored : state.counts[query];
+  const uint32_t n = min(found, state.capacity);
+  // Nothing new: nothing to raise.
+  if (n == state.kept[query] && found <= state.capacity) return;
+  if (threadIdx.x == 0 && found > state.capacity) state.lost[query] = 1;
+  if constexpr (kBlock == 1024) {
+    // A few queries mostly find few.
+    if (n <= kBlock) return Raise<kBlock, 1>(state, query, k, n);
+    if (n <= 4 * kBlock) return Raise<kBlock, 4>(state, query, k, n);
+  }
+  Raise<kBlock, kEach>(state, query, k, n);
+}
+
 // Of queries with at_least to at_most candidates, so that those with few take
 // little room.
 template <Metric kMetric, class Element>
 __global__ __launch_bounds__(1024) void RankKernel(
     const DeviceRows rows, const QueryState state, uint32_t k,
     uint32_t at_least, uint32_t at_most, Neighbor* out) {
+  WaitForKernelBefore();
   extern __shared__ float query_floats[];
   const uint32_t query = blockIdx.x;
   const uint32_t n = state.counts[query];
-  if (state.lost[query] != 0 || n < at_least || n > at_most) return;
+  const uint8_t lost = state.lost[query];
+  if (lost != 0 || n < at_least || n > at_most) {
+    // Of a lost query the first of the kernels tells.
+    if (state.done != nullptr && lost != 0 && at_least == 0 &&
+        threadIdx.x == 0) {
+      Signal(&state.done[query], DoneWord(lost, n));
+    }
+    return;
+  }
   Neighbor* const neighbors =
       reinterpret_cast<Neighbor*>(query_floats + (rows.dim + 1) / 2 * 2);
   const uint32_t lane = threadIdx.x % 32;
@@ -262,6 +293,9 @@ __global__ __launch_bounds__(1024) void RankKernel(
   WriteNearest(neighbors, n, k,
                state.excluded == nullptr ? kInvalidRow : state.excluded[query],
                out + size_t{query} * k);
+  if (state.done == nullptr) return;
+  __syncthreads();
+  if (threadIdx.x == 0) Signal(&state.done[query], DoneWord(0, n));
 }
 
 __global__ __launch_bounds__(kThreads) void GatherKernel(const DeviceRows from,
@@ -296,24 +330,23 @@ cudaError_t RoundRows(const DeviceRows& rows, uint16_t* bf16, float* maxima,
 cudaError_t PrepareQueries(const DeviceRows& rows, const QueryState& state,
                            bool keep_floor, cudaStream_t stream) {
   return ForType(rows, [&]<class Element>() {
-    PrepareKernel<Element><<<state.num_queries, kRoundThreads, 0, stream>>>(
-        rows, state, keep_floor);
-    return cudaGetLastError();
+    return LaunchAfter(false, PrepareKernel<Element>, state.num_queries,
+                       kRoundThreads, 0, stream, rows, state, keep_floor);
   });
 }
 
 cudaError_t RaiseFloors(const QueryState& state, uint32_t k,
                         uint32_t num_stored, cudaStream_t stream) {
-  const uint32_t blocks = state.num_queries;
-  if (state.capacity <= 1024) {
-    // Most find a few dozen: small blocks, so that many are there at once.
-    RaiseKernel<64, 16><<<blocks, 64, 0, stream>>>(state, k, num_stored);
-  } else if (state.capacity <= 4096 || (num_stored > 0 && num_stored <= 4096)) {
-    RaiseKernel<512, 8><<<blocks, 512, 0, stream>>>(state, k, num_stored);
-  } else {
-    RaiseKernel<1024, 16><<<blocks, 1024, 0, stream>>>(state, k, num_stored);
+  const auto start = [&](auto kernel, uint32_t threads) {
+    return LaunchAfter(state.overlaps, kernel, state.num_queries, threads, 0,
+                       stream, state, k, num_stored);
+  };
+  // Most find a few dozen: small blocks, so that many are there at once.
+  if (state.capacity <= 1024) return start(RaiseKernel<64, 16>, 64);
+  if (state.capacity <= 4096 || (num_stored > 0 && num_stored <= 4096)) {
+    return start(RaiseKernel<512, 8>, 512);
   }
-  return cudaGetLastError();
+  return start(RaiseKernel<1024, 16>, 1024);
 }
 
 cudaError_t RankCandidates(const DeviceRows& rows, const QueryState& state,
@@ -323,17 +356,18 @@ cudaError_t RankCandidates(const DeviceRows& rows, const QueryState& state,
     // One query at a time has many warps and all room; many have little.
     const bool few = state.num_queries <= kStreamQueries;
     const uint32_t threads = few ? 1024 : kThreads;
-    for (uint32_t at_most = few ? state.capacity
-                                : std::min<uint32_t>(512, state.capacity);
-         ; at_most = state.capacity) {
+    const uint32_t mostly = few ? 2048 : 512;
+    for (uint32_t at_most = std::min(mostly, state.capacity);;
+         at_most = state.capacity) {
       const size_t shared = (size_t{rows.dim} + 1) / 2 * 2 * sizeof(float) +
                             at_most * sizeof(Neighbor);
       const auto kernel = RankKernel<kMetric, Element>;
       const cudaError_t allowed = AllowShared(kernel, shared);
       if (allowed != cudaSuccess) return allowed;
-      kernel<<<state.num_queries, threads, shared, stream>>>(
-          rows, state, k, at_least, at_most, out);
-      if (at_most == state.capacity) return cudaGetLastError();
+      const cudaError_t started =
+          LaunchAfter(state.overlaps, kernel, state.num_queries, threads,
+                      shared, stream, rows, state, k, at_least, at_most, out);
+      if (started != cudaSuccess || at_most == state.capacity) return started;
       at_least = at_most + 1;
     }
   });

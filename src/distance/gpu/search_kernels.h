@@ -77,7 +77,20 @@ struct QueryState {
   const uint32_t* excluded = nullptr;  // row that is left out; null: none is
   uint32_t capacity = 0;
   uint32_t num_queries = 0;
+  // Of a few queries, on the host, pinned; null: of others.
+  const void* sent = nullptr;  // what PrepareQueries copies to `raw`
+  uint32_t* done = nullptr;    // 0; DoneWord, when their results are there
+  // Kernels are launched by LaunchAfter.
+  bool overlaps = false;
 };
+
+// lost: see QueryState. candidates: compared exactly.
+__host__ __device__ constexpr uint32_t DoneWord(uint8_t lost,
+                                                uint32_t candidates) {
+  return candidates << 2 | (lost + 1u);
+}
+constexpr uint8_t LostOf(uint32_t done) { return (done & 3) - 1; }
+constexpr uint32_t CandidatesOf(uint32_t done) { return done >> 2; }
 
 // Queries that are each compared with all rows of some ranges. Of all ranges
 // together, rows are numbered through.
@@ -109,8 +122,8 @@ struct Round {
 // and [1], which begin as 0.
 cudaError_t RoundRows(const DeviceRows& rows, uint16_t* bf16, float* maxima,
                       cudaStream_t stream);
-// Fills bf16, error and lost; counts and kept become 0, floor -infinity unless
-// keep_floor.
+// Fills bf16, error and lost, and raw if queries were sent; counts and kept
+// become 0, floor -infinity unless keep_floor.
 cudaError_t PrepareQueries(const DeviceRows& rows, const QueryState& state,
                            bool keep_floor, cudaStream_t stream);
 // Compares all queries with the rows of some tiles. store_all: the candidate of
@@ -131,7 +144,8 @@ cudaError_t MatrixTiles(const TensorMaps& maps, const DeviceRows& rows,
 // out. num_stored: candidates that store_all has put there, else 0.
 cudaError_t RaiseFloors(const QueryState& state, uint32_t k,
                         uint32_t num_stored, cudaStream_t stream);
-// Compares the candidates exactly and writes the k nearest of each query.
+// Compares the candidates exactly and writes the k nearest of each query, of a
+// few then `done`.
 cudaError_t RankCandidates(const DeviceRows& rows, const QueryState& state,
                            uint32_t k, Neighbor* out, cudaStream_t stream);
 // Rows map[0], map[1], ... of a segment, of which `from` has them, as a segment

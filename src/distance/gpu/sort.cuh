@@ -11,11 +11,17 @@ __device__ inline bool IsBefore(const Neighbor& a, const Neighbor& b) {
   return a.distance < b.distance || (a.distance == b.distance && a.row < b.row);
 }
 
-// Bitonic, of a power of two, by the whole block.
-__device__ inline void SortNeighbors(Neighbor* neighbors, uint32_t n) {
+struct BlockSync {
+  __device__ void operator()() const { __syncthreads(); }
+};
+
+// Bitonic, of a power of two, by blockDim.x threads that wait for each other.
+template <class Sync = BlockSync>
+__device__ inline void SortNeighbors(Neighbor* neighbors, uint32_t n,
+                                     const Sync& sync = {}) {
   for (uint32_t size = 2; size <= n; size *= 2) {
     for (uint32_t step = size / 2; step > 0; step /= 2) {
-      __syncthreads();
+      sync();
       for (uint32_t i = threadIdx.x; i < n / 2; i += blockDim.x) {
         const uint32_t a = 2 * i - (i & (step - 1));
         const uint32_t b = a + step;
@@ -29,7 +35,7 @@ __device__ inline void SortNeighbors(Neighbor* neighbors, uint32_t n) {
       }
     }
   }
-  __syncthreads();
+  sync();
 }
 
 // The least power of two that is not below n, of at least 1.

@@ -15,6 +15,7 @@
 
 #include "src/distance/gpu/append.cuh"
 #include "src/distance/gpu/launch.cuh"
+#include "src/distance/gpu/overlap.cuh"
 #include "src/distance/gpu/search_kernels.h"
 
 namespace vicinal::gpu {
@@ -41,6 +42,7 @@ template <int kRuns, bool kStoreAll>
 __global__ __launch_bounds__(kThreads) void StreamKernel(
     const DeviceRows rows, const QueryState state, uint32_t first_query,
     const Round round, const uint64_t* accepted) {
+  WaitForKernelBefore();
   constexpr uint32_t kUnitsPerTile = kStripes / kRuns;
   constexpr int kPairs = kRuns / 2;
   // Slices of 64 dimensions that are loaded before the first is used.
@@ -155,10 +157,12 @@ cudaError_t Start(const DeviceRows& rows, const QueryState& state,
   const uint32_t grid =
       std::clamp<uint32_t>((num_units + kWarps - 1) / kWarps, 1, at_once);
   for (uint32_t first = 0; first < state.num_queries; first += kStreamQueries) {
-    kernel<<<grid, kThreads, shared, stream>>>(rows, state, first, round,
-                                               accepted);
+    const cudaError_t started =
+        LaunchAfter(state.overlaps, kernel, grid, kThreads, shared, stream,
+                    rows, state, first, round, accepted);
+    if (started != cudaSuccess) return started;
   }
-  return cudaGetLastError();
+  return cudaSuccess;
 }
 
 }  // namespace
