@@ -77,15 +77,15 @@ class PhaseTimes {
     if (current_ == phases_.size()) phases_.emplace_back(phase, Duration(0));
   }
 
-  // E.g. "12.3 s: ordering rows 8.2 s, encoding 4.1 s", of those that took a
-  // twentieth or more.
+  // E.g. "12.3 s: ordering rows 8.2 s, encoding 4.1 s", of those that took more
+  // than a twentieth.
   std::string Text() {
     Begin("");
     const Duration total = since_ - start_;
     std::string out = absl::StrFormat("%.1f s", total.count());
     absl::string_view separator = ": ";
     for (const auto& [phase, time] : phases_) {
-      if (time * 20 < total) continue;
+      if (time * 20 <= total) continue;
       absl::StrAppendFormat(&out, "%s%s %.1f s", separator, phase,
                             time.count());
       separator = ", ";
@@ -674,6 +674,7 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
   sources.insert(sources.end(), job.frozen.begin(), job.frozen.end());
   sources.insert(sources.end(), job.sealed.begin(), job.sealed.end());
 
+  times.Begin("ranking partitions");
   collection.BeginBuild();
   Hook("build:start");
   absl::StatusOr<BuiltSegment> built;
@@ -711,11 +712,11 @@ absl::Status Compactor::BuildAndSwap(const Job& job, Operation* operation) {
     collection.AbandonBuild();
   } else {
     options.on_phase("committing");
-    const size_t num_rows =
-        built->segment == nullptr ? 0 : built->segment->num_rows();
+    const bool has_rows = built->segment != nullptr;
+    const size_t num_rows = has_rows ? built->segment->num_rows() : 0;
     status = collection.FinishBuild(job.frozen, job.sealed,
                                     std::move(built->segment), built->dropped);
-    if (status.ok() && context_->options->inform) {
+    if (status.ok() && has_rows && context_->options->inform) {
       context_->options->inform(absl::StrCat(
           "Collection \"", schema.name, "\": segment ", options.number, " of ",
           num_rows, " rows was built in ", times.Text()));

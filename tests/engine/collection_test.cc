@@ -296,11 +296,14 @@ TEST_F(CollectionTest, OptimizeLeavesOneSealedSegment) {
 
 TEST_F(CollectionTest, TellsWhatWasBuiltAndHowLongItTook) {
   database_.reset();
-  Mutex mu;
-  std::string told;
-  options_.inform = [&](absl::string_view message) {
-    MutexLock lock(mu);
-    told = std::string(message);
+  struct Told {
+    Mutex mu;
+    std::string text;
+  };
+  const auto told = std::make_shared<Told>();
+  options_.inform = [told](absl::string_view message) {
+    MutexLock lock(told->mu);
+    told->text = std::string(message);
   };
   Open();
   CreatePlane();
@@ -311,12 +314,19 @@ TEST_F(CollectionTest, TellsWhatWasBuiltAndHowLongItTook) {
   ASSERT_TRUE(collection_->Upsert(points.batch()).status.ok());
   ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
   {
-    MutexLock lock(mu);
-    EXPECT_THAT(
-        told, ::testing::MatchesRegex("Collection \"c\": segment [0-9]+ of 300 "
-                                      "rows was built in [0-9]+[.][0-9] s.*"));
+    MutexLock lock(told->mu);
+    EXPECT_THAT(told->text, ::testing::MatchesRegex(
+                                "Collection \"c\": segment [0-9]+ of 300 "
+                                "rows was built in [0-9]+[.][0-9] s.*"));
+    told->text = "";
   }
-  database_.reset();  // told no more
+  // Nothing is left, and nothing built.
+  std::vector<PointId> all;
+  for (uint64_t id = 0; id < 300; ++id) all.emplace_back(id);
+  ASSERT_TRUE(collection_->Delete(std::move(all)).status.ok());
+  ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
+  MutexLock lock(told->mu);
+  EXPECT_EQ(told->text, "");
 }
 
 TEST_F(CollectionTest, OptimizingNothingSucceeds) {
