@@ -104,6 +104,8 @@ BackendStatus GpuBackend::Make(const GpuOptions& options,
 }
 
 GpuBackend::~GpuBackend() {
+  // Of the last call, kernels may still be ending.
+  if (stream_ != nullptr) cudaStreamSynchronize(stream_);
   cudaFreeHost(lost_queries_);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
   if (copies_ != nullptr) cudaStreamDestroy(copies_);

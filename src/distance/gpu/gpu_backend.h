@@ -158,13 +158,13 @@ class GpuBackend final : public DistanceBackend {
   // Copies the rows that queries leave out.
   BackendStatus Exclude(const std::vector<uint32_t>& rows,
                         QueryState* state) const;
-  // The same of kStreamQueries of kFewBytes / 2 at most at once, which go there
-  // and whose results come back through pinned memory.
-  BackendStatus RunFew(const DeviceRows& rows, const DeviceRows& whole,
-                       const Question& question, BackendReport* report) const;
   // All batches of a search.
   BackendStatus Run(const DeviceRows& rows, const DeviceRows& whole,
                     const Question& question, BackendReport* report) const;
+  // The same of at most kStreamQueries of kFewBytes / 2 in all, as one batch:
+  // they go there and their results come back through pinned memory.
+  BackendStatus RunFew(const DeviceRows& rows, const DeviceRows& whole,
+                       const Question& question, BackendReport* report) const;
   // Search with the lock held.
   BackendStatus SearchAccepted(const DeviceRows& segment,
                                const QueryBatch& queries, size_t k,
@@ -197,7 +197,8 @@ class GpuBackend final : public DistanceBackend {
   cudaStream_t stream_ = nullptr;
   mutable std::atomic<size_t> bytes_in_use_ = 0;
   mutable std::atomic<bool> lost_ = false;
-  mutable std::mutex mutex_;  // of the workspace and the stream
+  // Of the stream, the workspace, and what is pinned but for row_copier_.
+  mutable std::mutex mutex_;
   mutable Arena workspace_;
   PinnedBlock pinned_;  // of MaxSim, from the first LoadTokens on
   PinnedBlock few_;     // of searches of a few queries

@@ -107,6 +107,9 @@ BackendStatus GpuBackend::Await(size_t num, const Flag& flag) const {
       ++i;
       continue;
     }
+#ifdef __x86_64__
+    __builtin_ia32_pause();
+#endif
     if (turn % kTurns != 0) continue;
     const cudaError_t state = cudaStreamQuery(stream_);
     if (state == cudaErrorNotReady) {

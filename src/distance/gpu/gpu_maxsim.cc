@@ -355,7 +355,8 @@ BackendStatus MaxSimRun::Run(Neighbor* out, BackendReport* report) {
   }
   GPU_RETURN_IF_ERROR(
       gpu_.Check(SelectMaxSim(state_, most_candidates_, stream)));
-  if (!coded()) {
+  // Without candidates the selection has written the results.
+  if (state_.distances != nullptr) {
     GPU_RETURN_IF_ERROR(
         gpu_.Check(RankMaxSim(tokens, state_, gpu_.num_processors_, stream)));
   }

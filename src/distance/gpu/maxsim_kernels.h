@@ -44,7 +44,7 @@ inline constexpr uint32_t kMaxQueryTokens = 1024;
 inline constexpr uint32_t kMaxDocTokens = 1u << 20;
 // Candidates that are compared exactly in parts of their tokens, so that few
 // take no longer than the longest part; where there are more, each is compared
-// by one block.
+// by one team (see maxsim_rank.cu).
 inline constexpr uint32_t kSplitCandidates = 256;
 inline constexpr uint32_t kExactParts = 16;
 

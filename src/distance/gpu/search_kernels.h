@@ -80,8 +80,7 @@ struct QueryState {
   // Of a few queries, on the host, pinned; null: of others.
   const void* sent = nullptr;  // what PrepareQueries copies to `raw`
   uint32_t* done = nullptr;    // 0; DoneWord, when their results are there
-  // Kernels are launched by LaunchAfter.
-  bool overlaps = false;
+  bool overlaps = false;       // kernels do: see overlap.cuh
 };
 
 // lost: see QueryState. candidates: compared exactly.

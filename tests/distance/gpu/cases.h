@@ -1,6 +1,8 @@
 // The parts that conformance.cc puts together: cases by what they are about.
 #pragma once
 
+#include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -28,6 +30,10 @@ std::span<const GpuCase> EncodeCases();
 std::span<const ConformanceCase> MaxSimCases();
 // The same of coded tokens.
 std::span<const ConformanceCase> CodedTokenCases();
+
+// What ask(i) says in each thread i, the first problem.
+std::string InThreads(size_t num_threads,
+                      const std::function<std::string(size_t)>& ask);
 
 }  // namespace vicinal::backend_tests
 

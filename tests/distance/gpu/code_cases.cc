@@ -14,6 +14,7 @@
 #include "src/base/types.h"
 #include "src/distance/gpu/backend.h"
 #include "tests/distance/gpu/cases.h"
+#include "tests/distance/gpu/comparison.h"
 #include "tests/distance/gpu/conformance.h"
 #include "tests/distance/gpu/test_codes.h"
 #include "tests/distance/gpu/test_vectors.h"
@@ -381,6 +382,66 @@ std::string CodesThatRepeat(DistanceBackend& tested, DistanceBackend& reference,
   return "";
 }
 
+// Short calls of every kind that hand results over as they come, one upon the
+// other: what is still ending must not answer the next. One segment's products
+// have no bound, so that each query is compared with all rows; of another, no
+// row can be ruled out.
+std::string FewInTurn(DistanceBackend& tested, DistanceBackend& reference,
+                      uint64_t seed) {
+  Random random(seed);
+  constexpr size_t kRows = 3000;
+  const TestCodes codes({{.bits = 1, .num_dims = 128}}, true, kRows, random);
+  const TestCodes more({{.bits = 1, .num_dims = 64}}, true, 20'000, random);
+  const Vectors rows(kRows, 96, ElementType::kFloat32, NoiseFill(random));
+  const Vectors long_rows(kRows, 5, ElementType::kFloat32,
+                          NoiseFill(random, 1e17f));
+  const Vectors alike_rows(kRows, 96, ElementType::kFloat32,
+                           [&](size_t index, std::span<float> out) {
+                             NoiseFill(random, 1e-6f)(index, out);
+                             for (float& value : out) value += 1;
+                           });
+  Pair pair(tested, reference);
+  Pair large(tested, reference);
+  Pair with_rows(tested, reference);
+  Comparison bounded(tested, reference);
+  Comparison unbounded(tested, reference);
+  Comparison alike(tested, reference);
+  VICINAL_CHECK_CASE(pair.Load(codes));
+  VICINAL_CHECK_CASE(large.Load(more));
+  VICINAL_CHECK_CASE(with_rows.Load(codes));
+  VICINAL_CHECK_CASE(with_rows.LoadRows(rows, Metric::kCosine));
+  VICINAL_CHECK_CASE(bounded.Load(rows, Metric::kInnerProduct));
+  VICINAL_CHECK_CASE(unbounded.Load(long_rows, Metric::kL2));
+  VICINAL_CHECK_CASE(alike.Load(alike_rows, Metric::kInnerProduct));
+  return InThreads(3, [&](size_t thread) -> std::string {
+    Random own(seed + 1 + thread);
+    for (size_t round = 0; round < 20; ++round) {
+      const size_t n = 1 + own.Uniform(8);
+      const Vectors vectors(n, 96, ElementType::kFloat32, NoiseFill(own));
+      const Vectors long_vectors(n, 5, ElementType::kFloat32,
+                                 NoiseFill(own, 1e17f));
+      VICINAL_CHECK_CASE(bounded.Search(vectors, 10));
+      VICINAL_CHECK_CASE(SearchFlat(pair, codes, n, 10, 30, nullptr, own));
+      VICINAL_CHECK_CASE(unbounded.Search(long_vectors, 10));
+      VICINAL_CHECK_CASE(SearchFlat(large, more, n, 10, 30, nullptr, own));
+      TestCodeQueries queries(codes, n, own);
+      for (size_t q = 0; q < n; ++q) queries.AddProbe(q, 0, own);
+      const uint32_t offsets[2] = {0, kRows};
+      CodeQuestion question;
+      queries.Fill(&question);
+      question.list_offsets = offsets;
+      question.num_lists = 1;
+      question.queries = vectors.data();
+      question.query_bytes = 96 * sizeof(float);
+      question.k = 10;
+      question.depth = 20;
+      VICINAL_CHECK_CASE(with_rows.Search(question, "in turn, then vectors"));
+      VICINAL_CHECK_CASE(alike.Search(vectors, 10));
+    }
+    return "";
+  });
+}
+
 // No rows, no queries, no more than there are.
 std::string CodesOfNothing(DistanceBackend& tested, DistanceBackend& reference,
                            uint64_t seed) {
@@ -406,6 +467,7 @@ constexpr ConformanceCase kCases[] = {
     {"codes_in_lists", CodesInLists},
     {"codes_then_vectors", CodesThenVectors},
     {"codes_that_repeat", CodesThatRepeat},
+    {"few_in_turn", FewInTurn},
     {"codes_of_nothing", CodesOfNothing},
 };
 

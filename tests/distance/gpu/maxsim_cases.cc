@@ -157,9 +157,10 @@ class TokenComparison {
     return "";
   }
 
-  // lists null: all documents.
+  // lists null: all documents. before: what is asked immediately before.
   std::string Ask(const Queries& queries, size_t k,
-                  const Lists* lists = nullptr) const {
+                  const Lists* lists = nullptr,
+                  const Lists* before = nullptr) const {
     constexpr size_t kGuard = 32;
     constexpr Neighbor kPoison = {-12345.0f, 0xCDCDCDCD};
     const size_t n = queries.num() * k;
@@ -175,6 +176,14 @@ class TokenComparison {
     if (reference_.MaxSim(*in_reference_, queries.view(), view, k,
                           expected.data(), nullptr) != BackendStatus::kOk) {
       return context + "the reference cannot";
+    }
+    if (before != nullptr) {
+      std::vector<Neighbor> unused(n);
+      const DocumentLists other = {before->offsets.data(), before->docs.data()};
+      if (tested_.MaxSim(*in_tested_, queries.view(), other, k, unused.data(),
+                         nullptr) != BackendStatus::kOk) {
+        return context + "not asked before";
+      }
     }
     const BackendStatus status =
         tested_.MaxSim(*in_tested_, queries.view(), view, k, found.data(),
@@ -356,7 +365,19 @@ std::string ListsOfDocuments(DistanceBackend& tested,
     lists.Add({});
     lists.Add({8});  // without tokens
     lists.Add({199});
-    return AskAll(tested, reference, documents, queries, {1, 3, 40}, &lists);
+    VICINAL_CHECK_CASE(
+        AskAll(tested, reference, documents, queries, {1, 3, 40}, &lists));
+    // Nothing at all, and then something: no answer is that of the call before.
+    Lists nothing;
+    for (size_t i = 0; i < queries.num(); ++i) nothing.Add({});
+    TokenComparison in_turn(tested, reference, documents);
+    VICINAL_CHECK_CASE(in_turn.Load());
+    VICINAL_CHECK_CASE(in_turn.Ask(queries, 5, &nothing));
+    for (int round = 0; round < 5; ++round) {
+      VICINAL_CHECK_CASE(in_turn.Ask(queries, 5, &lists, &nothing));
+      VICINAL_CHECK_CASE(in_turn.Ask(queries, 5, &nothing, &lists));
+    }
+    return std::string();
   });
 }
 

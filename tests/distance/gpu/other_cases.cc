@@ -4,12 +4,10 @@
 #include <climits>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -322,19 +320,6 @@ std::string LargeAssignments(DistanceBackend& tested,
   Comparison comparison(tested, reference);
   VICINAL_CHECK_CASE(comparison.Load(rows, Metric::kCosine));
   return comparison.Assign(centroids, true);
-}
-
-// What ask(i) says of each thread i, the first problem.
-std::string InThreads(size_t num_threads,
-                      const std::function<std::string(size_t)>& ask) {
-  std::vector<std::string> problems(num_threads);
-  std::vector<std::thread> threads;
-  for (size_t i = 0; i < num_threads; ++i) {
-    threads.emplace_back([&, i] { problems[i] = ask(i); });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (const std::string& problem : problems) VICINAL_CHECK_CASE(problem);
-  return "";
 }
 
 // Threads that ask one segment for different things at once.
