@@ -81,15 +81,17 @@ bool FindGpus(const Flags& flags,
     options.workspace_bytes =
         std::min(options.workspace_bytes, options.memory_budget / 4);
   }
-  BackendStatus status = BackendStatus::kUnsupported;
+  std::string problem;
   const int num_gpus = CountGpus();
   for (options.device = 0; options.device < num_gpus; ++options.device) {
     std::unique_ptr<DistanceBackend> gpu;
-    status = MakeGpuBackend(options, &gpu);
+    BackendStatus status = MakeGpuBackend(options, &gpu);
     if (status == BackendStatus::kOk && !gpu->builds_graphs()) {
       status = BackendStatus::kUnsupported;
     }
     if (status != BackendStatus::kOk) {
+      problem = absl::StrCat("cuda:", options.device, ": ",
+                             BackendStatusName(status));
       spdlog::warn("gpu=cuda:{} not used, status=\"{}\"", options.device,
                    BackendStatusName(status));
       continue;
@@ -97,10 +99,13 @@ bool FindGpus(const Flags& flags,
     spdlog::info("gpu={} used for builds and exact searches", gpu->name());
     out->push_back(std::move(gpu));
   }
+  if (num_gpus == 0) {
+    problem = WhyNoGpu();
+    spdlog::info("gpu=none reason=\"{}\"", problem);
+  }
   if (out->empty() && flags.gpu == "require") {
     Fail(kFailed,
-         absl::StrCat("--gpu require: no GPU can be used (",
-                      BackendStatusName(status),
+         absl::StrCat("--gpu require: no GPU can be used (", problem,
                       "). It takes an NVIDIA driver, a device of compute "
                       "capability 9.0 with a GiB to spare, and a build with "
                       "CUDA. Without, start with --gpu auto."));

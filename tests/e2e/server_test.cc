@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -137,8 +139,22 @@ TEST_F(ServerTest, WrongUsageIsExplained) {
 TEST_F(ServerTest, ARequiredGpuThatIsNotThere) {
   if (std::filesystem::exists("/dev/nvidia0")) GTEST_SKIP() << "it is there";
   ExpectEnds({"--data", data_, "--gpu", "require"}, kFailed,
-             "no GPU can be used (unsupported)");
+             "no GPU can be used (");
   EXPECT_FALSE(std::filesystem::exists(data_)) << "nothing was made";
+}
+
+// With a library in the driver's place that is no more than a version.
+TEST_F(ServerTest, ADriverThatIsTooOld) {
+  ::setenv("LD_LIBRARY_PATH", OLD_DRIVER_FOLDER, 1);
+  {
+    auto server = Start();
+    EXPECT_THAT(server->log(), HasSubstr("gpu=none"));
+    EXPECT_THAT(server->log(), HasSubstr(OLD_DRIVER));
+    server->Signal(SIGTERM);
+    EXPECT_EQ(server->Wait(), 0);
+  }
+  ExpectEnds({"--data", data_, "--gpu", "require"}, kFailed, OLD_DRIVER);
+  ::unsetenv("LD_LIBRARY_PATH");
 }
 
 TEST_F(ServerTest, APortThatCannotBeListenedOn) {

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "src/base/top_k.h"
 #include "src/base/types.h"
@@ -380,6 +381,10 @@ struct GpuOptions {
 // Number of GPUs that can be used; 0 without driver, device or CUDA build.
 // Never fails, costs below 5 ms where there is no driver.
 int CountGpus();
+
+// For people, where CountGpus() is 0: "no NVIDIA driver is installed", "the
+// NVIDIA driver is for CUDA 10.2, and this build takes 13.0 or newer", ...
+std::string WhyNoGpu();
 
 // kUnsupported: no such device, or a build without CUDA; kNoMemory: the
 // workspace does not fit.

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "src/distance/gpu/gpu_backend_parts.h"
@@ -260,6 +261,29 @@ int CountGpus() {
     return 0;
   }
   return count;
+}
+
+std::string WhyNoGpu() {
+  int count = 0;
+  const cudaError_t counted = cudaGetDeviceCount(&count);
+  int driver = 0;
+  int runtime = 0;
+  cudaDriverGetVersion(&driver);
+  cudaRuntimeGetVersion(&runtime);
+  cudaGetLastError();
+  const auto version = [](int number) {
+    return std::to_string(number / 1000) + "." +
+           std::to_string(number % 1000 / 10);
+  };
+  if (driver == 0) return "no NVIDIA driver is installed";
+  if (counted == cudaErrorInsufficientDriver) {
+    return "the NVIDIA driver is for CUDA " + version(driver) +
+           ", and this build takes " + version(runtime) + " or newer";
+  }
+  if (counted == cudaErrorNoDevice) {
+    return "the NVIDIA driver shows no device; see CUDA_VISIBLE_DEVICES";
+  }
+  return std::string("the NVIDIA driver says: ") + cudaGetErrorString(counted);
 }
 
 BackendStatus MakeGpuBackend(const GpuOptions& options,
