@@ -21,13 +21,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
-#include "src/base/clock.h"
 #include "src/base/mutex.h"
 #include "src/base/status_macros.h"
 #include "src/engine/partition_ranks.h"
 #include "src/engine/payload_indexer.h"
+#include "src/engine/phase_times.h"
 #include "src/engine/segment_builder.h"
 #include "src/engine/segment_file.h"
 
@@ -58,50 +57,6 @@ double DeadShare(const SealedSegment& segment) {
   return static_cast<double>(segment.num_deleted()) /
          static_cast<double>(std::max<size_t>(segment.num_rows(), 1));
 }
-
-// How long each phase of some work takes. By one thread.
-class PhaseTimes {
- public:
-  explicit PhaseTimes(const Clock& clock)
-      : clock_(clock), start_(clock.Now()), since_(start_) {}
-
-  // Ends the phase before. One that comes again goes on.
-  void Begin(absl::string_view phase) {
-    const auto now = clock_.Now();
-    if (current_ < phases_.size()) phases_[current_].second += now - since_;
-    since_ = now;
-    current_ =
-        absl::c_find_if(
-            phases_, [&](const auto& known) { return known.first == phase; }) -
-        phases_.begin();
-    if (current_ == phases_.size()) phases_.emplace_back(phase, Duration(0));
-  }
-
-  // E.g. "12.3 s: ordering rows 8.2 s, encoding 4.1 s", of those that took more
-  // than a twentieth.
-  std::string Text() {
-    Begin("");
-    const Duration total = since_ - start_;
-    std::string out = absl::StrFormat("%.1f s", total.count());
-    absl::string_view separator = ": ";
-    for (const auto& [phase, time] : phases_) {
-      if (time * 20 <= total) continue;
-      absl::StrAppendFormat(&out, "%s%s %.1f s", separator, phase,
-                            time.count());
-      separator = ", ";
-    }
-    return out;
-  }
-
- private:
-  using Duration = std::chrono::duration<double>;
-
-  const Clock& clock_;
-  const std::chrono::steady_clock::time_point start_;
-  std::chrono::steady_clock::time_point since_;
-  std::vector<std::pair<std::string, Duration>> phases_;
-  size_t current_ = 0;
-};
 
 }  // namespace
 

@@ -98,10 +98,12 @@ class Pair {
   std::shared_ptr<const LoadedSegment> rows_in_reference_;
 };
 
-// Every query among all rows.
+// Every query among all rows; vectors: of queries, which are compared with
+// those of the rows then.
 std::string SearchFlat(const Pair& pair, const TestCodes& codes,
                        size_t num_queries, size_t k, size_t depth,
-                       const uint64_t* accepted, Random& random) {
+                       const uint64_t* accepted, Random& random,
+                       const Vectors* vectors = nullptr) {
   TestCodeQueries queries(codes, num_queries, random);
   for (size_t q = 0; q < num_queries; ++q) queries.AddProbe(q, 0, random);
   const uint32_t offsets[2] = {0, static_cast<uint32_t>(codes.num_rows())};
@@ -112,6 +114,10 @@ std::string SearchFlat(const Pair& pair, const TestCodes& codes,
   question.accepted = accepted;
   question.k = k;
   question.depth = depth;
+  if (vectors != nullptr) {
+    question.queries = vectors->data();
+    question.query_bytes = vectors->dim() * ElementSize(vectors->type());
+  }
   return pair.Search(question, std::to_string(codes.num_rows()) + " rows, " +
                                    std::to_string(num_queries) +
                                    " queries, k " + std::to_string(k) +
@@ -255,20 +261,12 @@ std::string CodesThenVectors(DistanceBackend& tested,
       Pair pair(tested, reference);
       VICINAL_CHECK_CASE(pair.Load(codes));
       VICINAL_CHECK_CASE(pair.LoadRows(rows, metric));
-      TestCodeQueries queries(codes, vectors.num(), random);
-      for (size_t q = 0; q < vectors.num(); ++q) queries.AddProbe(q, 0, random);
-      const uint32_t offsets[2] = {0, 5000};
-      CodeQuestion question;
-      queries.Fill(&question);
-      question.list_offsets = offsets;
-      question.num_lists = 1;
-      question.queries = vectors.data();
-      question.query_bytes = 60 * ElementSize(type);
-      question.k = 10;
       for (const size_t depth : {10, 200, 1000}) {
-        question.depth = depth;
-        VICINAL_CHECK_CASE(pair.Search(
-            question, "then " + MetricName(metric) + " " + TypeName(type)));
+        const std::string wrong = SearchFlat(pair, codes, vectors.num(), 10,
+                                             depth, nullptr, random, &vectors);
+        if (wrong.empty()) continue;
+        return "then " + MetricName(metric) + " " + TypeName(type) + ", " +
+               wrong;
       }
     }
   }
@@ -318,18 +316,8 @@ std::string CodesOfFewQueries(DistanceBackend& tested,
   Pair pair(tested, reference);
   VICINAL_CHECK_CASE(pair.Load(codes));
   VICINAL_CHECK_CASE(pair.LoadRows(rows, Metric::kL2));
-  TestCodeQueries queries(codes, vectors.num(), random);
-  for (size_t q = 0; q < vectors.num(); ++q) queries.AddProbe(q, 0, random);
-  const uint32_t offsets[2] = {0, kRows};
-  CodeQuestion question;
-  queries.Fill(&question);
-  question.list_offsets = offsets;
-  question.num_lists = 1;
-  question.queries = vectors.data();
-  question.query_bytes = 15 * ElementSize(ElementType::kFloat16);
-  question.k = 10;
-  question.depth = 120;
-  return pair.Search(question, "few queries, then vectors");
+  return SearchFlat(pair, codes, vectors.num(), 10, 120, nullptr, random,
+                    &vectors);
 }
 
 // More rows than there are groups of tiles, and items of as many tiles as can
@@ -424,18 +412,8 @@ std::string FewInTurn(DistanceBackend& tested, DistanceBackend& reference,
       VICINAL_CHECK_CASE(SearchFlat(pair, codes, n, 10, 30, nullptr, own));
       VICINAL_CHECK_CASE(unbounded.Search(long_vectors, 10));
       VICINAL_CHECK_CASE(SearchFlat(large, more, n, 10, 30, nullptr, own));
-      TestCodeQueries queries(codes, n, own);
-      for (size_t q = 0; q < n; ++q) queries.AddProbe(q, 0, own);
-      const uint32_t offsets[2] = {0, kRows};
-      CodeQuestion question;
-      queries.Fill(&question);
-      question.list_offsets = offsets;
-      question.num_lists = 1;
-      question.queries = vectors.data();
-      question.query_bytes = 96 * sizeof(float);
-      question.k = 10;
-      question.depth = 20;
-      VICINAL_CHECK_CASE(with_rows.Search(question, "in turn, then vectors"));
+      VICINAL_CHECK_CASE(
+          SearchFlat(with_rows, codes, n, 10, 20, nullptr, own, &vectors));
       VICINAL_CHECK_CASE(alike.Search(vectors, 10));
     }
     return "";
