@@ -116,9 +116,19 @@ std::shared_ptr<Operation> Compactor::Optimize(
       operations_->Start("optimize", collection->schema().name);
   context_->committer->Post([this, collection, operation, max_segments] {
     if (collection->view()->growing->num_rows() > 0) collection->Freeze(0);
+    const std::shared_ptr<const View> view = collection->view();
+    const size_t num_segments = view->frozen.size() + view->sealed.size();
+    const bool becomes_one =
+        max_segments == 1 && FitOne(*view, *collection->layout());
     MutexLock lock(mu_);
     requests_.push_back(
         {collection, {operation, max_segments, collection->next_ordinal()}});
+    if (becomes_one && building_ == collection.get() &&
+        num_sources_.has_value() && num_segments > *num_sources_) {
+      // What it makes would be made anew at once, with the rest.
+      is_superseded_ = true;
+      build_operation_->cancel().Cancel();
+    }
     woken_ = true;
     wake_.NotifyAll();
   });
@@ -449,6 +459,20 @@ size_t MaxRowsOf(const Layout& layout) {
 
 }  // namespace
 
+bool Compactor::FitOne(const View& view, const Layout& layout) const {
+  size_t bytes = 0, rows = 0;
+  for (const auto& segment : view.frozen) {
+    bytes += VectorBytesOf(*segment, layout);
+    rows += segment->num_live();
+  }
+  for (const auto& segment : view.sealed) {
+    bytes += segment->live_vector_bytes();
+    rows += segment->num_live();
+  }
+  return bytes <= context_->options->max_segment_bytes &&
+         rows <= MaxRowsOf(layout);
+}
+
 void Compactor::AddFrozen(const View& view, Job* job) const {
   const Layout& layout = *job->collection->layout();
   size_t bytes = 0, rows = 0;
@@ -566,17 +590,22 @@ void Compactor::RunJob(State* state, Job job) {
     MutexLock lock(mu_);
     building_ = job.collection.get();
     build_operation_ = operation;
+    is_superseded_ = false;
+    if (!asked_for) num_sources_ = job.frozen.size() + job.sealed.size();
     if (stopping_) operation->cancel().Cancel();
   }
   const absl::Status status =
       sound.ok() ? BuildAndSwap(job, operation.get()) : sound.status();
+  bool is_superseded = false;
   {
     MutexLock lock(mu_);
     building_ = nullptr;
     build_operation_ = nullptr;
+    num_sources_.reset();
+    is_superseded = is_superseded_;
   }
   state->seal_posted = false;
-  if (status.ok()) {
+  if (status.ok() || (is_superseded && absl::IsCancelled(status))) {
     state->backoff = std::chrono::milliseconds(0);
   } else {
     state->backoff = std::clamp(state->backoff * 2, kFirstBackoff, kMaxBackoff);

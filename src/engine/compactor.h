@@ -112,6 +112,8 @@ class Compactor {
   void AddFrozen(const View& view, Job* job) const;
   void AddSealed(const View& view, const OptimizeRequest* request,
                  Job* job) const;
+  // Whether one segment is to become of all there are.
+  bool FitOne(const View& view, const Layout& layout) const;
   // Ends the request when it was fulfilled, cancelled or cannot be.
   void CheckOptimized(State* state, bool has_job);
   void RunJob(State* state, Job job);
@@ -163,6 +165,10 @@ class Compactor {
       index_requests_ ABSL_GUARDED_BY(mu_);
   const CollectionImpl* building_ ABSL_GUARDED_BY(mu_) = nullptr;
   std::shared_ptr<Operation> build_operation_ ABSL_GUARDED_BY(mu_);
+  // Segments that the build takes which runs, if nobody asked for it; and
+  // whether it was cancelled because another does its work with more of them.
+  std::optional<size_t> num_sources_ ABSL_GUARDED_BY(mu_);
+  bool is_superseded_ ABSL_GUARDED_BY(mu_) = false;
 
   std::unique_ptr<ThreadPool> thread_;  // one, niceness 10
 };

@@ -71,6 +71,8 @@ absl::Status BuildFieldIndexes(const CollectionStore& store,
                                const SealedSegment& segment, IsDeadRow is_dead,
                                const CancelToken* cancel, Progress* progress,
                                const FileFaultHook& fault_hook) {
+  // No payload need be read.
+  if (fields.empty()) return absl::OkStatus();
   std::vector<FieldIndexBuilder> builders(fields.begin(), fields.end());
   StopCondition stop;
   if (cancel != nullptr)

@@ -1,6 +1,8 @@
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <future>
 #include <limits>
 #include <memory>
@@ -327,6 +329,86 @@ TEST_F(CollectionTest, TellsWhatWasBuiltAndHowLongItTook) {
   ASSERT_TRUE(Finished(collection_->Optimize(1)).ok());
   MutexLock lock(told->mu);
   EXPECT_EQ(told->text, "");
+}
+
+// Holds builds back until it is told to let them go.
+class HeldBuilds {
+ public:
+  std::function<void(absl::string_view)> hook() {
+    return [this, go = go_.get_future().share()](absl::string_view point) {
+      if (point != "build:start") return;
+      num_started_.fetch_add(1);
+      go.wait();
+    };
+  }
+  void AwaitOne() const {
+    while (num_started_.load() == 0) std::this_thread::yield();
+  }
+  void LetGo() { go_.set_value(); }
+
+ private:
+  std::promise<void> go_;
+  std::atomic<int> num_started_ = 0;
+};
+
+TEST_F(CollectionTest, OptimizeEndsABuildWhoseWorkItDoesAgain) {
+  database_.reset();
+  HeldBuilds builds;
+  options_.test_hook = builds.hook();
+  options_.growing_segment_bytes = 4'000;  // 500 rows
+  options_.build_delay_ms = 0;
+  Open();
+  CreatePlane();
+  uint64_t id = 0;
+  const auto put = [&](int num_rows) {
+    BatchBuilder points(collection_->schema());
+    for (int i = 0; i < num_rows; ++i, ++id) {
+      points.Add(PointId(id), {Bytes({static_cast<float>(id), 1})});
+    }
+    ASSERT_TRUE(collection_->Upsert(points.batch()).status.ok());
+  };
+  for (int i = 0; i < 4; ++i) put(500);
+  builds.AwaitOne();
+  put(700);  // which that build does not take
+  const auto optimized = collection_->Optimize(1);
+  put(1);  // behind it
+  const auto operations = [&] { return database_->operations().List("c"); };
+  ASSERT_THAT(operations(), SizeIs(2));
+  builds.LetGo();
+  ASSERT_TRUE(Finished(optimized).ok());
+  const OperationInfo build = operations().back();
+  EXPECT_EQ(build.kind, "index_build");
+  EXPECT_TRUE(absl::IsCancelled(build.status)) << build.status;
+  EXPECT_EQ(collection_->Count(), 2'701u);
+  const CollectionStats stats = collection_->stats();
+  EXPECT_EQ(stats.segments[0].state, SegmentState::kSealed);
+  EXPECT_EQ(stats.segments[0].num_rows, 2'700u);
+}
+
+TEST_F(CollectionTest, OptimizeWaitsForABuildOfAllThereIs) {
+  database_.reset();
+  HeldBuilds builds;
+  options_.test_hook = builds.hook();
+  options_.growing_segment_bytes = size_t{1} << 20;
+  options_.idle_seal_ms = 0;
+  options_.build_delay_ms = 0;
+  Open();
+  CreatePlane();
+  BatchBuilder points(collection_->schema());
+  for (uint64_t id = 0; id < 1'500; ++id) {
+    points.Add(PointId(id), {Bytes({static_cast<float>(id), 1})});
+  }
+  ASSERT_TRUE(collection_->Upsert(points.batch()).status.ok());
+  builds.AwaitOne();
+  const auto optimized = collection_->Optimize(1);
+  EXPECT_EQ(collection_->Delete({PointId(9'999)}).result.sequence, 0u);
+  builds.LetGo();
+  ASSERT_TRUE(Finished(optimized).ok());
+  const auto operations = database_->operations().List("c");
+  ASSERT_THAT(operations, SizeIs(2));
+  EXPECT_EQ(operations.back().kind, "index_build");
+  EXPECT_TRUE(operations.back().status.ok()) << operations.back().status;
+  EXPECT_THAT(collection_->stats().segments, SizeIs(1));
 }
 
 TEST_F(CollectionTest, OptimizingNothingSucceeds) {
